@@ -1,0 +1,18 @@
+"""Shared fixtures: threads and randomness fixed, GPU tests skipped with a reason where there is no GPU."""
+import pytest
+import torch
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
+
+
+@pytest.fixture(autouse=True)
+def fixed_randomness():
+    """Every test starts from the same random state, and one thread, so that parallel workers do not compete."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)

@@ -1,0 +1,1 @@
+"""Small shared pieces: errors, registries, pairwise algebra, seeds, checkpoints, run records."""

@@ -1,0 +1,54 @@
+"""Checkpoints: written whole or not at all, and read without running anything that is in them."""
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from utilities.errors import RunError, UsageError
+
+DEFINES_NETWORK = ("arch", "embed_dim", "memory", "memory_couplings", "memory_hidden", "memory_levels", "memory_steps",
+                   "memory_channels")
+
+
+def save(path: Path, state: dict) -> None:
+    """Write `state` (tensors, numbers, strings and containers of them) to a temporary file, sync it, rename it."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"The checkpoint {path} could not be written ({error}); the previous one, if any, is intact. "
+                       "Free space or choose another --save_path.") from error
+
+
+def load(path: str | Path) -> dict:
+    """The state in a checkpoint; pickled objects other than tensors and plain containers are refused."""
+    if not Path(path).is_file():
+        raise UsageError(f"--checkpoint {path}: there is no such file.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:120]
+        raise RunError(f"{path} is not a readable checkpoint ({reason}). Pass last.pt or best_*.pt of a run."
+                       ) from error
+    if not isinstance(state, dict) or not {"network", "options"} <= state.keys():
+        raise RunError(f"{path} is not a checkpoint of main.py. Pass last.pt or best_*.pt of a run.")
+    return state
+
+
+def load_network(path: str | Path, network: nn.Module, options: dict) -> None:
+    """Load a checkpoint's weights into `network`; a checkpoint of another architecture is refused with the flags
+    that would fit it."""
+    state = load(path)
+    differing = {k: state["options"].get(k) for k in DEFINES_NETWORK if state["options"].get(k) != options[k]}
+    try:
+        network.load_state_dict(state["network"])
+    except RuntimeError as error:
+        flags = " ".join(f"--{k} {v}" for k, v in differing.items())
+        advice = f"Pass {flags}" if flags else "It was made by another version of the code"
+        raise UsageError(f"--checkpoint {path} does not fit this network. {advice}.") from error

@@ -1,0 +1,70 @@
+"""The one definition of distance, label mask, masked log-sum-exp and average precision.
+
+Losses, miners, the policy's reward and the reports share these; none of them synchronises with the host.
+All functions take rows along the second last axis and accept leading batch axes, so they run under torch.func.vmap.
+"""
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of length one; a zero row stays zero."""
+    return normalize(x, dim=-1)                                                    # (..., D)
+
+
+def similarity(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Dot products of the rows of x with those of y (default: x itself)."""
+    return x @ (x if y is None else y).transpose(-1, -2)                           # (..., N, M)
+
+
+def squared_distance(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Squared Euclidean distances between rows, never negative; the diagonal of a self-distance is exactly zero."""
+    other = x if y is None else y
+    square = x.square().sum(-1)[..., :, None] + other.square().sum(-1)[..., None, :] - 2 * similarity(x, other)
+    if y is None:
+        square = square * (1 - torch.eye(x.shape[-2], dtype=x.dtype, device=x.device))
+    return square.clamp(min=0)                                                     # (..., N, M)
+
+
+def distance(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Euclidean distances between rows; where two rows coincide the gradient is zero, not NaN."""
+    square = squared_distance(x, y)
+    apart = square > 0
+    return torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)             # (..., N, M)
+
+
+def positive_mask(label: Tensor) -> Tensor:
+    """True at (i, j) where j is another row of i's class."""
+    same = label[:, None] == label[None, :]
+    return same & ~torch.eye(len(label), dtype=torch.bool, device=label.device)    # (B, B)
+
+
+def negative_mask(label: Tensor) -> Tensor:
+    """True at (i, j) where j is of another class than i."""
+    return label[:, None] != label[None, :]                                        # (B, B)
+
+
+def masked_logsumexp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    """log sum exp over the entries where mask is true; over none of them a huge negative number with zero gradient,
+    so that softplus of it is zero (a true -inf would make the gradient NaN)."""
+    return x.masked_fill(~mask, torch.finfo(x.dtype).min / 2).logsumexp(dim)       # (...)
+
+
+def masked_softmax(x: Tensor, mask: Tensor) -> Tensor:
+    """Softmax of each row over the entries where mask is true; zero elsewhere and in rows with no such entry."""
+    weight = x.masked_fill(~mask, torch.finfo(x.dtype).min / 2).softmax(-1)
+    return weight * mask                                                           # (..., N, M)
+
+
+def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
+    """Average precision of each row of a self-similarity matrix as a query, itself left out by index.
+
+    AP_i = 1/|P_i| sum_{p in P_i} (positives ranked at or before p) / (rank of p), ties broken by the lower index;
+    zero for a row without positives. similarity (..., B, B), positive (B, B) without the diagonal -> (..., B).
+    """
+    itself = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
+    order = similarity.masked_fill(itself, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
+    hit = positive.expand_as(similarity).gather(-1, order).to(similarity.dtype)    # (..., B, B) in rank order
+    rank = torch.arange(1, similarity.shape[-1] + 1, device=similarity.device)
+    return (hit * hit.cumsum(-1) / rank).sum(-1) / hit.sum(-1).clamp(min=1)        # (..., B)

@@ -1,0 +1,60 @@
+"""Everything random: seeding, streams of their own for the parts that draw, and leaving the global state untouched."""
+import contextlib
+import random
+
+import numpy as np
+import torch
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+class RandomStream:
+    """A torch generator that is made on the device where it is first needed and whose state can be saved.
+
+    Each part that draws (miner, relation, policy) has one, so that switching one part off does not change what the
+    others draw, and a resumed run draws what the uninterrupted one would have drawn.
+    """
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+        self._state: torch.Tensor | None = None
+        self._generator: torch.Generator | None = None
+
+    def on(self, device: torch.device) -> torch.Generator:
+        """The generator, on `device`."""
+        if self._generator is None or self._generator.device.type != device.type:
+            self._generator = torch.Generator(device).manual_seed(self.seed)
+            if self._state is not None:
+                self._generator.set_state(self._state)
+                self._state = None
+        return self._generator
+
+    def state_dict(self) -> dict:
+        """The seed and the generator's state (an empty tensor before the first draw)."""
+        state = self._state if self._generator is None else self._generator.get_state()
+        return {"seed": self.seed, "state": torch.empty(0, dtype=torch.uint8) if state is None else state}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue drawing where `state_dict` was taken."""
+        self.seed, self._generator = state["seed"], None
+        self._state = state["state"].cpu() if len(state["state"]) else None
+
+
+@contextlib.contextmanager
+def preserved_randomness():
+    """Whatever is drawn inside, the global random states are the same afterwards as before."""
+    python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
