@@ -1,0 +1,71 @@
+"""The network that a user deploys: backbone, pooling, projection and contextual memory."""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+
+from architectures.backbones import Backbone
+from architectures.memory import ContextualMemory
+from utilities.pairwise import unit
+
+
+class Features(NamedTuple):
+    """What the criterion sees of a batch: feature (B, F) after pooling, embedding (B, D) before the unit norm."""
+
+    feature: Tensor
+    embedding: Tensor
+
+
+class Network(nn.Module):
+    """Image -> feature h (average plus max pooling) -> embedding e = W h + b; at test time unit(e + c_hat).
+
+    normalize: whether the criterion sees unit rows (suffix `_normalize`; `embed` always returns unit rows).
+    frozen: whether batch norm keeps its statistics also in training (suffix `_frozen`).
+    """
+
+    def __init__(self, backbone: Backbone, embed_dim: int, *, normalize: bool = True, frozen: bool = False,
+                 memory: ContextualMemory | None = None):
+        super().__init__()
+        self.backbone = backbone.trunk
+        self.mean, self.std = backbone.mean, backbone.std
+        self.feature_dim, self.embed_dim = backbone.feature_dim, embed_dim
+        self.normalize, self.frozen = normalize, frozen
+        self.projection = nn.Linear(backbone.feature_dim, embed_dim)
+        self.memory = memory
+        self.train()
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> Features; the embedding is not normalised."""
+        feature_map = self.backbone(image)                                         # (B, F, h, w)
+        feature = (adaptive_avg_pool2d(feature_map, 1) + adaptive_max_pool2d(feature_map, 1)).flatten(1)  # (B, F)
+        return Features(feature, self.projection(feature))
+
+    def combine(self, embedding: Tensor, context: Tensor | None) -> Tensor:
+        """What the criterion sees: e + c, or e where there is no context; unit rows if `normalize`."""
+        row = embedding if context is None else embedding + context
+        return unit(row) if self.normalize else row                                # (B, D)
+
+    @torch.no_grad()
+    def embed(self, image: Tensor, index: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) -> unit rows (B, D); row i depends on image i alone, whatever mode the network is in.
+
+        index (B,): the images' numbers, needed only by `--memory_decode sample`, which draws by them.
+        """
+        training = self.training
+        self.eval()
+        try:
+            embedding = self(image).embedding
+            context = None if self.memory is None else self.memory.context(embedding, index)
+            return unit(embedding if context is None else embedding + context)     # (B, D)
+        finally:
+            self.train(training)
+
+    def train(self, mode: bool = True) -> "Network":
+        """As nn.Module.train, but frozen batch norm stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self

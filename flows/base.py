@@ -1,0 +1,63 @@
+"""The contract of every flow, and flows in a row."""
+import torch
+from torch import Tensor, nn
+
+
+class Flow(nn.Module):
+    """An invertible map of x, optionally conditioned on a context; each row by itself.
+
+    forward(x, context) -> (z, log_det), inverse(z, context) -> (x, log_det); log_det is log |det d out / d in| of the
+    direction called, always (B,). x and context are (B, D) or (B, C, H, W), as the flow says.
+    """
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent."""
+        raise NotImplementedError
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data."""
+        raise NotImplementedError
+
+
+class FlowStack(Flow):
+    """Flows one after the other, all with the same context."""
+
+    def __init__(self, *flows: Flow):
+        super().__init__()
+        self.flows = nn.ModuleList(flows)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The first flow first."""
+        return _chain(self.flows, x, context)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The last flow first."""
+        return _chain([flow.inverse for flow in reversed(self.flows)], z, context)
+
+
+def _chain(steps, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    total = x.new_zeros(len(x))                                                    # (B,)
+    for step in steps:
+        x, log_det = step(x, context)
+        total = total + log_det
+    return x, total
+
+
+def pixels(x: Tensor) -> int:
+    """How many positions share a per-channel map: 1 for vectors, H * W for images."""
+    return x.shape[2:].numel()
+
+
+def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
+    """A (C,) parameter shaped to act on the channels of x (B, C) or (B, C, H, W)."""
+    return parameter.view(1, -1, *[1] * (x.dim() - 2))
+
+
+def sum_rows(x: Tensor) -> Tensor:
+    """Sum over everything but the batch, (B,)."""
+    return x.sum(list(range(1, x.dim())))
+
+
+def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The channels in two parts, the first the larger where their number is odd."""
+    return torch.split(x, [x.shape[1] - x.shape[1] // 2, x.shape[1] // 2], dim=1)
