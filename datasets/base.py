@@ -1,0 +1,193 @@
+"""What every data set is made of: lists of images by split, the dataset that decodes them, batches."""
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.decode import decode
+from utilities.errors import UsageError
+
+CACHE_BYTES = 64 * 2**20
+
+
+class Batch(NamedTuple):
+    """image (B, 3, H, W) float; label (B,), the class within its split; index (B,), the row in the image list."""
+
+    image: Tensor
+    label: Tensor
+    index: Tensor
+
+
+class ImageList(NamedTuple):
+    """The images of one split. Labels are 0-based and contiguous; class_names and super_labels are by label."""
+
+    paths: list[Path]
+    labels: list[int]
+    class_names: list[str]
+    super_labels: list[int] | None = None
+    super_names: list[str] | None = None
+
+
+class Splits(NamedTuple):
+    """Training, validation (or None) and test images."""
+
+    train: ImageList
+    val: ImageList | None
+    test: ImageList
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {len(images.paths)} images of {len(images.class_names)} classes"
+                         for name, images in self._asdict().items() if images is not None)
+
+
+class Draw(NamedTuple):
+    """One image of a training batch: which, and when it is drawn. It decides every random choice of its augmentation,
+    so that these depend neither on the number of workers nor on what the training process draws meanwhile."""
+
+    index: int
+    epoch: int
+    position: int
+
+
+def image_list(paths: Sequence[Path], names: Sequence[str], super_of: dict[str, str] | None = None) -> ImageList:
+    """An ImageList from paths, their class names and the super-class of each class; the order is that of the names,
+    then of the paths, whatever the order of the arguments."""
+    rows = sorted(zip(names, paths), key=lambda row: (row[0], row[1].as_posix()))
+    class_names = sorted(set(names))
+    label_of = {name: label for label, name in enumerate(class_names)}
+    super_names = sorted({super_of[name] for name in class_names}) if super_of else None
+    super_labels = [super_names.index(super_of[name]) for name in class_names] if super_of else None
+    return ImageList(paths=[path for _, path in rows], labels=[label_of[name] for name, _ in rows],
+                     class_names=class_names, super_labels=super_labels, super_names=super_names)
+
+
+def subset(images: ImageList, rows: Sequence[int]) -> ImageList:
+    """The images of these rows, labelled anew; classes that are left without images disappear."""
+    names = [images.class_names[images.labels[row]] for row in rows]
+    super_of = None
+    if images.super_labels is not None:
+        super_of = {name: images.super_names[of] for name, of in zip(images.class_names, images.super_labels)}
+    return image_list([images.paths[row] for row in rows], names, super_of)
+
+
+class ImageDataset(Dataset):
+    """Decoded and transformed images: dataset[row] -> (image, label, row).
+
+    A sampler may ask with a Draw instead of a row: then the transform's random choices follow from it and `seed`.
+    Decoded images are kept while they take less than CACHE_BYTES in this process, so that a set of small images is
+    decoded once.
+    """
+
+    def __init__(self, images: ImageList, transform: Callable[[Tensor], Tensor], seed: int = 0):
+        self.images, self.transform, self.seed = images, transform, seed
+        self._decoded: dict[int, Tensor] = {}
+        self._room = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self.images.paths)
+
+    def __getitem__(self, which: int | Draw) -> tuple[Tensor, int, int]:
+        draw = which if isinstance(which, Draw) else Draw(index=int(which), epoch=0, position=0)
+        image = self._image(draw.index)                                            # (3, h, w)
+        state = torch.default_generator.get_state()   # as fork_rng, which takes 240 us for all devices; this takes 4
+        try:
+            torch.default_generator.manual_seed(mixed_seed(self.seed, *draw))
+            image = self.transform(image)                                          # (3, H, W)
+        finally:
+            torch.default_generator.set_state(state)
+        return image, self.images.labels[draw.index], draw.index
+
+    def _image(self, row: int) -> Tensor:
+        """The decoded image, from memory where it is kept."""
+        if row in self._decoded:
+            return self._decoded[row]
+        image = decode(self.images.paths[row])
+        if image.numel() <= self._room:
+            self._decoded[row] = image
+            self._room -= image.numel()
+        return image
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One 63-bit seed from several numbers, near ones far apart (the finaliser of splitmix64 after each)."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) % 2**64
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
+        state ^= state >> 31
+    return state >> 1
+
+
+def collate(rows: Sequence[tuple[Tensor, int, int]]) -> Batch:
+    """Rows of an ImageDataset to one Batch."""
+    image, label, index = zip(*rows)
+    return Batch(torch.stack(image), torch.tensor(label), torch.tensor(index))     # (B, 3, H, W), (B,), (B,)
+
+
+def check(splits: Splits) -> Splits:
+    """The splits themselves, when they can be trained and tested on; a UsageError that says why not otherwise."""
+    named = {name: images for name, images in splits._asdict().items() if images is not None}
+    for name, images in named.items():
+        if not images.paths:
+            raise UsageError(f"The {name} split has no images; put some there, or change the split.")
+    if len(splits.train.class_names) < 2:
+        raise UsageError("The train split has a single class; a metric can only be learned from two or more.")
+    owner: dict[str, str] = {}
+    for name, images in named.items():
+        for class_name in images.class_names:
+            if owner.setdefault(class_name, name) != name:
+                raise UsageError(f"Class {class_name!r} is in the {owner[class_name]} split and in the {name} split; "
+                                 "zero-shot retrieval needs disjoint classes: keep it in one.")
+    for name in named.keys() - {"train"}:
+        if len(named[name].labels) == len(named[name].class_names):
+            raise UsageError(f"Every class of the {name} split has a single image, so that no image has another of "
+                             "its class to find; add images, or change the split.")
+    return splits
+
+
+def split_validation(train: ImageList, fraction: float = 0.8, by_samples: bool = False,
+                     seed: int = 0) -> tuple[ImageList, ImageList]:
+    """Training images in two: those kept for training and those to validate on.
+
+    `fraction` of the classes is kept, drawn at random, and the other classes validate; with by_samples, `fraction` of
+    the images of every class (at least one) is kept. As in the base framework, but there the first ones are kept.
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(f"--tv_split_perc {fraction}: give the share to keep for training, between 0 and 1.")
+    label = torch.tensor(train.labels)
+    generator = torch.Generator().manual_seed(mixed_seed(seed, len(label)))
+    kept = _keep_samples(label, fraction, generator) if by_samples else _keep_classes(label, fraction, generator)
+    parts = [subset(train, part.nonzero()[:, 0].tolist()) for part in (kept, ~kept)]
+    if len(parts[0].class_names) < 2 or len(parts[1].labels) == len(parts[1].class_names):
+        raise UsageError(f"--tv_split_perc {fraction} of {len(train.class_names)} training classes leaves fewer than 2 "
+                         "classes to train on or no two images of a class to validate on; choose another share.")
+    return parts[0], parts[1]
+
+
+def _keep_classes(label: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    """True for the images of a random `fraction` of the classes."""
+    classes = int(label.max()) + 1
+    kept = torch.randperm(classes, generator=generator)[:round(fraction * classes)]
+    return torch.isin(label, kept)                                                 # (N,)
+
+
+def _keep_samples(label: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    """True for a random `fraction` of the images of every class, at least one."""
+    _, rank, count = ranked_within_class(label, generator)
+    return rank < (fraction * count[label]).floor().clamp(min=1)                   # (N,)
+
+
+def ranked_within_class(label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows sorted by class, in random order within each (N,); each row's place within its class (N,); the number
+    of rows by class (C,)."""
+    shuffled = torch.randperm(len(label), generator=generator)
+    order = shuffled[label[shuffled].argsort(stable=True)]                         # (N,)
+    count = torch.bincount(label)                                                  # (C,)
+    start = count.cumsum(0) - count
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(label)) - start[label[order]]
+    return order, rank, count

@@ -1,0 +1,193 @@
+"""Image lists, their checks, the validation split, and images of every kind."""
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.base import Draw, ImageDataset, Splits, check, collate, image_list, split_validation, subset
+from datasets.decode import ImageError, decode
+from datasets.image_folder import image_folder
+from utilities.errors import RunError, UsageError
+
+
+def listed(counts: dict[str, int], supers=None):
+    """An image list with that many images of each class."""
+    names = [name for name, count in counts.items() for _ in range(count)]
+    return image_list([Path(f"{name}/{i}.png") for i, name in enumerate(names)], names, supers)
+
+
+def test_image_list_sorts_and_counts_from_zero():
+    images = listed({"b": 2, "a": 1}, {"a": "y", "b": "x"})
+    assert images.class_names == ["a", "b"] and images.labels == [0, 1, 1]
+    assert images.super_names == ["x", "y"] and images.super_labels == [1, 0]
+    assert [path.as_posix() for path in images.paths] == ["a/2.png", "b/0.png", "b/1.png"]
+
+
+def test_image_list_does_not_depend_on_the_order_given():
+    paths, names = [Path("b/1"), Path("a/1"), Path("b/0"), Path("a/0")], ["b", "a", "b", "a"]
+    assert image_list(paths, names) == image_list(paths[::-1], names[::-1])
+
+
+def test_subset_labels_anew():
+    images = subset(listed({"a": 2, "b": 2, "c": 2}, {"a": "x", "b": "y", "c": "z"}), [4, 1, 5])
+    assert images.class_names == ["a", "c"] and images.labels == [0, 1, 1]
+    assert images.super_names == ["x", "z"] and images.super_labels == [0, 1]
+
+
+@pytest.mark.parametrize("train, val, test, said", [
+    ({}, None, {"b": 2}, "train split has no images"),
+    ({"a": 2, "c": 2}, None, {}, "test split has no images"),
+    ({"a": 2, "c": 2}, {}, {"b": 2}, "val split has no images"),
+    ({"a": 2}, None, {"b": 2}, "single class"),
+    ({"a": 2, "c": 2}, None, {"b": 2, "a": 2}, "Class 'a' is in the train split and in the test split"),
+    ({"a": 2, "c": 2}, {"b": 2}, {"b": 2}, "Class 'b' is in the val split and in the test split"),
+    ({"a": 2, "c": 2}, None, {"b": 1, "d": 1}, "single image"),
+])
+def test_check_refuses(train, val, test, said):
+    with pytest.raises(UsageError, match=said):
+        check(Splits(listed(train), None if val is None else listed(val), listed(test)))
+
+
+def test_validation_by_classes():
+    train = listed({f"c{i}": 3 + i for i in range(10)}, {f"c{i}": f"s{i % 3}" for i in range(10)})
+    kept, val = split_validation(train, fraction=0.7, seed=3)
+    assert len(kept.class_names) == 7 and len(val.class_names) == 3
+    assert sorted(kept.class_names + val.class_names) == train.class_names
+    assert sorted(kept.paths + val.paths) == sorted(train.paths)
+    for part in (kept, val):
+        assert sorted(set(part.labels)) == list(range(len(part.class_names)))
+        for path, label in zip(part.paths, part.labels):
+            assert path.parent.name == part.class_names[label]
+            assert part.super_names[part.super_labels[label]] == f"s{int(path.parent.name[1:]) % 3}"
+    assert split_validation(train, fraction=0.7, seed=3) == (kept, val)
+    assert split_validation(train, fraction=0.7, seed=4)[0] != kept
+
+
+def test_validation_by_samples():
+    train = listed({"a": 10, "b": 5, "c": 1})
+    kept, val = split_validation(train, fraction=0.6, by_samples=True, seed=1)
+    count = [[part.labels.count(label) for label in range(len(part.class_names))] for part in (kept, val)]
+    assert kept.class_names == ["a", "b", "c"] and count[0] == [6, 3, 1]
+    assert val.class_names == ["a", "b"] and count[1] == [4, 2]
+    assert sorted(kept.paths + val.paths) == sorted(train.paths)
+    assert kept.paths[:6] != train.paths[:6]   # drawn at random, not the first ones
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -1, 0.01, 0.99])
+def test_validation_that_leaves_nothing(fraction):
+    with pytest.raises(UsageError, match="--tv_split_perc"):
+        split_validation(listed({"a": 2, "b": 2, "c": 2}), fraction=fraction)
+
+
+def rgb(path):
+    """The decoded image with its channels last."""
+    image = decode(path)
+    assert image.dtype == torch.uint8 and image.shape[0] == 3
+    return image.permute(1, 2, 0).numpy()
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+
+
+def test_plain_images(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "rgb.png")
+    assert (rgb(tmp_path / "rgb.png") == PIXELS).all()
+    Image.fromarray(PIXELS[:, :, 0]).save(tmp_path / "grey.png")
+    assert (rgb(tmp_path / "grey.png") == PIXELS[:, :, :1]).all()
+    Image.fromarray(PIXELS).quantize(64).save(tmp_path / "palette.png")
+    assert (rgb(tmp_path / "palette.png") == PIXELS).all()
+    Image.fromarray(PIXELS[:, :, 0] > 127).save(tmp_path / "bits.png")
+    assert (rgb(tmp_path / "bits.png") == 255 * (PIXELS[:, :, :1] > 127)).all()
+
+
+def test_cmyk(tmp_path):
+    Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
+    red = rgb(tmp_path / "cmyk.jpg")[0, 0].astype(int)
+    assert red[0] > 200 and red[1] < 60 and red[2] < 60
+
+
+def test_transparency_lies_on_white(tmp_path):
+    alpha = np.full((7, 5, 1), 255, np.uint8)
+    alpha[0] = 0
+    Image.fromarray(np.concatenate([PIXELS, alpha], 2), "RGBA").save(tmp_path / "rgba.png")
+    image = rgb(tmp_path / "rgba.png")
+    assert (image[0] == 255).all() and (image[1:] == PIXELS[1:]).all()
+    palette = Image.fromarray(np.arange(35, dtype=np.uint8).reshape(7, 5), "L").convert("P")
+    palette.save(tmp_path / "palette.png", transparency=3)
+    image = rgb(tmp_path / "palette.png")
+    assert (image[0, 3] == 255).all() and (image[0, 2] == 2).all()
+
+
+def test_sixteen_bits_use_the_full_range(tmp_path):
+    wide = np.array([[0, 257, 200 * 257, 65535]], np.uint16)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    Image.fromarray(wide).save(tmp_path / "wide.tif")
+    for name in ("wide.png", "wide.tif"):
+        assert rgb(tmp_path / name)[0].tolist() == [[v] * 3 for v in (0, 1, 200, 255)]
+    Image.fromarray(np.array([[0, 0.5, 1]], np.float32)).save(tmp_path / "float.tif")
+    assert rgb(tmp_path / "float.tif")[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("orientation, upright", [(1, lambda x: x), (3, lambda x: x[::-1, ::-1]),
+                                                  (6, lambda x: np.rot90(x, -1)), (2, lambda x: x[:, ::-1])])
+def test_exif_orientation(tmp_path, orientation, upright):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS).save(tmp_path / "turned.png", exif=exif)
+    assert (rgb(tmp_path / "turned.png") == upright(PIXELS)).all()
+
+
+def test_damaged_exif_is_no_damaged_image(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "odd.png", exif=b"Exif\x00\x00nonsense")
+    assert (rgb(tmp_path / "odd.png") == PIXELS).all()
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "gone"])
+def test_corrupt_image_is_named(tmp_path, damage):
+    path = tmp_path / "bad.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "text": b"no image", "cut": path.read_bytes()[:4000]}[damage])
+    with pytest.raises(RunError) as caught:
+        decode(path)
+    assert str(path) in str(caught.value) and "run again" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_image_error_finds_its_sentence_in_a_traceback():
+    try:
+        raise ImageError("a.png: broken; replace it.")
+    except ImageError:
+        text = "Caught ImageError in DataLoader worker process 0.\nOriginal " + traceback.format_exc()
+    assert str(ImageError(text)) == "a.png: broken; replace it."
+
+
+def test_dataset_gives_image_label_and_row(tree):
+    images = image_folder(tree).train
+    dataset = ImageDataset(images, transform=lambda image: image.float())
+    image, label, row = dataset[5]
+    assert len(dataset) == 12 and (label, row) == (1, 5)
+    assert (image == decode(images.paths[5])).all()
+    batch = collate([dataset[3], dataset[7]])
+    assert batch.image.shape == (2, 3, 24, 24)
+    assert batch.label.tolist() == [0, 1] and batch.index.tolist() == [3, 7]
+    assert batch.label.dtype == batch.index.dtype == torch.int64
+
+
+def test_draw_decides_the_random_choices_and_leaves_the_global_stream(tree):
+    dataset = ImageDataset(image_folder(tree).train, transform=lambda image: torch.rand(1), seed=5)
+    state = torch.get_rng_state()
+    draws = [Draw(0, 0, 0), Draw(1, 0, 0), Draw(0, 1, 0), Draw(0, 0, 1)]
+    values = [dataset[draw][0].item() for draw in draws]
+    assert len(set(values)) == 4
+    torch.rand(3)
+    assert [dataset[draw][0].item() for draw in reversed(draws)] == values[::-1]
+    torch.set_rng_state(state)
+    dataset[draws[0]]
+    assert torch.equal(torch.get_rng_state(), state)
+    other = ImageDataset(dataset.images, transform=dataset.transform, seed=6)
+    assert other[draws[0]][0].item() != values[0]

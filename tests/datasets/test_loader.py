@@ -1,0 +1,137 @@
+"""The same batches for any number of workers; clean errors from workers; resuming while workers fetch ahead."""
+import os
+
+import pytest
+import torch
+
+from datasets import batches, make_loader
+from datasets.image_folder import image_folder
+from datasets.samplers import select
+from datasets.transforms import eval_transform, train_transform
+from utilities.errors import RunError
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def training(images, workers, seed=0, state=None, **share):
+    """A training loader and its sampler."""
+    sampler = select("class_random", images.labels, bs=4, samples_per_class=2, seed=seed, **share)
+    if state:
+        sampler.load_state_dict(state)
+    return make_loader(images, train_transform("base", 16, HALF, HALF), sampler, workers=workers, seed=seed), sampler
+
+
+def equal(one, two):
+    """Whether two lists of batches are equal bit for bit."""
+    return len(one) == len(two) and all(torch.equal(a, b) for x, y in zip(one, two) for a, b in zip(x, y))
+
+
+def two_epochs(images, workers, seed=0):
+    loader, _ = training(images, workers, seed)
+    return [batch for _ in range(2) for batch in batches(loader)]
+
+
+def test_equal_for_any_number_of_workers(tree):
+    images = image_folder(tree).train
+    one = two_epochs(images, workers=0)
+    torch.rand(5)
+    assert len(one) == 6 and equal(one, two_epochs(images, workers=0))
+    assert equal(one, two_epochs(images, workers=2))
+    assert not equal(one, two_epochs(images, workers=0, seed=1))
+
+
+def test_every_draw_of_an_image_is_augmented_anew(tree):
+    batch_of = two_epochs(image_folder(tree).train, workers=0)
+    views = {}
+    for batch in batch_of:
+        for image, row in zip(batch.image, batch.index.tolist()):
+            views.setdefault(row, []).append(image)
+    again = [images for images in views.values() if len(images) > 1]
+    assert again and all(not torch.equal(images[0], images[1]) for images in again)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_global_stream_is_left_alone(tree, workers):
+    state = torch.get_rng_state()
+    two_epochs(image_folder(tree).train, workers=workers)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_state_counts_the_batches_used_not_those_fetched(tree, workers):
+    images = image_folder(tree).train
+    whole = two_epochs(images, workers=0)
+    loader, sampler = training(images, workers)
+    for number, _ in enumerate(batches(loader), start=1):
+        assert sampler.state_dict() == {"seed": 0, "epoch": number // 3, "position": number % 3}
+        if number == 2:
+            break
+    rest, _ = training(images, workers, state=sampler.state_dict())
+    assert equal([batch for _ in range(2) for batch in batches(rest)], whole[2:])
+    assert equal([batch for _ in range(2) for batch in batches(loader)], whole[2:])
+
+
+def test_plain_iteration_moves_the_sampler_too(tree):
+    images = image_folder(tree).train
+    loader, sampler = training(images, workers=0)
+    assert equal(list(loader) + list(loader), two_epochs(images, workers=0))
+    assert sampler.epoch == 2
+    list(batches(loader))
+    assert not equal(list(loader), list(loader)) and sampler.epoch == 5
+
+
+def test_processes_make_up_the_batch_of_one(tree):
+    images = image_folder(tree).train
+    shares = [list(batches(training(images, workers=0, rank=rank, world=2)[0])) for rank in range(2)]
+    joined = [tuple(torch.cat(parts) for parts in zip(*pair)) for pair in zip(*shares)]
+    assert equal(joined, two_epochs(images, workers=0)[:3])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_evaluation_sees_all_images_in_order(tree, workers):
+    images = image_folder(tree).test
+    loader = make_loader(images, eval_transform(16, HALF, HALF), batch_size=5, workers=workers)
+    for _ in range(2):
+        seen = list(batches(loader, device="cpu"))
+        assert [len(batch.index) for batch in seen] == [5, 5, 2]
+        assert torch.cat([batch.index for batch in seen]).tolist() == list(range(12))
+        assert torch.cat([batch.label for batch in seen]).tolist() == images.labels
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_corrupt_image_is_one_sentence(tree, workers):
+    images = image_folder(tree).test
+    images.paths[7].write_bytes(images.paths[7].read_bytes()[:300])
+    loader = make_loader(images, eval_transform(16, HALF, HALF), batch_size=5, workers=workers)
+    with pytest.raises(RunError) as caught:
+        list(batches(loader))
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{images.paths[7]}: ") and "run again" in sentence
+    assert "\n" not in sentence and "Traceback" not in sentence and sentence.count("decoded") == 1
+
+
+class Dies:
+    """A transform that ends its process."""
+
+    def __call__(self, image):
+        os._exit(3)
+
+
+def test_worker_that_dies_is_one_sentence(tree):
+    loader = make_loader(image_folder(tree).test, Dies(), batch_size=5, workers=1)
+    with pytest.raises(RunError, match="--kernels 0"):
+        list(batches(loader))
+
+
+def test_other_errors_pass_as_they_are(tree):
+    def fails(image):
+        raise RuntimeError("of another kind")
+    with pytest.raises(RuntimeError, match="of another kind"):
+        list(batches(make_loader(image_folder(tree).test, fails, workers=0)))
+
+
+def test_pinning_follows_the_device(tree):
+    images, transform = image_folder(tree).test, eval_transform(16, HALF, HALF)
+    assert make_loader(images, transform, device="cuda:0").pin_memory
+    assert not make_loader(images, transform, device="cpu").pin_memory
+    assert make_loader(images, transform, pin_memory=True).pin_memory

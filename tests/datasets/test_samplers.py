@@ -1,0 +1,108 @@
+"""Every batch's composition, coverage, resuming, sharing, and what is refused."""
+from collections import Counter
+
+import pytest
+
+from datasets.samplers import SAMPLERS, ClassRandom, FullRandom, select
+from utilities.errors import UsageError
+
+LABELS = [label for label in range(13) for _ in range(5 + label)]
+SHUFFLED = LABELS[::3] + LABELS[1::3] + LABELS[2::3]
+
+
+@pytest.mark.parametrize("bs, k", [(8, 2), (12, 4), (10, 5), (13, 1), (26, 2), (6, 6)])
+def test_class_random_composition(bs, k):
+    sampler = ClassRandom(SHUFFLED, bs=bs, samples_per_class=k)
+    for _ in range(3):
+        batches = list(sampler)
+        assert len(batches) == len(sampler) == len(SHUFFLED) // bs
+        for batch in batches:
+            count = Counter(SHUFFLED[row] for row in batch)
+            assert len(count) == bs // k and set(count.values()) == {k}
+            rows = Counter(batch)
+            assert all(rows[row] == 1 or SHUFFLED.count(SHUFFLED[row]) < k for row in rows)
+
+
+def test_all_classes_and_images_are_reached():
+    sampler = ClassRandom(SHUFFLED, bs=8, samples_per_class=2)
+    epochs = [[row for batch in sampler for row in batch] for _ in range(8)]
+    assert all({SHUFFLED[row] for row in epoch} == set(range(13)) for epoch in epochs)
+    assert {row for epoch in epochs for row in epoch} == set(range(len(SHUFFLED)))
+    assert epochs[0] != epochs[1]
+
+
+def test_images_of_a_class_come_before_one_comes_again():
+    sampler = ClassRandom(SHUFFLED, bs=8, samples_per_class=2)
+    drawn = Counter(row for batch in sampler for row in batch)
+    for label in range(13):
+        counts = [drawn[row] for row, of in enumerate(SHUFFLED) if of == label]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_small_classes_repeat_and_it_is_said_once():
+    labels = [0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3]
+    sampler = ClassRandom(labels, bs=8, samples_per_class=4)
+    assert "2 of 4 training classes" in sampler.notice and "--samples_per_class 4" in sampler.notice
+    for batch in [batch for _ in range(20) for batch in sampler]:
+        count = Counter(labels[row] for row in batch)
+        assert len(count) == 2 and set(count.values()) == {4}
+        one = Counter(row for row in batch if labels[row] == 1)
+        assert sorted(one.values()) in ([], [1, 1, 2])   # as evenly as it goes
+    assert ClassRandom(SHUFFLED, bs=8, samples_per_class=4).notice is None
+
+
+def test_full_random():
+    sampler = FullRandom(SHUFFLED, bs=20)
+    one, two = list(sampler), list(sampler)
+    assert len(one) == len(sampler) == len(SHUFFLED) // 20
+    rows = [row for batch in one for row in batch]
+    assert len(set(rows)) == len(rows) == 20 * len(sampler)
+    assert one != two
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_seeds(name):
+    first, again, other = (list(select(name, SHUFFLED, bs=12, samples_per_class=4, seed=seed)) for seed in (3, 3, 4))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("stop", [0, 1, 5, 11, 12])
+def test_resume_mid_epoch(name, stop):
+    def made(seed):
+        return select(name, SHUFFLED, bs=12, samples_per_class=4, seed=seed)
+    whole, stopped = made(3), made(3)
+    assert len(whole) == 11
+    batches = [list(whole), list(whole), list(whole)]
+    for _, batch in zip(range(stop), (batch for _ in range(2) for batch in stopped)):
+        assert batch in batches[0] + batches[1]
+    state = stopped.state_dict()
+    resumed = made(99)
+    resumed.load_state_dict(state)
+    rest = list(resumed)
+    flat = [batch for epoch in batches for batch in epoch]
+    assert rest == flat[stop:][:11 - stop % 11]
+    assert list(resumed) == flat[stop + len(rest):][:11]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_processes_share_each_batch(name):
+    whole = list(select(name, SHUFFLED, bs=12, samples_per_class=4).draws())
+    shares = [list(select(name, SHUFFLED, bs=12, samples_per_class=4, rank=rank, world=3).draws()) for rank in range(3)]
+    assert [one + two + three for one, two, three in zip(*shares)] == whole
+    assert len({(draw.epoch, draw.position) for batch in whole for draw in batch}) == 12 * len(whole)
+
+
+@pytest.mark.parametrize("name, bs, k, world, said", [
+    ("class_random", 10, 4, 1, "--bs 10 is not a multiple of --samples_per_class 4"),
+    ("class_random", 28, 2, 1, "--bs 28 with --samples_per_class 2 needs 14 classes.*there are 13"),
+    ("class_random", 4, 0, 1, "--samples_per_class 0"),
+    ("class_random", 1000, 4, 1, "--bs 1000: the training split has 143 images"),
+    ("random", 0, 4, 1, "--bs 0"),
+    ("random", 10, 4, 3, "--bs 10 cannot be shared by 3 processes"),
+    ("class_randm", 8, 4, 1, "--data_sampler class_randm.*Did you mean 'class_random'"),
+])
+def test_refused(name, bs, k, world, said):
+    assert len(SHUFFLED) == 143
+    with pytest.raises(UsageError, match=said):
+        select(name, SHUFFLED, bs=bs, samples_per_class=k, world=world)
