@@ -1,0 +1,181 @@
+"""A picture of what retrieval does: queries with their nearest test images, hits and misses marked."""
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.neighbours import nearest_neighbours
+from evaluation.retrieval import recall_at_k, relevant
+from utilities.errors import RunError
+
+HIT, MISS, INK, QUIET = "#2b8a4b", "#c0392b", "#222222", "#6b6b6b"
+CELL, GAP, TEXT = 112, 16, 36       # pixels: side of an image, space between two, the caption below one
+TOP, HEADING, EDGE = 84, 44, 24     # pixels: title, heading of a block, margin
+DPI = 100
+
+Images = Callable[[int], object] | Sequence   # index -> PIL image
+
+
+class Queries(NamedTuple):
+    """Which rows the gallery shows; (number,) indices each."""
+
+    random: Tensor
+    worst: Tensor
+
+
+def choose_queries(neighbours: Tensor, labels: Tensor, number: int, seed: int = 0) -> Queries:
+    """Some queries at random, and those whose first hit among their neighbours comes latest, fewest hits first.
+
+    neighbours (N, k): nearest other rows of every row, labels (N,). Rows without another row of their class have
+    nothing to find and are never chosen. Equally bad queries are picked at random; the draw depends on `seed` alone.
+    """
+    query = (relevant(labels) > 0).nonzero()[:, 0].cpu()                           # (Q,)
+    order = query[torch.randperm(len(query), generator=torch.Generator().manual_seed(seed))]
+    last = order.flip(0)  # so that, where all are equally good, the two kinds do not show the same rows
+    hit = (labels[neighbours] == labels[:, None]).cpu()[last].long()               # (Q, k)
+    k = hit.shape[1]
+    first = torch.where(hit.any(1), hit.argmax(1), k)                              # (Q,) rank of the first hit, from 0
+    badness = first * (k + 1) + k - hit.sum(1)                                     # (Q,)
+    worst = badness.sort(descending=True, stable=True).indices
+    return Queries(order[:number], last[worst][:number])
+
+
+def draw_run_gallery(embedding: Tensor, images, image_size: int, path, *, backend: str = "auto", seed: int = 0,
+                     k: int = 8, number: int = 6) -> None:
+    """The gallery of a data set's split: embedding (N, D) unit rows in the order of `images`, an ImageList. Images are
+    shown whole, in at most `image_size` pixels a side, so that one sees the detail that the network sees."""
+    label = torch.as_tensor(images.labels)                                         # (N,)
+    score, index = nearest_neighbours(embedding, embedding, min(k, len(label) - 1), exclude_self=True, backend=backend)
+    queries = choose_queries(index.cpu(), label, number, seed)
+    draw_gallery(lambda i: _load(images.paths[i], image_size), label, images.class_names, index, score, queries, path)
+
+
+def draw_gallery(images: Images, labels: Tensor, class_names: Sequence[str], neighbours: Tensor, similarities: Tensor,
+                 queries: Queries, path) -> None:
+    """Write the picture: one row a query, first the query itself, then its k nearest test images.
+
+    images: index -> PIL image, or a list of them; labels (N,) index class_names; neighbours, similarities (N, k): the
+    nearest other rows of every row. A hit has a solid green frame and a check, a miss a dashed red one and a cross.
+    """
+    labels, neighbours, similarities = (torch.as_tensor(t).cpu() for t in (labels, neighbours, similarities))
+    blocks = [("Random queries", queries.random.tolist()),
+              ("Worst queries: the first hit comes latest", queries.worst.tolist())]
+    page = _Page(neighbours.shape[1], [len(rows) for _, rows in blocks])
+    page.title(_headline(neighbours, labels), "nearest first, cosine similarity below each image")
+    for heading, rows in blocks:
+        page.heading(heading)
+        for i in rows:
+            page.query(_picture(images, i), _short(class_names[labels[i]]))
+            for j, score in zip(neighbours[i].tolist(), similarities[i].tolist()):
+                page.result(_picture(images, j), _short(class_names[labels[j]]), score, bool(labels[j] == labels[i]))
+            page.next_row()
+    page.save(path)
+
+
+class _Page:
+    """A canvas on which images are placed pixel by pixel, row after row, and described by matplotlib."""
+
+    def __init__(self, k: int, rows: list[int]):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        width = 2 * EDGE + (k + 1) * (CELL + GAP) + GAP
+        height = TOP + EDGE + len(rows) * HEADING + sum(rows) * (CELL + TEXT + GAP)
+        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+        FigureCanvasAgg(self.figure)
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set_axis_off()
+        self.canvas = np.full((height, width, 3), 255, dtype=np.uint8)             # (H, W, 3)
+        self.x, self.y = EDGE, TOP
+
+    def title(self, headline: str, note: str) -> None:
+        self._write(EDGE, 34, headline, 14, INK, weight="bold")
+        self._write(EDGE, 62, note, 9, QUIET)
+
+    def heading(self, text: str) -> None:
+        self._write(EDGE, self.y + 22, text, 11, INK, weight="bold")
+        self.y += HEADING
+
+    def query(self, picture: np.ndarray, name: str) -> None:
+        self._place(picture, INK, "solid", 1.0)
+        self._caption(name, "query", INK)
+        self.x += CELL + 2 * GAP
+
+    def result(self, picture: np.ndarray, name: str, score: float, hit: bool) -> None:
+        self._place(picture, HIT if hit else MISS, "solid" if hit else (0, (4, 2)), 2.2)
+        self._mark(hit)
+        self._caption(name, f"{score:.2f}", HIT if hit else MISS)
+        self.x += CELL + GAP
+
+    def next_row(self) -> None:
+        self.x, self.y = EDGE, self.y + CELL + TEXT + GAP
+
+    def save(self, path) -> None:
+        self.axes.imshow(self.canvas, interpolation="none", aspect="auto",
+                         extent=(0, self.canvas.shape[1], self.canvas.shape[0], 0), zorder=0)
+        self.figure.savefig(path, dpi=DPI)
+
+    def _place(self, picture: np.ndarray, colour: str, style, width: float) -> None:
+        from matplotlib.patches import Rectangle
+        self.canvas[self.y:self.y + CELL, self.x:self.x + CELL] = picture          # (CELL, CELL, 3)
+        self.axes.add_patch(Rectangle((self.x - 2, self.y - 2), CELL + 4, CELL + 4, fill=False, edgecolor=colour,
+                                      linestyle=style, linewidth=width))
+
+    def _mark(self, hit: bool) -> None:
+        """A check or a cross on a disc over the upper right corner, drawn as lines so that no font is needed."""
+        x, y = self.x + CELL, self.y
+        self.axes.plot([x], [y], "o", color=HIT if hit else MISS, markersize=12, markeredgecolor="white", zorder=3)
+        strokes = [((-4, -1, 4), (0, 3, -3))] if hit else [((-3, 3), (-3, 3)), ((-3, 3), (3, -3))]
+        for dx, dy in strokes:
+            self.axes.plot([x + d for d in dx], [y + d for d in dy], color="white", linewidth=1.6, zorder=4)
+
+    def _caption(self, name: str, note: str, colour: str) -> None:
+        from matplotlib.patches import Rectangle
+        text = self._write(self.x, self.y + CELL + 13, name, 7.5, INK)
+        text.set_clip_path(Rectangle((self.x, self.y + CELL), CELL + GAP - 4, TEXT, transform=self.axes.transData))
+        self._write(self.x, self.y + CELL + 27, note, 7.5, colour)
+
+    def _write(self, x: float, y: float, text: str, size: float, colour: str, weight: str = "normal"):
+        return self.axes.text(x, y, text, fontsize=size, color=colour, weight=weight, va="center", ha="left",
+                              parse_math=False, clip_on=True)
+
+
+def _headline(neighbours: Tensor, labels: Tensor) -> str:
+    """R@1 over all queries, and of how many."""
+    number = int((relevant(labels) > 0).sum())
+    try:
+        share = recall_at_k(neighbours, labels, 1)
+    except RunError:
+        return f"Nearest neighbours in {len(labels):,} test images (no class has two images)"
+    return f"R@1 {100 * share:.1f} %   {number:,} queries in {len(labels):,} test images"
+
+
+def _picture(images: Images, i: int) -> np.ndarray:
+    """Image i, whole, in the middle of a light square (CELL, CELL, 3); small ones grow by bicubic interpolation."""
+    from PIL import Image
+    image = (images(i) if callable(images) else images[i]).convert("RGB")
+    scale = CELL / max(image.size)
+    size = [max(1, round(side * scale)) for side in image.size]
+    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
+    square = Image.new("RGB", (CELL, CELL), "#f2f2f2")
+    square.paste(image.resize(size, method), ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
+    return np.asarray(square)                                                      # (CELL, CELL, 3)
+
+
+def _load(path, image_size: int):
+    """The image file as PIL, no longer than image_size on its longer side."""
+    from PIL import Image
+
+    from datasets.decode import decode
+    image = Image.fromarray(decode(path).permute(1, 2, 0).numpy())                 # (H, W, 3)
+    image.thumbnail((image_size, image_size), Image.Resampling.LANCZOS)
+    return image
+
+
+def _short(name: str, length: int = 17) -> str:
+    """A class name for a caption: without a leading number, underscores as spaces, cut in the middle where long."""
+    name = re.sub(r"^\d+[._ ]+(?=\D)", "", str(name)).replace("_", " ").strip()
+    half = length // 2
+    return name if len(name) <= length else f"{name[:half].rstrip()}…{name[-(length - half - 1):].lstrip()}"
