@@ -1,0 +1,48 @@
+"""Smooth-AP: average precision with sigmoids for steps."""
+import torch
+from torch import Tensor
+
+from criteria.base import Criterion, pair_masks, spread
+from utilities.pairwise import similarity
+
+
+class SmoothAP(Criterion):
+    """Smooth-AP (Brown et al., "Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval", ECCV 2020, eq. 8).
+
+        L = mean_q [ 1 - 1/|P_q| sum_{i in P_q} (1 + sum_{j in P_q, j != i} w_qj G_ij) / (1 + sum_{j != i} w_qj G_ij) ]
+        G_ij = sigmoid((s_qj - s_qi) / tau),   s = x x^T
+
+    The query itself is a retrieved item and a positive, as in the authors' code; with exclude_self it is neither, and
+    the mean runs over the queries that have a positive. w_qj multiplies the sigmoid of the ranked item j: w+ for
+    positives of q, w- for negatives, one for q itself. Deviations: only the positives of a query are ranked, B x P x B
+    terms for P the size of the largest class in the batch; P is read from the labels, which on a GPU waits for them.
+    """
+
+    accepts_weight = "pair"
+
+    def __init__(self, tau: float = 0.01, exclude_self: bool = False):
+        super().__init__()
+        self.tau, self.exclude_self = tau, exclude_self
+
+    def loss(self, x, label, triplets, weight) -> Tensor:
+        """x (B, D), label (B,) -> scalar."""
+        s = similarity(x) / self.tau                                               # (B, B)
+        positive, negative = pair_masks(label)
+        w_positive, w_negative = spread(weight[0], positive, x.dtype), spread(weight[1], negative, x.dtype)
+        if not self.exclude_self:
+            itself = torch.eye(len(label), dtype=torch.bool, device=x.device)      # (B, B)
+            positive, w_positive = positive | itself, w_positive + itself
+        item, real = ranked(positive)                                              # (B, P) each
+        gap = s[:, None, :] + (-s.gather(1, item))[:, :, None]                     # (B, P, B) s_qj - s_qi
+        g = gap.scatter_(-1, item[:, :, None], -torch.inf).sigmoid()               # an item does not outrank itself
+        above = g @ torch.stack([w_positive, w_negative], -1)                      # (B, P, 2) positives, negatives
+        imprecision = above[..., 1] / (1 + above.sum(-1)) * real                   # (B, P) one minus precision
+        size = real.sum(-1)                                                        # (B,)
+        missing = imprecision.sum(-1) / size.clamp(min=1)                          # (B,) one minus AP
+        return missing.sum() / (size > 0).sum().clamp(min=1)
+
+
+def ranked(positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each row's positives stand, padded to the longest row: index (B, P), and which entries are real (B, P)."""
+    real, item = positive.float().topk(int(positive.sum(-1).max()), dim=-1)
+    return item, real > 0
