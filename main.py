@@ -1,0 +1,321 @@
+"""Train LM-Metric, or one of its base losses, on images and evaluate retrieval of unseen classes.
+
+`python main.py` trains the full method on the embedded data set; `python main.py --help` explains every flag.
+"""
+import math
+import resource
+import sys
+import time
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+import architectures
+import batchminer
+import criteria
+import datasets
+from architectures.memory import select as select_memory
+from architectures.network import Network
+from batchminer.base import Miner
+from criteria.lm_metric import LMMetric
+from criteria.pair_weighting import BatchRelation, PairWeighting
+from criteria.policy_health import held_out_advantage, policy_record
+from datasets import batches, make_loader, samplers, transforms
+from evaluation import evaluate, parse_metric
+from evaluation.embed import embed
+from evaluation.gallery import draw_run_gallery
+from evaluation.tables import metric_table
+from parameters import get_options, kwargs_for
+from utilities import checkpoint
+from utilities.errors import RunError, UsageError
+from utilities.logger import RunFolder, provenance
+from utilities.plots import plot_policy, plot_progress
+from utilities.registry import accepted
+from utilities.seed import preserved_randomness, seed_everything
+
+
+class Parts(NamedTuple):
+    """What a training step needs."""
+
+    network: Network
+    method: LMMetric
+    miner: Miner | None
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+
+
+# ------------------------------------------------------------------------------------------------------ the loop
+
+
+def train_epoch(parts: Parts, loader, first_step: int, log_every: int, bar: tqdm) -> tuple[dict, list[dict]]:
+    """One pass over the loader: the mean of every loss term, and the records of the policy's health."""
+    network, method, miner, optimizer, device = parts
+    sums, records = None, []
+    network.train()
+    method.train()
+    for step, batch in enumerate(batches(loader), start=first_step):
+        image, label = batch.image.to(device, non_blocking=True), batch.label.to(device, non_blocking=True)
+        features = network(image)                                                  # embed
+        related = method.relate(network, features)                                 # relate
+        triplets = miner(related.z, label) if miner else None                      # mine
+        terms = method(network, features, related, label, triplets)                # weigh, compare, remember
+        optimizer.zero_grad(set_to_none=True)
+        terms["total"].backward()
+        optimizer.step()
+        values = torch.stack([term.detach() for term in terms.values()])           # stays on the device
+        sums = values if sums is None else sums + values
+        bar.update()
+        if step % log_every == 0:                                                  # the one reading by the host
+            require_finite(dict(zip(terms, values.tolist())), step)
+            if method.learns:
+                records.append({"step": step} | policy_record(method, related, label, triplets))
+    means = dict(zip(terms, (sums / len(loader)).tolist()))
+    require_finite(means, step)
+    return {"loss": means.pop("total")} | means, records
+
+
+def train(opt, parts: Parts, loaders: dict, folder: RunFolder) -> dict:
+    """All epochs: train, evaluate, keep checkpoints and records. Returns what result.json will hold."""
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(parts.optimizer, opt.tau if opt.scheduler == "step" else [],
+                                                     opt.gamma)
+    steps, history, records, best = len(loaders["train"]), [], [], {}
+    begin, training = time.perf_counter(), 0.0
+    with tqdm(total=opt.n_epochs * steps, desc="train", unit="step", smoothing=0.05) as bar:
+        for epoch in range(opt.n_epochs + 1):                                      # epoch 0: the untrained network
+            row, started = {"epoch": epoch, "step": epoch * steps}, time.perf_counter()
+            if epoch > 0:
+                parts.network.backbone.requires_grad_(epoch > opt.warmup_epochs)
+                means, new = train_epoch(parts, loaders["train"], (epoch - 1) * steps + 1, opt.log_every, bar)
+                scheduler.step()
+                records += [{"epoch": epoch} | record for record in new]
+                row |= means
+            training += time.perf_counter() - started
+            if epoch % opt.eval_every == 0 or epoch == opt.n_epochs:
+                row |= evaluate_all(opt, parts, loaders)
+                bar.set_postfix({name: f"{row[name]:.3f}" for name in opt.storage_metrics})
+            row["seconds"] = round(time.perf_counter() - begin, 3)
+            history.append(row)
+            folder.write_csv("metrics.csv", history)
+            keep_checkpoints(opt, parts, scheduler, folder, row, best)
+    draw_curves(opt, parts, folder, history, records)
+    return {"final": metrics_of(opt, history[-1]), "untrained": metrics_of(opt, history[0]), "best": best,
+            "policy": records[-1] if records else None, "steps": opt.n_epochs * steps,
+            "seconds_per_epoch": round(training / max(1, opt.n_epochs), 3)}
+
+
+def require_finite(terms: dict, step: int) -> None:
+    """Stop at a loss that is no number, with the terms that show where it came from."""
+    if not all(math.isfinite(value) for value in terms.values()):
+        listing = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+        raise RunError(f"The loss is not finite at step {step} ({listing}). The last checkpoint is in the run's "
+                       "folder; a lower --lr is the usual cure.")
+
+
+# ------------------------------------------------------------------------------------------------ evaluation, records
+
+
+def evaluate_all(opt, parts: Parts, loaders: dict) -> dict:
+    """Metrics of the test classes and, with the prefix val_, of the validation classes; training notices nothing."""
+    found = {}
+    with preserved_randomness():
+        for split, prefix in (("val", "val_"), ("test", "")):
+            if loaders.get(split) is not None:
+                rows, labels = embed(parts.network, loaders[split], parts.device)
+                found |= {prefix + name: value for name, value in score(opt, rows, labels).items()}
+    return found
+
+
+def score(opt, rows: torch.Tensor, labels: torch.Tensor) -> dict:
+    """The metrics that the flags ask for."""
+    return evaluate(rows, labels, opt.evaluation_metrics, backend=opt.search_backend, block=opt.eval_block,
+                    gpu=opt.evaluate_on_gpu, seed=0)
+
+
+def metrics_of(opt, row: dict) -> dict:
+    """The metrics in a row of the history."""
+    return {name: row[name] for name in opt.evaluation_metrics if name in row}
+
+
+def keep_checkpoints(opt, parts: Parts, scheduler, folder: RunFolder, row: dict, best: dict) -> None:
+    """last.pt after every evaluation, best_<metric>.pt where validation (else test) is best so far."""
+    chosen = {name: row.get(f"val_{name}", row.get(name)) for name in opt.storage_metrics}
+    if None in chosen.values():
+        return
+    state = {"epoch": row["epoch"], "options": vars(opt), "metrics": metrics_of(opt, row),
+             "network": parts.network.state_dict(), "method": parts.method.state_dict(),
+             "optimizer": parts.optimizer.state_dict(), "scheduler": scheduler.state_dict(),
+             "miner": parts.miner.state_dict() if parts.miner else None}
+    checkpoint.save(folder / "last.pt", state)
+    for name, value in chosen.items():
+        if name not in best or value > best[name]["value"]:
+            best[name] = {"epoch": row["epoch"], "value": value, "chosen_on": "val" if f"val_{name}" in row else "test",
+                          "metrics": metrics_of(opt, row)}
+            checkpoint.save(folder / f"best_{name}.pt", state)
+
+
+def draw_curves(opt, parts: Parts, folder: RunFolder, history: list[dict], records: list[dict]) -> None:
+    """progress.png, and policy.png where a policy was trained."""
+    plot_progress(history, opt.evaluation_metrics, folder / "progress.png")
+    if records:
+        weighting = parts.method.weighting
+        names = ("b_p", "b_n") if opt.policy_action == "sharpness" else ("phi_p", "phi_n")
+        plot_policy(records, folder / "policy.png", weighting.grid_positive.tolist(), weighting.grid_negative.tolist(),
+                    names=names)
+
+
+def conclude(opt, parts: Parts, splits, loaders: dict, folder: RunFolder, result: dict) -> None:
+    """After training: the gallery, the policy's worth on held-out classes, result.json and the closing table."""
+    rows, labels = embed(parts.network, loaders["test"], parts.device)
+    draw_run_gallery(rows, splits.test, opt.image_size, folder / "gallery.png", backend=opt.search_backend,
+                     seed=opt.seed)
+    if parts.method.learns:
+        sampler = samplers.select("class_random", labels=splits.test.labels, bs=opt.bs,
+                                  samples_per_class=opt.samples_per_class, seed=opt.seed)
+        loader = make_loader(splits.test, loaders["test"].dataset.transform, batch_sampler=sampler, workers=0,
+                             seed=opt.seed)
+        result["held_out_advantage_over_uniform"] = held_out_advantage(
+            parts.method, parts.network, build_miner(opt), batches(loader), parts.device)
+    result["peak_memory_mib"] = peak_memory_mib(parts.device)
+    folder.write_json("result.json", result)
+    print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
+    print(f"{result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. Everything is in {folder.path}")
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Largest memory held so far: of the GPU where one is used, of the process otherwise."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
+
+
+# ----------------------------------------------------------------------------------------------------- building
+
+
+def choose_device(opt) -> torch.device:
+    """The device that the flags ask for; a GPU that is not there is refused, not replaced."""
+    if (opt.gpu is not None or opt.device == "cuda") and not torch.cuda.is_available():
+        raise UsageError("--gpu and --device cuda need a GPU that this PyTorch can use, and there is none. Leave the "
+                         "flag out, or pass --device cpu.")
+    if opt.device == "cpu" or not torch.cuda.is_available():
+        if opt.device == "auto":
+            print("There is no GPU; computing on the CPU.")
+        return torch.device("cpu")
+    number = opt.gpu[0] if opt.gpu else 0
+    if number >= torch.cuda.device_count():
+        raise UsageError(f"--gpu {number}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0.")
+    return torch.device("cuda", number)
+
+
+def build_network(opt) -> Network:
+    """Backbone, projection and memory."""
+    memory = select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
+    return architectures.select(opt.arch, embed_dim=opt.embed_dim, pretrained=not opt.not_pretrained, memory=memory)
+
+
+def build_method(opt, network: Network, n_classes: int) -> LMMetric:
+    """Base criterion, relation and policy."""
+    base = criteria.select(opt.loss, n_classes=n_classes, embed_dim=opt.embed_dim, weight_on=opt.pair_weight_on,
+                           **kwargs_for(opt, f"loss_{opt.loss}_"))
+    if base.needs_triplets != (opt.batch_mining != "none"):
+        raise UsageError(f"--loss {opt.loss} " + ("needs triplets: pass --batch_mining distance." if base.needs_triplets
+                                                  else "compares the whole batch: pass --batch_mining none."))
+    relation = weighting = None
+    if opt.relation != "none":
+        relation = BatchRelation(network.feature_dim, opt.embed_dim, kind=opt.relation, seed=opt.seed,
+                                 **kwargs_for(opt, "relation_"))
+    policy = kwargs_for(opt, "policy_")
+    if opt.pair_weighting != "uniform":
+        weighting = PairWeighting(relation.state_dim if relation else 0, seed=opt.seed,
+                                  **accepted(PairWeighting, policy))
+    return LMMetric(base, relation, weighting, pair_weighting=opt.pair_weighting, memory_weight=opt.memory_weight,
+                    memory_dual=opt.memory_dual, **accepted(LMMetric, policy))
+
+
+def build_miner(opt) -> Miner | None:
+    """The miner, or None for losses over the whole batch."""
+    if opt.batch_mining == "none":
+        return None
+    return batchminer.select(opt.batch_mining, seed=opt.seed, **kwargs_for(opt, f"miner_{opt.batch_mining}_"))
+
+
+def build_optimizer(opt, network: Network, method: LMMetric) -> torch.optim.Optimizer:
+    """One optimizer over the backbone (--lr), the new layers (--fc_lr), the policy (--policy_lr) and what the base
+    criterion learns (at rates of its own)."""
+    fc_lr = opt.fc_lr if opt.fc_lr >= 0 else opt.lr
+    new = [p for name, p in network.named_parameters() if not name.startswith("backbone.")]
+    groups = [{"params": list(network.backbone.parameters()), "lr": opt.lr}, {"params": new, "lr": fc_lr}]
+    groups += method.param_groups(fc_lr, opt.policy_lr)
+    if opt.optim == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=opt.decay)
+    return torch.optim.Adam(groups, weight_decay=opt.decay, fused=True)
+
+
+def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
+    """Loaders of train, val (where there is one) and test."""
+    sampler = samplers.select(opt.data_sampler, labels=splits.train.labels, bs=opt.bs,
+                              samples_per_class=opt.samples_per_class, seed=opt.seed)
+    if sampler.notice:
+        print(sampler.notice)
+    common = {"workers": opt.kernels, "seed": opt.seed, "pin_memory": device.type == "cuda"}
+    train_transform = transforms.train_transform(opt.augmentation, opt.image_size, network.mean, network.std)
+    eval_transform = transforms.eval_transform(opt.image_size, network.mean, network.std)
+    loaders = {"train": make_loader(splits.train, train_transform, batch_sampler=sampler, **common)}
+    for name, images in (("val", splits.val), ("test", splits.test)):
+        if images is not None:
+            loaders[name] = make_loader(images, eval_transform, batch_size=opt.bs, **common)
+    return loaders
+
+
+# ----------------------------------------------------------------------------------------------------- the command
+
+
+def run(opt) -> None:
+    """Build everything, then train, or evaluate a checkpoint."""
+    device = choose_device(opt)
+    for name in opt.evaluation_metrics:
+        parse_metric(name)                                                         # refuse a wrong name before any work
+    seed_everything(opt.seed)
+    splits = datasets.select(opt.dataset, opt.source_path, **kwargs_for(opt, f"{opt.dataset}_"))
+    if opt.use_tv_split:
+        train_images, val_images = datasets.split_validation(splits.train, opt.tv_split_perc, opt.tv_split_by_samples,
+                                                             opt.seed)
+        splits = splits._replace(train=train_images, val=val_images)
+    network = build_network(opt)
+    if opt.checkpoint:
+        checkpoint.load_network(opt.checkpoint, network, vars(opt))
+    network.to(device, memory_format=torch.channels_last)                          # a fifth to a third faster
+    loaders = build_loaders(opt, splits, network, device)
+    if opt.evaluate_only:
+        rows, labels = embed(network, loaders["test"], device)
+        print(metric_table({opt.checkpoint: score(opt, rows, labels)}))
+        return
+    method = build_method(opt, network, len(splits.train.class_names)).to(device)
+    parts = Parts(network, method, build_miner(opt), build_optimizer(opt, network, method), device)
+    folder = RunFolder(opt.save_path, opt.dataset, opt.savename or f"{opt.recipe}-{opt.loss}-s{opt.seed}")
+    folder.write_json("options.json", provenance(vars(opt), str(device)))
+    print(f"{opt.dataset}: {splits}. Writing to {folder.path}")
+    result = train(opt, parts, loaders, folder)
+    conclude(opt, parts, splits, loaders, folder, result)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns 0 when all went well, 2 for wrong usage, 1 for what failed while running."""
+    opt = get_options(argv)
+    try:
+        run(opt)
+        return 0
+    except KeyboardInterrupt:
+        problem, code = "Interrupted; the last checkpoint is in the run's folder.", 130
+    except Exception as error:
+        if opt.debug:
+            raise
+        known = isinstance(error, UsageError | RunError)
+        problem = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where it happened)"
+        code = 2 if isinstance(error, UsageError) else 1
+    print(f"main.py: {problem}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

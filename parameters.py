@@ -1,0 +1,363 @@
+"""Every flag of main.py: what it means, its unit, its default, and which combinations cannot work.
+
+Defaults come in layers, each overriding the one before: the flag's own, those of the size of the network
+(`convnet` on small images, or a large pretrained backbone), those of `--recipe`, those that `--loss` needs; flags given
+on the command line override all.
+This module imports no torch, so that `--help` and wrong flags answer at once.
+"""
+import argparse
+import difflib
+import sys
+
+SMALL = {"embed_dim": 128, "image_size": 32, "augmentation": "shift", "bs": 112, "n_epochs": 40, "lr": 1e-3,
+         "tau": [32, 37], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0}
+LARGE = {"embed_dim": 512, "image_size": 224, "augmentation": "base", "bs": 180, "n_epochs": 100, "lr": 1e-4,
+         "tau": [20, 40, 60, 80], "gamma": 0.5, "warmup_epochs": 5, "eval_every": 1, "kernels": 8}
+RECIPES = {
+    "default": {"loss": "gpw", "batch_mining": "none", "pair_weight_on": "term",
+                "relation_order": "permuted", "relation_share_projection": False,
+                "policy_action": "sharpness", "policy_granularity": "batch", "policy_input": "both",
+                "policy_reward": "lookahead", "policy_samples": 8, "policy_baseline": "leave_one_out",
+                "policy_scale": "mean", "memory": "realnvp", "memory_decode": "mode"},
+    "paper": {"loss": "margin", "batch_mining": "distance", "pair_weight_on": "distance",
+              "relation_order": "batch", "relation_share_projection": True, "relation_hidden": 0,
+              "policy_action": "weight", "policy_granularity": "anchor", "policy_input": "state",
+              "policy_reward": "batch_ap", "policy_samples": 1, "policy_baseline": "none",
+              "policy_scale": "none", "policy_entropy_bonus": 0.0, "policy_lr": 1e-4,
+              "memory": "glow", "memory_decode": "sample"},
+}
+BY_LOSS = {
+    "margin": {"batch_mining": "distance"},
+    "proxyanchor": {"policy_action": "weight", "policy_granularity": "anchor"},
+}
+ONLY_WITH = {                                                  # prefix of flags: (flag that switches them on, its off)
+    "policy_": ("pair_weighting", "uniform"), "memory_": ("memory", "none"), "relation_": ("relation", "none"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that answers a mistake with one sentence instead of a page of usage."""
+
+    def error(self, message: str):
+        """Print the sentence, with the closest flag for an unknown one, and exit with code 2."""
+        if message.startswith("unrecognized arguments: "):
+            word = message.split(": ")[1].split()[0]
+            close = difflib.get_close_matches(word, self._option_string_actions, n=1)
+            message = f"{word} is not a flag." + (f" Did you mean {close[0]}?" if close else "")
+        sys.stderr.write(f"main.py: {message} (python main.py --help lists every flag)\n")
+        sys.exit(2)
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least one."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def non_negative_int(text: str) -> int:
+    """A whole number of at least zero."""
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A number strictly between zero and one."""
+    if not 0 < float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} does not lie between 0 and 1")
+    return float(text)
+
+
+positive_int.__name__ = non_negative_int.__name__ = "whole number"
+share.__name__ = "share"
+
+
+def add_run_flags(parser: Parser) -> None:
+    """What runs, where, and where the results go."""
+    group = parser.add_argument_group("run", "What runs, where, and where its results go.")
+    add = group.add_argument
+    add("--recipe", default="default", choices=["default", "paper"],
+        help="Set of defaults for the method: 'default' learns the sharpness of the pair weights by a look-ahead "
+             "reward; 'paper' is the method as published.")
+    add("--save_path", default="runs", metavar="FOLDER",
+        help="Folder of all runs; a run writes to SAVE_PATH/DATASET/SAVENAME.")
+    add("--savename", default="", metavar="NAME",
+        help="Name of the run's folder; empty: recipe, loss and seed. An existing folder is never overwritten: "
+             "-2, -3, ... is added.")
+    add("--seed", type=int, default=1, help="Seed of everything random.")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda"],
+        help="Where to compute; 'auto': the GPU where there is one, else the CPU with a notice.")
+    add("--gpu", type=non_negative_int, nargs="+", default=None, metavar="ID",
+        help="Number of the GPU to use; the first where there is one. Refused on a machine without a GPU.")
+    add("--kernels", type=non_negative_int, default=None, metavar="N",
+        help="Worker processes that load images; 0 loads in the main process.")
+    add("--checkpoint", default=None, metavar="FILE",
+        help="Start from the network of this checkpoint (last.pt or best_*.pt of a run).")
+    add("--evaluate_only", action="store_true",
+        help="Evaluate --checkpoint on the test classes, print the metrics and stop.")
+    add("--debug", action="store_true", help="Show the traceback of an error instead of one sentence.")
+
+
+def add_data_flags(parser: Parser) -> None:
+    """The images and how batches are made of them."""
+    group = parser.add_argument_group("data", "The images, and how batches are made of them.")
+    add = group.add_argument
+    add("--dataset", default="glyphs",
+        help="'glyphs': characters drawn from the fonts that matplotlib ships, made once, needs no download; "
+             "'image_folder': your own images.")
+    add("--source_path", default="", metavar="FOLDER",
+        help="image_folder: the folder with one folder per class, or with labels.csv (path,label[,super_label]"
+             "[,split]). glyphs: where the images are kept (default: .cache).")
+    add("--image_size", type=positive_int, default=None, metavar="PIXELS", help="Side of the square input image.")
+    add("--augmentation", default=None, choices=["base", "shift", "none"],
+        help="Training images: 'base' random resized crop and flip, 'shift' random shift by up to an eighth "
+             "(characters must not be flipped), 'none'.")
+    add("--bs", type=positive_int, default=None, metavar="IMAGES", help="Images in a batch.")
+    add("--samples_per_class", type=positive_int, default=4, metavar="IMAGES",
+        help="Images of each class in a batch; --bs must be a multiple. A class with fewer images is drawn from "
+             "with replacement.")
+    add("--data_sampler", default="class_random",
+        help="'class_random': random classes, --samples_per_class images of each; 'random': random images.")
+    add("--use_tv_split", action="store_true",
+        help="Take validation classes out of the training half; they then choose the best checkpoint, and the test "
+             "classes are only reported.")
+    add("--tv_split_perc", type=share, default=0.8, metavar="SHARE",
+        help="Share of the training classes that stays for training.")
+    add("--tv_split_by_samples", action="store_true", help="Split off images of every class instead of classes.")
+    add("--glyphs_classes", type=positive_int, default=240, metavar="N", help="Characters, half of them for testing.")
+    add("--glyphs_images_per_class", type=positive_int, default=24, metavar="N", help="Images of each character.")
+    add("--glyphs_size", type=positive_int, default=32, metavar="PIXELS", help="Side at which characters are drawn.")
+    add("--glyphs_seed", type=int, default=0, help="Seed of the drawing; independent of --seed.")
+
+
+def add_network_flags(parser: Parser) -> None:
+    """The network."""
+    group = parser.add_argument_group("network", "Backbone and embedding.")
+    add = group.add_argument
+    add("--arch", default=None, metavar="NAME",
+        help="convnet (small images, CPU), resnet18 or resnet50; suffix _frozen keeps the batch norm statistics fixed, "
+             "_normalize gives the loss unit rows. Default: convnet_normalize for glyphs, else "
+             "resnet50_frozen_normalize.")
+    add("--embed_dim", type=positive_int, default=None, metavar="D", help="Length of an embedding.")
+    add("--not_pretrained", action="store_true", help="Start from random weights instead of ImageNet's.")
+
+
+def add_loss_flags(parser: Parser) -> None:
+    """Base criteria and miners; each flag is an argument of its class."""
+    group = parser.add_argument_group("base loss and mining", "docs/method.md has the formulas.")
+    add = group.add_argument
+    add("--loss", default=None, help="gpw, margin, multisimilarity, proxyanchor or smoothap.")
+    add("--batch_mining", default=None, help="distance, random or semihard; 'none' for losses over the whole batch.")
+    add("--loss_margin_margin", type=float, default=0.2, help="Margin around the boundary (distance).")
+    add("--loss_margin_beta", type=float, default=1.2, help="Boundary, or its start where it is learned (distance).")
+    add("--loss_margin_beta_lr", type=float, default=5e-4, help="Learning rate of the boundaries.")
+    add("--loss_margin_beta_constant", action="store_true", help="Keep one fixed boundary instead of one per class.")
+    add("--loss_margin_nu", type=float, default=0.0, help="Weight of the regulariser on the boundaries.")
+    add("--loss_multisimilarity_pos_weight", type=float, default=2.0, help="Scale of positive pairs (alpha).")
+    add("--loss_multisimilarity_neg_weight", type=float, default=40.0, help="Scale of negative pairs (beta).")
+    add("--loss_multisimilarity_margin", type=float, default=0.1, help="Mining margin (cosine).")
+    add("--loss_multisimilarity_thresh", type=float, default=0.5, help="Threshold lambda (cosine).")
+    add("--loss_smoothap_tau", type=float, default=0.01, help="Temperature of the sigmoid (cosine).")
+    add("--loss_smoothap_exclude_self", action="store_true",
+        help="Leave the query out of its own ranking instead of keeping it as its first positive.")
+    add("--loss_proxyanchor_alpha", type=float, default=32.0, help="Scale of the similarities.")
+    add("--loss_proxyanchor_delta", type=float, default=0.1, help="Margin (cosine).")
+    add("--loss_proxyanchor_lr", type=float, default=1e-2, help="Learning rate of the proxies.")
+    add("--miner_distance_lower_cutoff", type=float, default=0.5, help="Smaller distances count as this one.")
+    add("--miner_distance_upper_cutoff", type=float, default=1.4, help="Negatives at larger distances are not drawn.")
+    add("--miner_semihard_margin", type=float, default=0.2, help="Width of the band beyond the positive (distance).")
+
+
+def add_method_flags(parser: Parser) -> None:
+    """Relation, policy and memory: the method."""
+    group = parser.add_argument_group("relation", "Context of every image from the whole batch.")
+    add = group.add_argument
+    add("--relation", default="gru", choices=["gru", "attention", "none"], help="How the batch is read.")
+    add("--relation_hidden", type=non_negative_int, default=512, metavar="H",
+        help="Width of the state; 0: that of the backbone's feature.")
+    add("--relation_order", default=None, choices=["permuted", "batch"],
+        help="'permuted' shuffles the batch for the relation, so that position does not tell the class.")
+    add("--relation_share_projection", action=argparse.BooleanOptionalAction, default=None,
+        help="Use the embedding's projection for the context too; needs --relation_hidden 0.")
+    group = parser.add_argument_group("pair weighting", "How strongly each pair counts, and the policy that decides.")
+    add = group.add_argument
+    add("--pair_weighting", default="learned", choices=["learned", "uniform", "random", "constant", "shuffled"],
+        help="'learned' by policy gradient; 'uniform': no weights; controls: 'random' actions, the 'constant' action "
+             "--policy_constant, learned but 'shuffled' over the anchors.")
+    add("--pair_weight_on", default=None, choices=["term", "distance"],
+        help="A weight scales the loss term, or the distance inside the hinge (margin only).")
+    add("--policy_action", default=None, choices=["sharpness", "weight"],
+        help="'sharpness' of a softmax over an anchor's pairs, or one 'weight' of {1..A}/A per anchor and sign.")
+    add("--policy_granularity", default=None, choices=["batch", "anchor"], help="Who gets an action.")
+    add("--policy_input", default=None, choices=["state", "statistics", "both"],
+        help="What the policy sees: the relation's state, label-aware statistics of the pairs, or both.")
+    add("--policy_levels", type=positive_int, default=64, metavar="A",
+        help="Number of weights (--policy_action weight).")
+    add("--policy_scale", default=None, choices=["mean", "none"],
+        help="Divide weights by their batch mean, or leave them (--policy_action weight).")
+    add("--policy_constant", type=float, nargs=2, default=None, metavar=("POSITIVE", "NEGATIVE"),
+        help="The action of --pair_weighting constant, such as 5 20.")
+    add("--policy_reward", default=None, choices=["lookahead", "batch_ap"],
+        help="AP after a virtual step under the sampled weights, or AP as it stands (as published; carries no signal).")
+    add("--policy_mix", type=float, default=0.0, metavar="SHARE",
+        help="Share of the batch's mean AP in an anchor's reward, 0 to 1.")
+    add("--policy_samples", type=positive_int, default=None, metavar="K", help="Actions sampled a batch.")
+    add("--policy_step", type=float, default=0.2, help="RMS length of the rows of the virtual step (unit sphere).")
+    add("--policy_baseline", default=None, choices=["leave_one_out", "none"],
+        help="Subtract the mean reward of the other samples and divide by the spread, or nothing.")
+    add("--policy_entropy_bonus", type=float, default=None, help="Weight of the entropy (nats); default .02 with one "
+        "action a batch, .1 with one an anchor.")
+    add("--policy_act", default="sample", choices=["sample", "expected", "greedy"],
+        help="The network trains with one sampled action, the expected weight, or the most likely action.")
+    add("--policy_lr", type=float, default=None, help="Learning rate; default 1e-2 with one action a batch, 1e-3 with "
+        "one an anchor.")
+    group = parser.add_argument_group("memory", "A conditional flow that recalls the context from the image alone.")
+    add = group.add_argument
+    add("--memory", default=None,
+        help="'realnvp' (vector flow), 'glow' (published), 'none'; controls 'constant', 'mlp'.")
+    add("--memory_decode", default=None, choices=["mode", "mean", "sample", "off"],
+        help="Context at test time: the flow's mode, mean of samples, one sample (repeatable), or none.")
+    add("--memory_couplings", type=positive_int, default=6, help="Coupling layers of realnvp.")
+    add("--memory_hidden", type=positive_int, default=128, help="Hidden width of realnvp's couplings, and of mlp.")
+    add("--memory_levels", type=positive_int, default=2, help="Levels of glow.")
+    add("--memory_steps", type=positive_int, default=8, help="Steps of a level of glow.")
+    add("--memory_channels", type=positive_int, default=128, help="Hidden channels of glow's couplings.")
+    add("--memory_samples", type=positive_int, default=16, help="Draws of --memory_decode mean.")
+    add("--memory_temperature", type=float, default=0.6, help="Standard deviation of drawn noise.")
+    add("--memory_weight", type=float, default=1.0, help="Weight of the negative log-likelihood (nats per dimension).")
+    add("--memory_dual", default="decoded", choices=["decoded", "embedding", "none"],
+        help="Where the second loss stands: embedding plus decoded context, embedding alone, or nowhere.")
+
+
+def add_training_flags(parser: Parser) -> None:
+    """Optimisation and evaluation."""
+    group = parser.add_argument_group("training", "Optimisation.")
+    add = group.add_argument
+    add("--n_epochs", type=non_negative_int, default=None,
+        help="Passes over the training images; 0 only evaluates the untrained network.")
+    add("--optim", default="adam", choices=["adam", "sgd"], help="Optimizer (sgd: momentum .9).")
+    add("--lr", type=float, default=None, help="Learning rate of the backbone.")
+    add("--fc_lr", type=float, default=-1.0, help="Learning rate of the new layers; negative: that of --lr.")
+    add("--decay", type=float, default=1e-4, help="Weight decay.")
+    add("--scheduler", default="step", choices=["step", "none"], help="'step': times --gamma at the epochs --tau.")
+    add("--tau", type=positive_int, nargs="+", default=None, metavar="EPOCH", help="Epochs at which the rate falls.")
+    add("--gamma", type=float, default=None, help="Factor by which the rate falls.")
+    add("--warmup_epochs", type=non_negative_int, default=None, help="First epochs in which only new layers train.")
+    add("--log_every", type=positive_int, default=10, metavar="STEPS", help="Steps between records of the policy.")
+    group = parser.add_argument_group("evaluation", "Retrieval of classes that were never trained on.")
+    add = group.add_argument
+    add("--evaluation_metrics", nargs="+", default=["e_recall@1", "e_recall@2", "e_recall@4", "e_recall@8", "nmi",
+        "mAP_r", "mAP"], metavar="METRIC", help="e_recall@K, nmi, mAP_r and mAP.")
+    add("--storage_metrics", nargs="+", default=["e_recall@1"], metavar="METRIC",
+        help="Metrics whose best checkpoint is kept as best_METRIC.pt.")
+    add("--evaluate_on_gpu", action="store_true", help="Search neighbours with faiss on the GPU.")
+    add("--search_backend", default="auto", choices=["auto", "faiss", "torch"],
+        help="Library of the exact neighbour search; 'auto': faiss where it is installed.")
+    add("--eval_block", type=positive_int, default=1024, metavar="QUERIES", help="Queries searched at once.")
+    add("--eval_every", type=positive_int, default=None, metavar="EPOCHS",
+        help="Epochs between evaluations (the untrained and the final network are always evaluated).")
+
+
+def build_parser() -> Parser:
+    """The parser with every flag and its own default."""
+    parser = Parser(prog="main.py", allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+                    description="Train LM-Metric (learned pair weighting and contextual memory) or its base losses on "
+                                "images, and evaluate retrieval on unseen classes. Without flags the full method "
+                                "trains on the embedded data set. Defaults shown are those of the given --recipe, "
+                                "--dataset and --arch.")
+    for add_flags in (add_run_flags, add_data_flags, add_network_flags, add_loss_flags, add_method_flags,
+                      add_training_flags):
+        add_flags(parser)
+    return parser
+
+
+def get_options(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; exits with code 2 and one sentence where it cannot work."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = build_parser()
+    explicit = explicit_flags(argv)
+    defaults = layered_defaults(explicit)
+    parser.set_defaults(**defaults)
+    opt = parser.parse_args(argv)
+    for problem in problems(opt, explicit):
+        parser.error(problem)
+    return opt
+
+
+def explicit_flags(argv: list[str]) -> dict:
+    """The flags that the command line names, with their values."""
+    parser = build_parser()
+    parser.add_help = False
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    wanted = [word for word in argv if word not in ("-h", "--help")]
+    return vars(parser.parse_args(wanted))
+
+
+def layered_defaults(explicit: dict) -> dict:
+    """The defaults that hold for the data set, network and recipe of this command line."""
+    dataset, recipe = explicit.get("dataset", "glyphs"), explicit.get("recipe", "default")
+    arch = explicit.get("arch", "convnet_normalize" if dataset == "glyphs" else "resnet50_frozen_normalize")
+    small = arch.startswith("convnet")
+    defaults = {"arch": arch} | (SMALL if small else LARGE) | RECIPES[recipe]
+    if small and recipe == "default":
+        defaults["relation_hidden"] = 64
+    if explicit.get("relation", "gru") == "none":
+        defaults |= {"memory": "none", "policy_input": "statistics"}
+    if explicit.get("loss", defaults["loss"]) != defaults["loss"]:
+        defaults |= {"batch_mining": "none", "pair_weight_on": "term"} | BY_LOSS.get(explicit["loss"], {})
+    batch = explicit.get("policy_granularity", defaults["policy_granularity"]) == "batch"
+    if dataset == "glyphs":
+        defaults["source_path"] = ".cache"
+    return {"policy_lr": 1e-2 if batch else 1e-3, "policy_entropy_bonus": 0.02 if batch else 0.1} | defaults
+
+
+def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
+    """One sentence for everything in the options that cannot work."""
+    found = [unused for flag in explicit if (unused := cannot_apply(flag, opt))]
+    if opt.data_sampler == "class_random" and opt.bs % opt.samples_per_class:
+        found.append(f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}: choose, for "
+                     f"example, --bs {max(1, opt.bs // opt.samples_per_class) * opt.samples_per_class}")
+    if opt.relation == "none" and opt.memory != "none":
+        found.append("--memory has no context to learn with --relation none: pass --memory none")
+    if opt.relation == "none" and opt.pair_weighting in ("learned", "shuffled") and opt.policy_input != "statistics":
+        found.append("--policy_input state needs a relation: pass --policy_input statistics")
+    if opt.pair_weighting == "constant" and opt.policy_constant is None:
+        found.append("--pair_weighting constant needs --policy_constant POSITIVE NEGATIVE, such as 5 20")
+    if (opt.relation, opt.pair_weighting) != ("none", "uniform") and not opt.arch.endswith(("_normalize",
+                                                                                           "_normalize_frozen")):
+        found.append(f"relation, pair weights and memory work on unit rows: pass --arch {opt.arch}_normalize")
+    if opt.gpu and (len(opt.gpu) > 1 or opt.device == "cpu"):
+        found.append("--gpu takes the number of one GPU, and none with --device cpu")
+    if opt.evaluate_only and not opt.checkpoint:
+        found.append("--evaluate_only needs --checkpoint FILE")
+    if missing := [m for m in opt.storage_metrics if m not in opt.evaluation_metrics]:
+        found.append(f"--storage_metrics {missing[0]} is not among --evaluation_metrics")
+    if opt.dataset != "glyphs" and not opt.source_path:
+        found.append(f"--dataset {opt.dataset} needs --source_path FOLDER, where your images are")
+    return found
+
+
+def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
+    """Why a flag that was given has no effect with the others, or None."""
+    for prefix, switch in (("loss_", "loss"), ("miner_", "batch_mining")):
+        if flag.startswith(prefix) and not flag.startswith(f"{prefix}{getattr(opt, switch)}_"):
+            return f"--{flag} has no effect with --{switch} {getattr(opt, switch)}"
+    for prefix, (switch, off) in ONLY_WITH.items():
+        if flag.startswith(prefix) and getattr(opt, switch) == off:
+            return f"--{flag} has no effect with --{switch} {off}"
+    if flag.startswith("glyphs_") and opt.dataset != "glyphs":
+        return f"--{flag} has no effect with --dataset {opt.dataset}"
+    if flag.startswith("tv_split") and not opt.use_tv_split:
+        return f"--{flag} has no effect without --use_tv_split"
+    if flag == "pair_weight_on" and opt.pair_weighting == "uniform":
+        return "--pair_weight_on has no effect with --pair_weighting uniform"
+    if flag == "policy_constant" and opt.pair_weighting != "constant":
+        return f"--policy_constant has no effect with --pair_weighting {opt.pair_weighting}"
+    return None
+
+
+def kwargs_for(opt: argparse.Namespace, prefix: str) -> dict:
+    """The flags that start with `prefix`, as keyword arguments without it."""
+    return {name.removeprefix(prefix): value for name, value in vars(opt).items() if name.startswith(prefix)}

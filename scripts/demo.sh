@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The whole road on the embedded data set: the full method, its base loss with uniform weights, and smoothap alone,
+# at equal steps; then one table of held-out classes and the pictures of the full method. The baselines train beside
+# the full method, one core each.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-runs/demo-$(date +%Y%m%d-%H%M%S)}
+plain="--relation none --memory none --pair_weighting uniform"
+export OMP_NUM_THREADS=1
+mkdir -p "$out"
+python -c 'import datasets; datasets.select("glyphs", ".cache")'    # drawn once, before two processes want it
+(python main.py --save_path "$out" --savename gpw-uniform --loss gpw $plain &&
+ python main.py --save_path "$out" --savename smoothap --loss smoothap $plain) > "$out/baselines.log" 2>&1 &
+baselines=$!
+trap 'kill $baselines 2>/dev/null || true' EXIT
+python main.py --save_path "$out" --savename full-method
+echo "Waiting for the two baselines, which train beside it (log: $out/baselines.log) ..."
+wait $baselines || { tail -n 3 "$out/baselines.log"; exit 1; }
+echo
+echo "Held-out classes, percent, last epoch, equal steps:"
+python -m evaluation.tables "$out"/glyphs/{gpw-uniform,smoothap,full-method} \
+    --metrics e_recall@1 e_recall@2 e_recall@4 e_recall@8 nmi mAP_r
+echo
+echo "Pictures: $out/glyphs/full-method/{gallery,policy,progress}.png"

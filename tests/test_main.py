@@ -1,0 +1,148 @@
+"""The command as a user runs it: whole runs on tiny images, equal for equal seeds, and errors in one sentence."""
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import main
+from utilities import checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Eight classes of twelve images, each class a colour and a stripe pattern with noise."""
+    root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for label in range(8):
+        (root / f"class{label}").mkdir()
+        colour, period = random.integers(40, 215, 3), 2 + label % 4
+        for i in range(12):
+            image = np.broadcast_to(colour, (20, 20, 3)) + 60 * (np.arange(20) // period % 2)[:, None, None]
+            image = np.clip(image + random.normal(0, 25, (20, 20, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(image).save(root / f"class{label}" / f"{i}.png")
+    return root
+
+
+def flags(folder, out, *more):
+    return ["--dataset", "image_folder", "--source_path", str(folder), "--save_path", str(out), "--device", "cpu",
+            "--arch", "convnet_normalize", "--embed_dim", "64", "--image_size", "16", "--bs", "16", "--kernels", "0",
+            "--n_epochs", "2", "--eval_every", "1", "--log_every", "1", *more]
+
+
+PLAIN = ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"]
+
+
+def run(argv):
+    assert main.main(argv) == 0
+
+
+def read(out, name):
+    return (out / "image_folder" / name / "metrics.csv").read_text()
+
+
+def without_times(text):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(text.splitlines())]
+
+
+def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsys):
+    run(flags(folder, tmp_path, "--savename", "a"))
+    assert "e_recall@1" in capsys.readouterr().out
+    made = tmp_path / "image_folder" / "a"
+    assert set(os.listdir(made)) == {"options.json", "metrics.csv", "result.json", "last.pt", "best_e_recall@1.pt",
+                                     "progress.png", "gallery.png", "policy.png"}
+    result = json.loads((made / "result.json").read_text())
+    assert {"final", "untrained", "best", "policy", "held_out_advantage_over_uniform", "peak_memory_mib"} <= set(result)
+    rows = without_times(read(tmp_path, "a"))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert {"loss", "metric", "metric_memory", "memory_nll", "policy", "entropy", "nmi", "mAP_r"} <= set(rows[0])
+    torch.rand(3)                                                                  # another global state
+    run(flags(folder, tmp_path, "--savename", "b"))
+    assert without_times(read(tmp_path, "b")) == rows
+    run(flags(folder, tmp_path, "--savename", "c", "--seed", "2"))
+    assert without_times(read(tmp_path, "c")) != rows
+
+
+def test_evaluation_never_touches_training(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "often", "--eval_every", "1"))
+    run(flags(folder, tmp_path, "--savename", "seldom", "--eval_every", "2"))
+    often, seldom = (checkpoint.load(tmp_path / "image_folder" / name / "last.pt") for name in ("often", "seldom"))
+    for part in ("network", "method"):
+        for key, value in often[part].items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, seldom[part][key]), key
+
+
+def test_checkpoint_gives_the_metrics_of_its_run(folder, tmp_path, capsys):
+    run(flags(folder, tmp_path, "--savename", "a", *PLAIN[:4], "--pair_weighting", "random"))
+    last = tmp_path / "image_folder" / "a" / "last.pt"
+    expected = checkpoint.load(last)["metrics"]["mAP_r"]
+    capsys.readouterr()
+    run(flags(folder, tmp_path, "--memory", "none", "--evaluate_only", "--checkpoint", str(last)))
+    assert f"{100 * expected:.1f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [
+    ["--recipe", "paper", "--relation_hidden", "0", "--memory_channels", "8", "--memory_steps", "2"],
+    ["--loss", "margin", *PLAIN], ["--loss", "multisimilarity", *PLAIN], ["--loss", "smoothap", *PLAIN],
+    ["--loss", "proxyanchor", *PLAIN], ["--loss", "proxyanchor"], ["--loss", "margin", "--batch_mining", "semihard"],
+    ["--pair_weighting", "constant", "--policy_constant", "2", "20"],
+    ["--policy_granularity", "anchor", "--pair_weighting", "shuffled"], ["--relation", "attention"],
+    ["--use_tv_split", "--tv_split_perc", "0.5", "--bs", "8"], ["--memory", "constant"], ["--policy_act", "expected"],
+    ["--data_sampler", "random", "--scheduler", "none", "--optim", "sgd"],
+])
+def test_other_combinations_run(folder, tmp_path, argv):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--log_every", "10", *argv))
+    row = without_times(read(tmp_path, "a"))[-1]
+    assert 0 <= float(row["e_recall@1"]) <= 1
+    if "--use_tv_split" in argv:
+        result = json.loads((tmp_path / "image_folder" / "a" / "result.json").read_text())
+        assert "val_e_recall@1" in row and result["best"]["e_recall@1"]["chosen_on"] == "val"
+
+
+def refused(capsys, argv, code, words):
+    assert main.main(argv) == code
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("main.py: ") and words in error and "Traceback" not in error, error
+
+
+def test_wrong_usage_is_one_sentence_and_exit_code_2(folder, tmp_path, capsys):
+    cases = [(["--loss", "margn"], "Did you mean 'margin'"), (["--arch", "resnet19_normalize"], "resnet18"),
+             (["--loss", "gpw", "--batch_mining", "distance"], "--batch_mining none"),
+             (["--loss", "margin", "--batch_mining", "none"], "--batch_mining distance"),
+             (["--bs", "64"], "--bs"), (["--evaluation_metrics", "recall@1", "e_recall@1"], "e_recall@"),
+             (["--memory", "glo"], "glow"), (["--data_sampler", "x"], "class_random"),
+             (["--checkpoint", "nowhere.pt"], "nowhere.pt"),
+             (["--source_path", str(tmp_path / "absent")], "absent")]
+    for argv, words in cases:
+        refused(capsys, flags(folder, tmp_path, *argv), 2, words)
+    assert not (tmp_path / "image_folder").exists()                                # nothing was begun
+    if not torch.cuda.is_available():
+        refused(capsys, [*flags(folder, tmp_path)[:-2], "--device", "auto", "--gpu", "0"], 2, "GPU")
+
+
+def test_a_corrupt_image_is_named(folder, tmp_path, capsys):
+    import shutil
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    (broken / "class1" / "3.png").write_bytes((broken / "class1" / "3.png").read_bytes()[:60])
+    for workers in ("0", "1"):
+        refused(capsys, flags(broken, tmp_path, "--kernels", workers), 1, "class1/3.png")
+
+
+def test_checkpoint_of_another_architecture_is_refused(folder, tmp_path, capsys):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", *PLAIN))
+    last = str(tmp_path / "image_folder" / "a" / "last.pt")
+    refused(capsys, flags(folder, tmp_path, *PLAIN, "--embed_dim", "32", "--checkpoint", last), 2, "--embed_dim 64")
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc/version"), reason="needs a folder nobody writes to")
+def test_no_write_permission_is_one_sentence(folder, capsys):
+    refused(capsys, flags(folder, "/proc/nothing"), 1, "--save_path")
+
+
+def test_debug_shows_the_traceback(folder, tmp_path):
+    with pytest.raises(Exception, match="margn"):
+        main.main(flags(folder, tmp_path, "--loss", "margn", "--debug"))

@@ -1,0 +1,136 @@
+"""Flags: defaults in layers, refusals in one sentence, and names that equal the constructors' arguments."""
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import parameters
+from parameters import build_parser, get_options, kwargs_for
+
+
+def refused(capsys, *argv):
+    with pytest.raises(SystemExit) as stop:
+        get_options(list(argv))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "Traceback" not in error
+    return error
+
+
+def test_no_flags_is_the_full_method_on_glyphs():
+    opt = get_options([])
+    assert (opt.dataset, opt.arch, opt.relation, opt.pair_weighting, opt.memory, opt.loss) == (
+        "glyphs", "convnet_normalize", "gru", "learned", "realnvp", "gpw")
+
+
+def test_layers_of_defaults():
+    assert get_options(["--dataset", "image_folder", "--source_path", "x"]).arch == "resnet50_frozen_normalize"
+    assert get_options(["--arch", "resnet18_normalize"]).image_size == 224
+    paper = get_options(["--recipe", "paper"])
+    assert (paper.loss, paper.batch_mining, paper.policy_action) == ("margin", "distance", "weight")
+    assert paper.memory == "glow"
+    assert get_options(["--recipe", "paper", "--memory", "none", "--lr", "0.5"]).lr == 0.5
+    assert get_options(["--policy_granularity", "anchor"]).policy_lr == 1e-3
+    assert get_options(["--policy_granularity", "anchor", "--policy_lr", "3"]).policy_lr == 3
+    assert get_options(["--loss", "margin"]).batch_mining == "distance"
+    assert get_options(["--recipe", "paper", "--loss", "smoothap"]).batch_mining == "none"
+
+
+@pytest.mark.parametrize("argv,words", [
+    (["--los", "gpw"], "Did you mean --loss"),
+    (["--recipe", "nope"], "default"),
+    (["--bs", "10"], "multiple of --samples_per_class 4"),
+    (["--bs", "0"], "at least 1"),
+    (["--bs", "many"], "whole number"),
+    (["--use_tv_split", "--tv_split_perc", "1.5"], "between 0 and 1"),
+    (["--tv_split_perc", "0.5"], "without --use_tv_split"),
+    (["--loss", "smoothap", "--loss_margin_nu", "1"], "no effect with --loss smoothap"),
+    (["--miner_distance_lower_cutoff", "1"], "no effect with --batch_mining none"),
+    (["--pair_weighting", "uniform", "--policy_samples", "4"], "no effect with --pair_weighting uniform"),
+    (["--memory", "none", "--memory_hidden", "4"], "no effect with --memory none"),
+    (["--relation", "none", "--memory", "glow"], "--memory none"),
+    (["--relation", "none", "--policy_input", "state"], "policy_input statistics"),
+    (["--pair_weighting", "constant"], "--policy_constant"),
+    (["--arch", "convnet"], "--arch convnet_normalize"),
+    (["--evaluate_only"], "--checkpoint"),
+    (["--dataset", "image_folder"], "--source_path"),
+    (["--storage_metrics", "mrr"], "evaluation_metrics"),
+    (["--dataset", "image_folder", "--source_path", "x", "--glyphs_classes", "9"], "no effect with --dataset"),
+])
+def test_what_cannot_work_is_refused_in_one_sentence(capsys, argv, words):
+    assert words in refused(capsys, *argv)
+
+
+def signature_flags(prefix, *classes, without=()):
+    names = {name for cls in classes for name in inspect.signature(cls).parameters}
+    return {prefix + name for name in names - {"self", "args", "kwargs", "n_classes", "embed_dim", "seed", *without}}
+
+
+def flags_with(prefix):
+    return {action.dest for action in build_parser()._actions if action.dest.startswith(prefix)}
+
+
+def test_loss_flags_are_the_constructors_arguments():
+    from criteria import CRITERIA
+    expected = set().union(*(signature_flags(f"loss_{name}_", cls) for name, cls in CRITERIA.items()))
+    assert flags_with("loss_") == expected
+
+
+def test_miner_flags_are_the_constructors_arguments():
+    from batchminer import MINERS
+    expected = set().union(*(signature_flags(f"miner_{name}_", cls) for name, cls in MINERS.items()))
+    assert flags_with("miner_") == expected
+
+
+def test_relation_and_policy_flags_are_the_constructors_arguments():
+    from criteria.lm_metric import LMMetric
+    from criteria.pair_weighting import BatchRelation, PairWeighting
+    assert flags_with("relation_") == signature_flags("relation_", BatchRelation, without=("feature_dim", "kind"))
+    method = {"base", "relation", "weighting", "pair_weighting", "memory_weight", "memory_dual", "state_dim"}
+    assert flags_with("policy_") == signature_flags("policy_", PairWeighting, LMMetric, without=method) | {"policy_lr"}
+
+
+def test_dataset_flags_are_the_functions_arguments():
+    from datasets import DATASETS
+    for name, function in DATASETS.items():
+        assert flags_with(f"{name}_") == {f"{name}_{argument}" for argument in inspect.signature(function).parameters
+                                          if argument != "source_path"}
+
+
+def test_memory_flags_are_the_constructors_arguments():
+    from architectures.memory import MEMORIES
+    assert flags_with("memory_") == signature_flags("memory_", *MEMORIES.values()) | {"memory_weight", "memory_dual"}
+
+
+@pytest.mark.parametrize("name,default", [("margin", 0.2), ("beta", 1.2), ("nu", 0.0)])
+def test_defaults_equal_those_of_the_signature(name, default):
+    from criteria.margin import Margin
+    assert inspect.signature(Margin).parameters[name].default == default
+    assert vars(get_options(["--loss", "margin"]))[f"loss_margin_{name}"] == default
+
+
+def test_every_flag_of_a_class_has_the_default_of_its_signature():
+    from batchminer import MINERS
+    from criteria import CRITERIA
+    opt = vars(get_options([]))
+    for kind, registry in (("loss", CRITERIA), ("miner", MINERS)):
+        for name, cls in registry.items():
+            for argument, parameter in inspect.signature(cls).parameters.items():
+                if argument not in ("n_classes", "embed_dim", "seed", "args", "kwargs"):
+                    assert opt[f"{kind}_{name}_{argument}"] == parameter.default, (name, argument)
+
+
+def test_kwargs_for_strips_the_prefix():
+    assert kwargs_for(get_options([]), "loss_smoothap_") == {"tau": 0.01, "exclude_self": False}
+
+
+def test_every_flag_has_a_help_text():
+    assert [action.dest for action in build_parser()._actions if not action.help or len(action.help) < 8] == []
+
+
+def test_help_needs_no_torch():
+    code = ("import sys\nsys.modules['torch'] = None\nimport parameters\n"
+            "try: parameters.get_options(['--recipe', 'paper', '--help'])\nexcept SystemExit as e: sys.exit(e.code)")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                         cwd=parameters.__file__.rsplit("/", 1)[0])
+    assert run.returncode == 0 and "default: glow" in run.stdout
