@@ -48,6 +48,17 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that names a value by its kind and shows a default only where it says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        silent = action.default is None or action.default is False or action.default == ""
+        return action.help if silent else super()._get_help_string(action)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return {None: "NAME", float: "X"}.get(action.type, "N")
+
+
 def positive_int(text: str) -> int:
     """A whole number of at least one."""
     if int(text) < 1:
@@ -108,7 +119,7 @@ def add_data_flags(parser: Parser) -> None:
              "'image_folder': your own images.")
     add("--source_path", default="", metavar="FOLDER",
         help="image_folder: the folder with one folder per class, or with labels.csv (path,label[,super_label]"
-             "[,split]). glyphs: where the images are kept (default: .cache).")
+             "[,split]). glyphs: where the images are kept.")
     add("--image_size", type=positive_int, default=None, metavar="PIXELS", help="Side of the square input image.")
     add("--augmentation", default=None, choices=["base", "shift", "none"],
         help="Training images: 'base' random resized crop and flip, 'shift' random shift by up to an eighth "
@@ -137,8 +148,7 @@ def add_network_flags(parser: Parser) -> None:
     add = group.add_argument
     add("--arch", default=None, metavar="NAME",
         help="convnet (small images, CPU), resnet18 or resnet50; suffix _frozen keeps the batch norm statistics fixed, "
-             "_normalize gives the loss unit rows. Default: convnet_normalize for glyphs, else "
-             "resnet50_frozen_normalize.")
+             "_normalize gives the loss unit rows. Chosen by --dataset where it is not given.")
     add("--embed_dim", type=positive_int, default=None, metavar="D", help="Length of an embedding.")
     add("--not_pretrained", action="store_true", help="Start from random weights instead of ImageNet's.")
 
@@ -261,7 +271,7 @@ def add_training_flags(parser: Parser) -> None:
 
 def build_parser() -> Parser:
     """The parser with every flag and its own default."""
-    parser = Parser(prog="main.py", allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = Parser(prog="main.py", usage="python main.py [flags]", allow_abbrev=False, formatter_class=Formatter,
                     description="Train LM-Metric (learned pair weighting and contextual memory) or its base losses on "
                                 "images, and evaluate retrieval on unseen classes. Without flags the full method "
                                 "trains on the embedded data set. Defaults shown are those of the given --recipe, "
