@@ -101,7 +101,7 @@ def train(opt, parts: Parts, loaders: dict, folder: RunFolder) -> dict:
     draw_curves(opt, parts, folder, history, records)
     return {"final": metrics_of(opt, history[-1]), "untrained": metrics_of(opt, history[0]), "best": best,
             "policy": records[-1] if records else None, "steps": opt.n_epochs * steps,
-            "seconds_per_epoch": round(training / max(1, opt.n_epochs), 3)}
+            "seconds": history[-1]["seconds"], "seconds_per_epoch": round(training / max(1, opt.n_epochs), 3)}
 
 
 def require_finite(terms: dict, step: int) -> None:

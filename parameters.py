@@ -9,8 +9,8 @@ import argparse
 import difflib
 import sys
 
-SMALL = {"embed_dim": 128, "image_size": 32, "augmentation": "shift", "bs": 112, "n_epochs": 40, "lr": 1e-3,
-         "tau": [32, 37], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0}
+SMALL = {"embed_dim": 128, "image_size": 32, "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 1e-3,
+         "tau": [26, 30], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0}
 LARGE = {"embed_dim": 512, "image_size": 224, "augmentation": "base", "bs": 180, "n_epochs": 100, "lr": 1e-4,
          "tau": [20, 40, 60, 80], "gamma": 0.5, "warmup_epochs": 5, "eval_every": 1, "kernels": 8}
 RECIPES = {
@@ -18,12 +18,12 @@ RECIPES = {
                 "relation_order": "permuted", "relation_share_projection": False,
                 "policy_action": "sharpness", "policy_granularity": "batch", "policy_input": "both",
                 "policy_reward": "lookahead", "policy_samples": 8, "policy_baseline": "leave_one_out",
-                "policy_scale": "mean", "memory": "realnvp", "memory_decode": "mode"},
+                "policy_scale": "mean", "policy_act": "greedy", "memory": "realnvp", "memory_decode": "mode"},
     "paper": {"loss": "margin", "batch_mining": "distance", "pair_weight_on": "distance",
               "relation_order": "batch", "relation_share_projection": True, "relation_hidden": 0,
               "policy_action": "weight", "policy_granularity": "anchor", "policy_input": "state",
               "policy_reward": "batch_ap", "policy_samples": 1, "policy_baseline": "none",
-              "policy_scale": "none", "policy_entropy_bonus": 0.0, "policy_lr": 1e-4,
+              "policy_scale": "none", "policy_act": "sample", "policy_entropy_bonus": 0.0, "policy_lr": 1e-4,
               "memory": "glow", "memory_decode": "sample"},
 }
 BY_LOSS = {
@@ -218,7 +218,7 @@ def add_method_flags(parser: Parser) -> None:
         help="Subtract the mean reward of the other samples and divide by the spread, or nothing.")
     add("--policy_entropy_bonus", type=float, default=None, help="Weight of the entropy (nats); default .02 with one "
         "action a batch, .1 with one an anchor.")
-    add("--policy_act", default="sample", choices=["sample", "expected", "greedy"],
+    add("--policy_act", default=None, choices=["sample", "expected", "greedy"],
         help="The network trains with one sampled action, the expected weight, or the most likely action.")
     add("--policy_lr", type=float, default=None, help="Learning rate; default 1e-2 with one action a batch, 1e-3 with "
         "one an anchor.")

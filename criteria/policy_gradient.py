@@ -56,8 +56,8 @@ def leave_one_out(reward: Tensor) -> Tensor:
 def standardise(advantage: Tensor, floor: float = 0.01) -> Tensor:
     """Advantage divided by its spread over all K x N entries, so that the step does not depend on the AP's scale.
 
-    A spread below `floor` (AP) counts as the floor: where every action does equally well, as on the first batches and on
-    batches that are solved, the differences are noise, and dividing by their spread would have the policy learn it.
+    A spread below `floor` (AP) counts as the floor: where every action does equally well, as on the first batches and
+    on solved ones, the differences are noise, and dividing by their spread would have the policy learn it.
     """
     return advantage / advantage.square().mean().sqrt().clamp(min=floor)
 

@@ -54,7 +54,8 @@ def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsy
     assert set(os.listdir(made)) == {"options.json", "metrics.csv", "result.json", "last.pt", "best_e_recall@1.pt",
                                      "progress.png", "gallery.png", "policy.png"}
     result = json.loads((made / "result.json").read_text())
-    assert {"final", "untrained", "best", "policy", "held_out_advantage_over_uniform", "peak_memory_mib"} <= set(result)
+    assert {"final", "untrained", "best", "policy", "held_out_advantage_over_uniform", "seconds",
+            "peak_memory_mib"} <= set(result)
     rows = without_times(read(tmp_path, "a"))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert {"loss", "metric", "metric_memory", "memory_nll", "policy", "entropy", "nmi", "mAP_r"} <= set(rows[0])
