@@ -153,30 +153,61 @@ def add_network_flags(parser: Parser) -> None:
     add("--not_pretrained", action="store_true", help="Start from random weights instead of ImageNet's.")
 
 
+LOSS_FLAGS = {                                    # per criterion: argument of its constructor: (default, help)
+    "margin": {
+        "margin": (0.2, "Margin around the boundary (distance)."),
+        "beta": (1.2, "Boundary, or its start where it is learned (distance)."),
+        "beta_lr": (5e-4, "Learning rate of the boundaries."),
+        "beta_constant": (False, "Keep one fixed boundary instead of one per class."),
+        "nu": (0.0, "Weight of the regulariser on the boundaries."),
+    },
+    "multisimilarity": {
+        "pos_weight": (2.0, "Scale of positive pairs (alpha)."),
+        "neg_weight": (40.0, "Scale of negative pairs (beta)."),
+        "margin": (0.1, "Mining margin (cosine)."),
+        "thresh": (0.5, "Threshold lambda (cosine)."),
+    },
+    "proxyanchor": {
+        "alpha": (32.0, "Scale of the similarities."),
+        "delta": (0.1, "Margin (cosine)."),
+        "lr": (1e-2, "Learning rate of the proxies."),
+    },
+    "smoothap": {
+        "tau": (0.01, "Temperature of the sigmoid (cosine)."),
+        "exclude_self": (False, "Leave the query out of its own ranking instead of keeping it as its first positive."),
+    },
+}
+MINER_FLAGS = {                                   # per miner, likewise
+    "distance": {
+        "lower_cutoff": (0.5, "Smaller distances count as this one."),
+        "upper_cutoff": (1.4, "Negatives at larger distances are not drawn."),
+    },
+    "semihard": {
+        "margin": (0.2, "Width of the band beyond the positive (distance)."),
+    },
+}
+
+
 def add_loss_flags(parser: Parser) -> None:
     """Base criteria and miners; each flag is an argument of its class."""
-    group = parser.add_argument_group("base loss and mining", "docs/method.md has the formulas.")
+    group = parser.add_argument_group("base loss and mining", "docs/criteria.md has the formulas.")
     add = group.add_argument
     add("--loss", default=None, help="gpw, margin, multisimilarity, proxyanchor or smoothap.")
     add("--batch_mining", default=None, help="distance, random or semihard; 'none' for losses over the whole batch.")
-    add("--loss_margin_margin", type=float, default=0.2, help="Margin around the boundary (distance).")
-    add("--loss_margin_beta", type=float, default=1.2, help="Boundary, or its start where it is learned (distance).")
-    add("--loss_margin_beta_lr", type=float, default=5e-4, help="Learning rate of the boundaries.")
-    add("--loss_margin_beta_constant", action="store_true", help="Keep one fixed boundary instead of one per class.")
-    add("--loss_margin_nu", type=float, default=0.0, help="Weight of the regulariser on the boundaries.")
-    add("--loss_multisimilarity_pos_weight", type=float, default=2.0, help="Scale of positive pairs (alpha).")
-    add("--loss_multisimilarity_neg_weight", type=float, default=40.0, help="Scale of negative pairs (beta).")
-    add("--loss_multisimilarity_margin", type=float, default=0.1, help="Mining margin (cosine).")
-    add("--loss_multisimilarity_thresh", type=float, default=0.5, help="Threshold lambda (cosine).")
-    add("--loss_smoothap_tau", type=float, default=0.01, help="Temperature of the sigmoid (cosine).")
-    add("--loss_smoothap_exclude_self", action="store_true",
-        help="Leave the query out of its own ranking instead of keeping it as its first positive.")
-    add("--loss_proxyanchor_alpha", type=float, default=32.0, help="Scale of the similarities.")
-    add("--loss_proxyanchor_delta", type=float, default=0.1, help="Margin (cosine).")
-    add("--loss_proxyanchor_lr", type=float, default=1e-2, help="Learning rate of the proxies.")
-    add("--miner_distance_lower_cutoff", type=float, default=0.5, help="Smaller distances count as this one.")
-    add("--miner_distance_upper_cutoff", type=float, default=1.4, help="Negatives at larger distances are not drawn.")
-    add("--miner_semihard_margin", type=float, default=0.2, help="Width of the band beyond the positive (distance).")
+    for kind, table in (("loss", LOSS_FLAGS), ("miner", MINER_FLAGS)):
+        for name, arguments in table.items():
+            for argument, (default, text) in arguments.items():
+                add_constructor_flag(group, f"--{kind}_{name}_{argument}", default, text)
+
+
+def add_constructor_flag(group, flag: str, default, text: str) -> None:
+    """A flag whose type is that of its default; False becomes a switch, a tuple a list of one or more values."""
+    if default is False:
+        group.add_argument(flag, action="store_true", help=text)
+    elif isinstance(default, tuple):
+        group.add_argument(flag, nargs="+", type=type(default[0]), default=default, help=text)
+    else:
+        group.add_argument(flag, type=type(default), default=default, help=text)
 
 
 def add_method_flags(parser: Parser) -> None:

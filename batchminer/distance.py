@@ -26,18 +26,18 @@ class DistanceWeighted(Miner):
                              f"--miner_distance_upper_cutoff {upper_cutoff}.")
         self.lower_cutoff, self.upper_cutoff = lower_cutoff, upper_cutoff
 
-    def mine(self, embedding: Tensor, label: Tensor, generator) -> Triplets:
-        """embedding (B, D), label (B,) -> Triplets."""
-        d = distance(unit(embedding))                                              # (B, B)
-        positive, negative = positive_mask(label), negative_mask(label)            # (B, B) each
+    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
+        """embedding (N, D), label (N,) -> Triplets."""
+        d = distance(unit(embedding), anchors)                                     # (A, N)
+        positive, negative = positive_mask(label, anchors), negative_mask(label, anchors)  # (A, N) each
         near = negative & (d < self.upper_cutoff)
-        none_near = ~near.any(-1, keepdim=True)                                    # (B, 1)
+        none_near = ~near.any(-1, keepdim=True)                                    # (A, 1)
         logit = self.log_inverse_density(d, embedding.shape[-1]).masked_fill(none_near, 0)
-        chosen = draw(torch.where(none_near, negative, near), generator, logit)    # (B,)
-        keep = positive.any(-1) & negative.any(-1)                                 # (B,)
+        chosen = draw(torch.where(none_near, negative, near), generator, logit)    # (A,)
+        keep = positive.any(-1) & negative.any(-1)                                 # (A,)
         return admissible(keep, draw(positive, generator), chosen)
 
     def log_inverse_density(self, d: Tensor, dim: int) -> Tensor:
-        """-log q(d) for distances d (B, B) on the sphere in `dim` dimensions, finite for all of [0, 2]."""
+        """-log q(d) for distances d (A, N) on the sphere in `dim` dimensions, finite for all of [0, 2]."""
         d = d.clamp(min=self.lower_cutoff)
-        return (2 - dim) * d.log() + (3 - dim) / 2 * (1 - d.square() / 4).clamp(min=1e-8).log()  # (B, B)
+        return (2 - dim) * d.log() + (3 - dim) / 2 * (1 - d.square() / 4).clamp(min=1e-8).log()  # (A, N)

@@ -8,8 +8,8 @@ from utilities.pairwise import negative_mask, positive_mask
 class RandomTriplets(Miner):
     """For each anchor with a positive and a negative, one of each, uniformly at random; one triplet an anchor."""
 
-    def mine(self, embedding: Tensor, label: Tensor, generator) -> Triplets:
-        """embedding (B, D) is not read, label (B,) -> Triplets."""
-        positive, negative = positive_mask(label), negative_mask(label)            # (B, B) each
-        keep = positive.any(-1) & negative.any(-1)                                 # (B,)
+    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
+        """embedding (N, D) is not read, label (N,) -> Triplets."""
+        positive, negative = positive_mask(label, anchors), negative_mask(label, anchors)  # (A, N) each
+        keep = positive.any(-1) & negative.any(-1)                                 # (A,)
         return admissible(keep, draw(positive, generator), draw(negative, generator))

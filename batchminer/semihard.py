@@ -20,10 +20,10 @@ class Semihard(Miner):
         super().__init__(seed)
         self.margin = margin
 
-    def mine(self, embedding: Tensor, label: Tensor, generator) -> Triplets:
-        """embedding (B, D), label (B,) -> Triplets."""
-        d, has_positive = distance(embedding), positive_mask(label)                # (B, B) each
-        positive = draw(has_positive, generator)                                   # (B,)
-        d_ap = d.gather(1, positive[:, None])                                      # (B, 1)
-        band = negative_mask(label) & (d > d_ap) & (d < d_ap + self.margin)        # (B, B)
+    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
+        """embedding (N, D), label (N,) -> Triplets."""
+        d, has_positive = distance(embedding, anchors), positive_mask(label, anchors)  # (A, N) each
+        positive = draw(has_positive, generator)                                   # (A,)
+        d_ap = d.gather(1, positive[:, None])                                      # (A, 1)
+        band = negative_mask(label, anchors) & (d > d_ap) & (d < d_ap + self.margin)  # (A, N)
         return admissible(has_positive.any(-1) & band.any(-1), positive, draw(band, generator))

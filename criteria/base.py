@@ -4,7 +4,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from batchminer.base import Triplets
+from batchminer.base import Quadruplets, Triplets
 from utilities.errors import UsageError
 from utilities.pairwise import masked_logsumexp, negative_mask, positive_mask
 
@@ -27,7 +27,8 @@ NO_WEIGHTS = (None, None)
 class Criterion(nn.Module):
     """A loss over a batch of embeddings; a subclass writes `loss`.
 
-    needs_triplets: whether forward must be given mined triplets.
+    needs_triplets: whether forward must be given mined triplets; needs_quadruplets: and these with a second negative.
+    takes_references: whether the batch may be followed by rows that are only compared with (a cross-batch memory).
     accepts_weight: 'pair' (one weight a pair, or fewer), 'anchor' (one weight an anchor and sign) or 'none'.
     placements: where a weight may enter: 'term' (it scales the loss term) and, in some, 'distance' (as published);
         `weight_on` is the one in force.
@@ -35,6 +36,8 @@ class Criterion(nn.Module):
     """
 
     needs_triplets = False
+    needs_quadruplets = False
+    takes_references = False
     accepts_weight = "none"
     placements: tuple[str, ...] = ("term",)
     weight_on = "term"
@@ -47,27 +50,35 @@ class Criterion(nn.Module):
         rate = lr if self.own_lr is None else self.own_lr
         return [{"params": params, "lr": rate, "weight_decay": 0.0}] if params else []
 
-    def forward(self, embedding: Tensor, label: Tensor, triplets: Triplets | None = None,
-                weight: PairWeights | None = None) -> Tensor:
+    def forward(self, embedding: Tensor, label: Tensor, triplets: Triplets | Quadruplets | None = None,
+                weight: PairWeights | None = None, anchors: int | None = None) -> Tensor:
         """embedding (B, D) as given, label (B,), triplets or None, weight or None -> the loss, a scalar.
 
+        With `anchors` A, embedding and label have N rows, of which the first A are the batch and the others references;
+        triplets index all of them, their anchors and the rows of the weights the batch, weights are (A, 1 or N).
         Half precision is computed and returned in float32, and autocast is off inside: an exponential of a similarity
         that was rounded to 8 bits is noise. No control flow depends on embedding or weight, so that torch.func.vmap
         and grad pass through.
         """
-        self._refuse_what_cannot_work(triplets, weight)
+        self._refuse_what_cannot_work(triplets, weight, anchors)
         with torch.autocast(embedding.device.type, enabled=False):
             x = embedding.float() if embedding.dtype in (torch.float16, torch.bfloat16) else embedding
-            return self.loss(x, label, triplets, NO_WEIGHTS if weight is None else weight)
+            return self.loss(x, label, triplets, NO_WEIGHTS if weight is None else weight, anchors)
 
-    def loss(self, x: Tensor, label: Tensor, triplets: Triplets | None, weight: PairWeights | tuple) -> Tensor:
+    def loss(self, x: Tensor, label: Tensor, triplets: Triplets | Quadruplets | None, weight: PairWeights | tuple,
+             anchors: int | None) -> Tensor:
         """The formula: x (B, D) in float32 or float64, weight a pair of tensors or of None -> scalar of x's dtype."""
         raise NotImplementedError
 
-    def _refuse_what_cannot_work(self, triplets: Triplets | None, weight: PairWeights | None) -> None:
+    def _refuse_what_cannot_work(self, triplets, weight, anchors) -> None:
         name = type(self).__name__
         if self.needs_triplets and triplets is None:
             raise UsageError(f"{name} compares triplets and was given none: pass --batch_mining distance.")
+        if self.needs_quadruplets and not isinstance(triplets, Quadruplets):
+            raise UsageError(f"{name} compares quadruplets: pass triplets through batchminer.base.add_second_negative.")
+        if anchors is not None and not self.takes_references:
+            raise UsageError(f"{name} compares no pairs of images, so a cross-batch memory cannot serve it: pass "
+                             "--xbm_size 0.")
         if weight is None:
             return
         if self.accepts_weight == "none":
@@ -77,9 +88,16 @@ class Criterion(nn.Module):
                              "pass --policy_action weight --policy_granularity anchor.")
 
 
-def pair_masks(label: Tensor) -> tuple[Tensor, Tensor]:
-    """The masks of positive and negative pairs, (B, B) each."""
-    return positive_mask(label), negative_mask(label)
+def pair_masks(label: Tensor, anchors: int | None = None) -> tuple[Tensor, Tensor]:
+    """The masks of positive and negative pairs, (A, N) each: (B, B) where all rows are anchors."""
+    return positive_mask(label, anchors), negative_mask(label, anchors)
+
+
+def weight_of(weight: Tensor | None, i: Tensor, j: Tensor) -> Tensor | float:
+    """The weight of the pairs (i, j) of given indices, (T,); one where none is given."""
+    if weight is None:
+        return 1.0
+    return weight[i, j if weight.shape[-1] > 1 else 0]                             # (T,)
 
 
 def spread(weight: Tensor | None, mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -17,11 +17,12 @@ class GPW(Criterion):
     """
 
     accepts_weight = "pair"
+    takes_references = True
 
-    def loss(self, x, label, triplets, weight) -> Tensor:
-        """x (B, D), label (B,) -> scalar; no anchor with both signs: zero."""
-        s, masks = similarity(x), pair_masks(label)                                # (B, B) each
+    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
+        """x (N, D), label (N,) -> scalar; no anchor with both signs: zero."""
+        s, masks = similarity(x[:anchors], x), pair_masks(label, anchors)          # (A, N) each
         pull, push = ((s * spread(w, mask, x.dtype)).sum(-1) / mask.sum(-1).clamp(min=1)
-                      for w, mask in zip(weight, masks))                           # (B,) each
-        anchor = masks[0].any(-1) & masks[1].any(-1)                               # (B,) those with both signs
+                      for w, mask in zip(weight, masks))                           # (A,) each
+        anchor = masks[0].any(-1) & masks[1].any(-1)                               # (A,) those with both signs
         return ((push - pull) * anchor).sum() / anchor.sum().clamp(min=1)

@@ -3,9 +3,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from criteria.base import Criterion, pair_masks, spread
+from criteria.base import Criterion, weight_of
 from utilities.errors import UsageError
-from utilities.pairwise import squared_distance
 
 
 class Margin(Criterion):
@@ -22,6 +21,7 @@ class Margin(Criterion):
     """
 
     needs_triplets = True
+    takes_references = True
     accepts_weight = "pair"
     placements = ("term", "distance")
 
@@ -33,15 +33,15 @@ class Margin(Criterion):
         self.margin, self.nu, self.own_lr = margin, nu, beta_lr
         self.beta = beta if beta_constant else nn.Parameter(torch.full((n_classes,), float(beta)))  # (n_classes,)
 
-    def loss(self, x, label, triplets, weight) -> Tensor:
-        """x (B, D), label (B,), T triplets -> scalar."""
+    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
+        """x (N, D), label (N,), T triplets -> scalar."""
         anchor, *others = triplets
-        root = (squared_distance(x) + 1e-8).sqrt()                                 # (B, B)
         boundary = self.beta[label[anchor]].to(x.dtype) if isinstance(self.beta, nn.Parameter) else self.beta  # (T,)
         total, count = self.nu * boundary.sum() if self.nu else 0, 0
-        for sign, other, w, mask in zip((1, -1), others, weight, pair_masks(label)):
-            w = spread(w, mask, x.dtype)[anchor, other]                            # (T,)
+        for sign, other, w in zip((1, -1), others, weight):
+            d = ((x[anchor] - x[other]).square().sum(-1) + 1e-8).sqrt()            # (T,)
+            w = weight_of(w, anchor, other)                                        # (T,)
             inside, outside = (w, 1) if self.weight_on == "distance" else (1, w)
-            hinge = relu(sign * (inside * root[anchor, other] - boundary) + self.margin)  # (T,)
+            hinge = relu(sign * (inside * d - boundary) + self.margin)             # (T,)
             total, count = total + (outside * hinge).sum(), count + (hinge > 0).sum()
         return torch.where(count > 0, total / count.clamp(min=1), 0 * total)

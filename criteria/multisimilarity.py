@@ -20,23 +20,24 @@ class MultiSimilarity(Criterion):
     """
 
     accepts_weight = "pair"
+    takes_references = True
 
     def __init__(self, pos_weight: float = 2.0, neg_weight: float = 40.0, margin: float = 0.1, thresh: float = 0.5):
         super().__init__()
         self.pos_weight, self.neg_weight, self.margin, self.thresh = pos_weight, neg_weight, margin, thresh
 
-    def loss(self, x, label, triplets, weight) -> Tensor:
-        """x (B, D), label (B,) -> scalar."""
-        s = similarity(x)                                                          # (B, B)
+    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
+        """x (N, D), label (N,) -> scalar."""
+        s = similarity(x[:anchors], x)                                             # (A, N)
         total = 0
-        for scale, w, mask in zip((-self.pos_weight, self.neg_weight), weight, self.mined(s.detach(), label)):
-            exponent = weighted_logsumexp(scale * (s - self.thresh), w, mask)  # (B,)
-            total = total + softplus(exponent) / abs(scale)                        # (B,)
+        for scale, w, mask in zip((-self.pos_weight, self.neg_weight), weight, self.mined(s.detach(), label, anchors)):
+            exponent = weighted_logsumexp(scale * (s - self.thresh), w, mask)      # (A,)
+            total = total + softplus(exponent) / abs(scale)                        # (A,)
         return total.mean()
 
-    def mined(self, s: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """The masks of P_i and N_i, (B, B) each."""
-        positive, negative = pair_masks(label)
-        hardest_negative = s.masked_fill(~negative, -torch.inf).amax(-1, keepdim=True)  # (B, 1)
-        hardest_positive = s.masked_fill(~positive, torch.inf).amin(-1, keepdim=True)   # (B, 1)
+    def mined(self, s: Tensor, label: Tensor, anchors: int | None) -> tuple[Tensor, Tensor]:
+        """The masks of P_i and N_i, (A, N) each."""
+        positive, negative = pair_masks(label, anchors)
+        hardest_negative = s.masked_fill(~negative, -torch.inf).amax(-1, keepdim=True)  # (A, 1)
+        hardest_positive = s.masked_fill(~positive, torch.inf).amin(-1, keepdim=True)  # (A, 1)
         return positive & (s - self.margin < hardest_negative), negative & (s + self.margin > hardest_positive)

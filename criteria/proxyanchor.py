@@ -26,7 +26,7 @@ class ProxyAnchor(Criterion):
         self.proxies = nn.Parameter(torch.empty(n_classes, embed_dim))             # (C, D)
         nn.init.kaiming_normal_(self.proxies, mode="fan_out")
 
-    def loss(self, x, label, triplets, weight) -> Tensor:
+    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (B, D), label (B,) below n_classes -> scalar."""
         s = similarity(x, unit(self.proxies.to(x.dtype)))                          # (B, C)
         own = label[:, None] == torch.arange(s.shape[-1], device=x.device)         # (B, C)

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from criteria.base import Criterion, pair_masks, spread
-from utilities.pairwise import similarity
+from utilities.pairwise import identity, similarity
 
 
 class SmoothAP(Criterion):
@@ -19,30 +19,31 @@ class SmoothAP(Criterion):
     """
 
     accepts_weight = "pair"
+    takes_references = True
 
     def __init__(self, tau: float = 0.01, exclude_self: bool = False):
         super().__init__()
         self.tau, self.exclude_self = tau, exclude_self
 
-    def loss(self, x, label, triplets, weight) -> Tensor:
-        """x (B, D), label (B,) -> scalar."""
-        s = similarity(x) / self.tau                                               # (B, B)
-        positive, negative = pair_masks(label)
+    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
+        """x (N, D), label (N,) -> scalar."""
+        s = similarity(x[:anchors], x) / self.tau                                  # (A, N)
+        positive, negative = pair_masks(label, anchors)
         w_positive, w_negative = spread(weight[0], positive, x.dtype), spread(weight[1], negative, x.dtype)
         if not self.exclude_self:
-            itself = torch.eye(len(label), dtype=torch.bool, device=x.device)      # (B, B)
+            itself = identity(label, anchors)                                      # (A, N)
             positive, w_positive = positive | itself, w_positive + itself
-        item, real = ranked(positive)                                              # (B, P) each
-        gap = s[:, None, :] + (-s.gather(1, item))[:, :, None]                     # (B, P, B) s_qj - s_qi
+        item, real = ranked(positive)                                              # (A, P) each
+        gap = s[:, None, :] + (-s.gather(1, item))[:, :, None]                     # (A, P, N) s_qj - s_qi
         g = gap.scatter_(-1, item[:, :, None], -torch.inf).sigmoid()               # an item does not outrank itself
-        above = g @ torch.stack([w_positive, w_negative], -1)                      # (B, P, 2) positives, negatives
-        imprecision = above[..., 1] / (1 + above.sum(-1)) * real                   # (B, P) one minus precision
-        size = real.sum(-1)                                                        # (B,)
-        missing = imprecision.sum(-1) / size.clamp(min=1)                          # (B,) one minus AP
+        above = g @ torch.stack([w_positive, w_negative], -1)                      # (A, P, 2) positives, negatives
+        imprecision = above[..., 1] / (1 + above.sum(-1)) * real                   # (A, P) one minus precision
+        size = real.sum(-1)                                                        # (A,)
+        missing = imprecision.sum(-1) / size.clamp(min=1)                          # (A,) one minus AP
         return missing.sum() / (size > 0).sum().clamp(min=1)
 
 
 def ranked(positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row's positives stand, padded to the longest row: index (B, P), and which entries are real (B, P)."""
+    """Where each row's positives stand, padded to the longest row: index (A, P), and which entries are real (A, P)."""
     real, item = positive.float().topk(int(positive.sum(-1).max()), dim=-1)
     return item, real > 0

@@ -2,6 +2,8 @@
 
 Losses, miners, the policy's reward and the reports share these; none of them synchronises with the host.
 All functions take rows along the second last axis and accept leading batch axes, so they run under torch.func.vmap.
+Where a function takes `anchors`, the first A rows (default: all N) are compared with all N rows: the others are only
+compared with, as the rows of a cross-batch memory are.
 """
 import torch
 from torch import Tensor
@@ -18,31 +20,43 @@ def similarity(x: Tensor, y: Tensor | None = None) -> Tensor:
     return x @ (x if y is None else y).transpose(-1, -2)                           # (..., N, M)
 
 
-def squared_distance(x: Tensor, y: Tensor | None = None) -> Tensor:
-    """Squared Euclidean distances between rows, never negative; the diagonal of a self-distance is exactly zero."""
-    other = x if y is None else y
-    square = x.square().sum(-1)[..., :, None] + other.square().sum(-1)[..., None, :] - 2 * similarity(x, other)
-    if y is None:
-        square = square * (1 - torch.eye(x.shape[-2], dtype=x.dtype, device=x.device))
-    return square.clamp(min=0)                                                     # (..., N, M)
+def squared_distance(x: Tensor, anchors: int | None = None) -> Tensor:
+    """Squared Euclidean distances of the anchors to all rows, never negative, exactly zero from a row to itself."""
+    square, itself = x.square().sum(-1), identity(x[..., 0], anchors)              # (..., N), (A, N)
+    square = square[..., :anchors, None] + square[..., None, :] - 2 * similarity(x[..., :anchors, :], x)
+    return square.masked_fill(itself, 0).clamp(min=0)                              # (..., A, N)
 
 
-def distance(x: Tensor, y: Tensor | None = None) -> Tensor:
-    """Euclidean distances between rows; where two rows coincide the gradient is zero, not NaN."""
-    square = squared_distance(x, y)
+def distance(x: Tensor, anchors: int | None = None) -> Tensor:
+    """Euclidean distances of the anchors to all rows; where two rows coincide the gradient is zero, not NaN."""
+    return root(squared_distance(x, anchors))                                      # (..., A, N)
+
+
+def distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """Euclidean distance of row i[t] to row j[t] for every t, (T,); gradient zero where the rows coincide."""
+    return root((x[i] - x[j]).square().sum(-1))                                    # (T,)
+
+
+def root(square: Tensor) -> Tensor:
+    """Square root with gradient zero, not infinity, at zero."""
     apart = square > 0
-    return torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)             # (..., N, M)
+    return torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)
 
 
-def positive_mask(label: Tensor) -> Tensor:
-    """True at (i, j) where j is another row of i's class."""
-    same = label[:, None] == label[None, :]
-    return same & ~torch.eye(len(label), dtype=torch.bool, device=label.device)    # (B, B)
+def identity(label: Tensor, anchors: int | None = None) -> Tensor:
+    """True at (i, i), (A, N); of the argument only the last length N and the device are read."""
+    number = label.shape[-1]
+    return torch.eye(number if anchors is None else anchors, number, dtype=torch.bool, device=label.device)
 
 
-def negative_mask(label: Tensor) -> Tensor:
-    """True at (i, j) where j is of another class than i."""
-    return label[:, None] != label[None, :]                                        # (B, B)
+def positive_mask(label: Tensor, anchors: int | None = None) -> Tensor:
+    """True at (i, j) where j is another row of i's class, (A, N)."""
+    return (label[:anchors, None] == label) & ~identity(label, anchors)
+
+
+def negative_mask(label: Tensor, anchors: int | None = None) -> Tensor:
+    """True at (i, j) where j is of another class than i, (A, N)."""
+    return label[:anchors, None] != label
 
 
 def masked_logsumexp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:

@@ -27,6 +27,7 @@ VARIANTS = {  # constructor arguments to test; the defaults are always among the
     "smoothap": [{}, {"exclude_self": True, "tau": 0.1}],
     "proxyanchor": [{}, {"alpha": 8.0, "delta": 0.3}],
 }
+NOT_A_MEAN_OVER_ANCHORS: set[str] = set()
 CASES = [pytest.param(name, placement, arguments, id=f"{name}-{placement}-{number}")
          for name, cls in CRITERIA.items() for placement in cls.placements
          for number, arguments in enumerate(VARIANTS.get(name, [{}]))]
@@ -191,6 +192,30 @@ def test_anchors_add_up_so_the_others_weights_do_not_touch_an_anchor(name):
         others = [j for j in range(size) if j != i]
         torch.testing.assert_close(loss(others) - base, alone[others].sum(), rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(loss(list(range(size))) - loss(others), alone[i], rtol=1e-9, atol=1e-12)
+
+
+@over_cases
+def test_references_are_only_compared_with(name, placement, arguments):
+    """Losses that average over anchors: the mean over the anchors, each alone among references, is the whole."""
+    cls = CRITERIA[name]
+    if not cls.takes_references or cls.needs_triplets or name in NOT_A_MEAN_OVER_ANCHORS:
+        pytest.skip("takes no references, or only through its triplets, or is no mean over anchors")
+    criterion, (x, label, _) = build(name, placement, arguments), batch("mixed sizes")
+    size = len(label)
+    orders = [torch.tensor([i, *(j for j in range(size) if j != i)]) for i in range(size)]
+    alone = torch.stack([criterion(x[order], label[order], anchors=1) for order in orders])
+    assert alone.std() > 1e-6
+    torch.testing.assert_close(alone.mean(), criterion(x, label), rtol=1e-9, atol=1e-12)
+    some = torch.stack([criterion(x[order], label[order], anchors=1) for order in orders[:4]])
+    torch.testing.assert_close(some.mean(), criterion(x, label, anchors=4), rtol=1e-9, atol=1e-12)
+
+
+@over_names
+def test_what_takes_no_references_refuses_them(name):
+    x, label, triplets = batch("mixed sizes")
+    if not CRITERIA[name].takes_references:
+        with pytest.raises(UsageError, match="--xbm_size 0"):
+            build(name)(x, label, triplets, anchors=3)
 
 
 @over_cases

@@ -9,7 +9,7 @@ from criteria.pair_weighting import (
     anchor_statistics,
     batch_statistics,
 )
-from tests.oracles_policy import naive_anchor_statistics, naive_sharpness_weights
+from tests.oracles.policy import naive_anchor_statistics, naive_sharpness_weights
 from utilities.errors import UsageError
 from utilities.pairwise import unit
 

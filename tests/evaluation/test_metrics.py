@@ -10,8 +10,8 @@ from evaluation import METRICS, evaluate, retrieval
 from evaluation.clustering import kmeans, nmi
 from evaluation.neighbours import nearest_neighbours
 from evaluation.retrieval import class_members, map_at_r, mean_average_precision, recall_at_k
-from tests import oracles_metrics as oracle
 from tests.evaluation.sets import SETS, clusters, perfect
+from tests.oracles import metrics as oracle
 from utilities.errors import RunError, UsageError
 from utilities.pairwise import average_precision, positive_mask
 

@@ -6,7 +6,7 @@ import torch
 from evaluation import neighbours
 from evaluation.neighbours import exact_similarity, full_precision, nearest_neighbours
 from tests.evaluation.sets import SETS, clusters
-from tests.oracles_metrics import rankings
+from tests.oracles.metrics import rankings
 from utilities.errors import RunError, UsageError
 
 BACKENDS = ["torch", pytest.param("faiss", marks=pytest.mark.skipif(neighbours.faiss_or_none() is None,

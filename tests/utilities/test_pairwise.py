@@ -1,7 +1,7 @@
 """The shared definitions against naive loops, and their behaviour at the edges."""
 import torch
 
-from tests.oracles_policy import naive_average_precision
+from tests.oracles.policy import naive_average_precision
 from utilities import pairwise
 
 LABEL = torch.tensor([0, 0, 1, 1, 1, 2])
@@ -11,8 +11,9 @@ def test_distances_equal_cdist_and_the_diagonal_is_zero():
     x = torch.randn(6, 4, dtype=torch.float64)
     torch.testing.assert_close(pairwise.distance(x), torch.cdist(x, x), rtol=1e-9, atol=1e-9)
     assert torch.equal(pairwise.distance(x).diagonal(), torch.zeros(6, dtype=torch.float64))
-    y = torch.randn(3, 4, dtype=torch.float64)
-    torch.testing.assert_close(pairwise.distance(x, y), torch.cdist(x, y), rtol=1e-9, atol=1e-9)
+    assert torch.equal(pairwise.distance(x, 3), pairwise.distance(x)[:3])
+    i, j = torch.tensor([0, 3, 2]), torch.tensor([1, 3, 0])
+    torch.testing.assert_close(pairwise.distance_between(x, i, j), torch.cdist(x, x)[i, j], rtol=1e-9, atol=1e-9)
 
 
 def test_distance_between_equal_rows_has_a_finite_gradient():
@@ -27,6 +28,8 @@ def test_masks():
         for j in range(6):
             assert positive[i, j] == (i != j and LABEL[i] == LABEL[j])
             assert negative[i, j] == (LABEL[i] != LABEL[j])
+    assert torch.equal(pairwise.positive_mask(LABEL, 2), positive[:2])
+    assert torch.equal(pairwise.negative_mask(LABEL, 2), negative[:2])
 
 
 def test_masked_logsumexp_and_softmax_with_empty_rows():
