@@ -21,6 +21,7 @@ from batchminer.base import Miner
 from criteria.lm_metric import LMMetric
 from criteria.pair_weighting import BatchRelation, PairWeighting
 from criteria.policy_health import held_out_advantage, policy_record
+from criteria.xbm import CrossBatchMemory
 from datasets import batches, make_loader, samplers, transforms
 from evaluation import evaluate, parse_metric
 from evaluation.embed import embed
@@ -55,11 +56,11 @@ def train_epoch(parts: Parts, loader, first_step: int, log_every: int, bar: tqdm
     network.train()
     method.train()
     for step, batch in enumerate(batches(loader), start=first_step):
-        image, label = batch.image.to(device, non_blocking=True), batch.label.to(device, non_blocking=True)
+        image, label, index = (part.to(device, non_blocking=True) for part in batch)
         features = network(image)                                                  # embed
         related = method.relate(network, features)                                 # relate
         triplets = miner(related.z, label) if miner else None                      # mine
-        terms = method(network, features, related, label, triplets)                # weigh, compare, remember
+        terms = method(network, features, related, label, index, triplets)         # weigh, compare, remember
         optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         optimizer.step()
@@ -228,8 +229,11 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     if opt.pair_weighting != "uniform":
         weighting = PairWeighting(relation.state_dim if relation else 0, seed=opt.seed,
                                   **accepted(PairWeighting, policy))
-    return LMMetric(base, relation, weighting, pair_weighting=opt.pair_weighting, memory_weight=opt.memory_weight,
-                    memory_dual=opt.memory_dual, **accepted(LMMetric, policy))
+    xbm = None
+    if opt.xbm_size:
+        xbm = CrossBatchMemory(base, opt.embed_dim, miner=build_miner(opt), **kwargs_for(opt, "xbm_"))
+    return LMMetric(base, relation, weighting, xbm=xbm, pair_weighting=opt.pair_weighting,
+                    memory_weight=opt.memory_weight, memory_dual=opt.memory_dual, **accepted(LMMetric, policy))
 
 
 def build_miner(opt) -> Miner | None:

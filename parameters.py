@@ -10,9 +10,9 @@ import difflib
 import sys
 
 SMALL = {"embed_dim": 128, "image_size": 32, "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 1e-3,
-         "tau": [26, 30], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0}
+         "tau": [26, 30], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0, "xbm_start": 100}
 LARGE = {"embed_dim": 512, "image_size": 224, "augmentation": "base", "bs": 180, "n_epochs": 100, "lr": 1e-4,
-         "tau": [20, 40, 60, 80], "gamma": 0.5, "warmup_epochs": 5, "eval_every": 1, "kernels": 8}
+         "tau": [20, 40, 60, 80], "gamma": 0.5, "warmup_epochs": 5, "eval_every": 1, "kernels": 8, "xbm_start": 1000}
 RECIPES = {
     "default": {"loss": "gpw", "batch_mining": "none", "pair_weight_on": "term",
                 "relation_order": "permuted", "relation_share_projection": False,
@@ -32,6 +32,7 @@ BY_LOSS = {
 }
 ONLY_WITH = {                                                  # prefix of flags: (flag that switches them on, its off)
     "policy_": ("pair_weighting", "uniform"), "memory_": ("memory", "none"), "relation_": ("relation", "none"),
+    "xbm_": ("xbm_size", 0),
 }
 
 
@@ -198,6 +199,14 @@ def add_loss_flags(parser: Parser) -> None:
         for name, arguments in table.items():
             for argument, (default, text) in arguments.items():
                 add_constructor_flag(group, f"--{kind}_{name}_{argument}", default, text)
+    group = parser.add_argument_group("cross-batch memory", "Pairs with the embeddings of past batches, for any loss "
+                                                            "that compares images with images.")
+    add = group.add_argument
+    add("--xbm_size", type=non_negative_int, default=0, metavar="IMAGES",
+        help="Embeddings remembered, of the last SIZE / BS batches; 0: no memory.")
+    add("--xbm_start", type=non_negative_int, default=None, metavar="STEPS",
+        help="Steps before the memory joins the loss; embeddings must drift slowly by then.")
+    add("--xbm_weight", type=float, default=1.0, help="Weight of the term with the memory.")
 
 
 def add_constructor_flag(group, flag: str, default, text: str) -> None:
@@ -386,7 +395,7 @@ def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
         if flag.startswith(prefix) and not flag.startswith(f"{prefix}{getattr(opt, switch)}_"):
             return f"--{flag} has no effect with --{switch} {getattr(opt, switch)}"
     for prefix, (switch, off) in ONLY_WITH.items():
-        if flag.startswith(prefix) and getattr(opt, switch) == off:
+        if flag.startswith(prefix) and flag != switch and getattr(opt, switch) == off:
             return f"--{flag} has no effect with --{switch} {off}"
     if flag.startswith("glyphs_") and opt.dataset != "glyphs":
         return f"--{flag} has no effect with --dataset {opt.dataset}"

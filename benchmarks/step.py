@@ -38,14 +38,15 @@ def build_step(argv: list[str], device: torch.device):
     method = main.build_method(opt, network, opt.bs).to(device)
     optimizer, miner = main.build_optimizer(opt, network, method), main.build_miner(opt)
     image = torch.randn(opt.bs, 3, opt.image_size, opt.image_size, device=device)
-    label = torch.arange(opt.bs, device=device) // opt.samples_per_class
+    index = torch.arange(opt.bs, device=device)
+    label = index // opt.samples_per_class
 
     def step() -> float:
         begin = time.perf_counter()
         features = network(image)
         related = method.relate(network, features)
         triplets = miner(related.z, label) if miner else None
-        total = method(network, features, related, label, triplets)["total"]
+        total = method(network, features, related, label, index, triplets)["total"]
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         optimizer.step()

@@ -9,6 +9,7 @@ from batchminer.base import Triplets
 from criteria.base import Criterion, PairWeights
 from criteria.pair_weighting import Actions, BatchRelation, Decision, PairWeighting
 from criteria.policy_gradient import assign, batch_ap, leave_one_out, lookahead, score_function_loss, standardise
+from criteria.xbm import CrossBatchMemory
 from utilities.errors import UsageError
 
 LossTerms = dict[str, Tensor]
@@ -35,18 +36,19 @@ class LMMetric(nn.Module):
     act: which action the network trains with: one 'sample', the 'expected' weight, or the 'greedy' action.
     samples: K actions a batch; baseline 'leave_one_out' or 'none'; entropy_bonus in nats; mix: see `assign`.
     memory_dual: where the second loss stands: 'decoded', 'embedding' (unit(e)) or 'none'.
+    xbm: a cross-batch memory, which adds a term over pairs of u with past batches.
     """
 
     def __init__(self, base: Criterion, relation: BatchRelation | None = None, weighting: PairWeighting | None = None,
                  *, pair_weighting: str = "uniform", constant: tuple[float, float] | None = None,
                  reward: str = "lookahead", samples: int = 8, step: float = 0.2, baseline: str = "leave_one_out",
                  entropy_bonus: float = 0.02, mix: float = 0.0, act: str = "sample", memory_weight: float = 1.0,
-                 memory_dual: str = "decoded"):
+                 memory_dual: str = "decoded", xbm: CrossBatchMemory | None = None):
         super().__init__()
         self.base, self.relation, self.weighting = base, relation, weighting
         self.pair_weighting, self.constant, self.reward, self.samples = pair_weighting, constant, reward, samples
         self.step, self.baseline, self.entropy_bonus, self.mix, self.act = step, baseline, entropy_bonus, mix, act
-        self.memory_weight, self.memory_dual = memory_weight, memory_dual
+        self.memory_weight, self.memory_dual, self.xbm = memory_weight, memory_dual, xbm
         self.learns = pair_weighting in ("learned", "shuffled")
         self._refuse_what_cannot_work()
 
@@ -72,9 +74,9 @@ class LMMetric(nn.Module):
         context, state = self.relation(features.feature, network.projection)
         return Related(network.combine(features.embedding, context.sigmoid()), context, state)
 
-    def forward(self, network: Network, features: Features, related: Related, label: Tensor,
+    def forward(self, network: Network, features: Features, related: Related, label: Tensor, index: Tensor,
                 triplets: Triplets | None) -> LossTerms:
-        """The named terms of the loss; `total` is what to differentiate."""
+        """The named terms of the loss, for labels and image indices (B,); `total` is what to differentiate."""
         decision = self.weighting(related.state, related.z, label) if self.learns else None
         actions = self.weighting.sample(decision, self.samples) if self.learns else None
         play = self.play(actions, decision, label)
@@ -82,6 +84,9 @@ class LMMetric(nn.Module):
         second = self.second_view(network, features)
         if second is not None:
             terms["metric_memory"] = self.base(second, label, triplets, self.weight(play, second, label))
+        if self.xbm is not None:
+            terms["metric_xbm"] = self.xbm(self.base, related.z, label, index,
+                                           lambda rows, labels, anchors: self.weight(play, rows, labels, anchors))
         if network.memory is not None:
             terms["memory_nll"] = self.memory_weight * network.memory.nll(related.context, features.embedding).mean()
         if self.learns:
@@ -116,14 +121,15 @@ class LMMetric(nn.Module):
             actions = Actions(*(p.argmax(-1)[None] for p in decision))
         return tuple(grid[index[:1]] for grid, index in zip(grids, actions))
 
-    def weight(self, play: Values | Decision | None, z: Tensor, label: Tensor) -> PairWeights | None:
-        """The pair weights of what is played, on the similarities of z, (B, 1 or B) each; None: unweighted."""
+    def weight(self, play: Values | Decision | None, z: Tensor, label: Tensor, anchors: int | None = None
+               ) -> PairWeights | None:
+        """The pair weights of what is played, on the similarities of z, (A, 1 or N) each; None: unweighted."""
         if play is None:
             return None
         if isinstance(play, Decision):
-            weights = self.weighting.expected_weights(play, z, label)
+            weights = self.weighting.expected_weights(play, z, label, anchors)
         else:
-            weights = self.weighting.weights_of(*play, z, label)
+            weights = self.weighting.weights_of(*play, z, label, anchors)
         return PairWeights(*(w[0] for w in weights))
 
     def advantage(self, reward: Tensor, decision: Decision) -> Tensor:

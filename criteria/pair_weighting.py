@@ -149,20 +149,23 @@ class PairWeighting(nn.Module):
         """The pair weights of K actions on embedding z (B, D): (K, B, B) for sharpness, (K, B, 1) for weight."""
         return self.weights_of(self.grid_positive[actions.positive], self.grid_negative[actions.negative], z, label)
 
-    def weights_of(self, positive: Tensor, negative: Tensor, z: Tensor, label: Tensor) -> PairWeights:
-        """As `weights`, of action values instead of indices: positive, negative (K, N)."""
+    def weights_of(self, positive: Tensor, negative: Tensor, z: Tensor, label: Tensor, anchors: int | None = None
+                   ) -> PairWeights:
+        """As `weights`, of action values instead of indices: positive, negative (K, deciders). With `anchors` A, the
+        rows of z after the first A are only compared with: (K, A, N) or (K, A, 1)."""
         if self.action == "weight":
-            return PairWeights(*(self._factors(value, len(label)) for value in (positive, negative)))
-        s = similarity(unit(z.detach()))                                           # (B, B)
-        return PairWeights(sharpness_weights(-positive[..., None] * s, positive_mask(label)),
-                           sharpness_weights(negative[..., None] * s, negative_mask(label)))
+            return PairWeights(*(self._factors(value, len(z[:anchors])) for value in (positive, negative)))
+        z = unit(z.detach())
+        s = similarity(z[:anchors], z)                                             # (A, N)
+        return PairWeights(sharpness_weights(-positive[..., None] * s, positive_mask(label, anchors)),
+                           sharpness_weights(negative[..., None] * s, negative_mask(label, anchors)))
 
-    def expected_weights(self, decision: Decision, z: Tensor, label: Tensor) -> PairWeights:
+    def expected_weights(self, decision: Decision, z: Tensor, label: Tensor, anchors: int | None = None) -> PairWeights:
         """The policy's mean weight, E_a[w(a)], with one leading axis of length one."""
         rows = []
         for sign, (grid, log_p) in enumerate(zip((self.grid_positive, self.grid_negative), decision)):
             value = grid[:, None].expand(-1, len(log_p))                           # (A, N)
-            weight = self.weights_of(value, value, z, label)[sign]                 # (A, B, B or 1)
+            weight = self.weights_of(value, value, z, label, anchors)[sign]        # (actions, A, N or 1)
             rows.append((log_p.detach().exp().T[..., None] * weight).sum(0, keepdim=True))
         return PairWeights(*rows)
 

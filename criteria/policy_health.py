@@ -58,8 +58,8 @@ def held_out_advantage(method: LMMetric, network: Network, miner: Miner | None, 
         actions = method.weighting.sample(decision, max(method.samples, 2))
         values.append(advantage_over_uniform(method, related, label, triplets, actions))
     values = torch.stack(values)
-    return {"mean": values.mean().item(), "standard_error": (values.std() / len(values) ** 0.5).item(),
-            "batches": len(values)}
+    error = (values.std() / len(values) ** 0.5).item() if len(values) > 1 else None
+    return {"mean": values.mean().item(), "standard_error": error, "batches": len(values)}
 
 
 def _grids(method: LMMetric) -> tuple[Tensor, Tensor]:

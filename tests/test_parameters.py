@@ -48,6 +48,7 @@ def test_layers_of_defaults():
     (["--miner_distance_lower_cutoff", "1"], "no effect with --batch_mining none"),
     (["--pair_weighting", "uniform", "--policy_samples", "4"], "no effect with --pair_weighting uniform"),
     (["--memory", "none", "--memory_hidden", "4"], "no effect with --memory none"),
+    (["--xbm_weight", "2"], "no effect with --xbm_size 0"),
     (["--relation", "none", "--memory", "glow"], "--memory none"),
     (["--relation", "none", "--policy_input", "state"], "policy_input statistics"),
     (["--pair_weighting", "constant"], "--policy_constant"),
@@ -86,7 +87,7 @@ def test_relation_and_policy_flags_are_the_constructors_arguments():
     from criteria.lm_metric import LMMetric
     from criteria.pair_weighting import BatchRelation, PairWeighting
     assert flags_with("relation_") == signature_flags("relation_", BatchRelation, without=("feature_dim", "kind"))
-    method = {"base", "relation", "weighting", "pair_weighting", "memory_weight", "memory_dual", "state_dim"}
+    method = {"base", "relation", "weighting", "pair_weighting", "memory_weight", "memory_dual", "state_dim", "xbm"}
     assert flags_with("policy_") == signature_flags("policy_", PairWeighting, LMMetric, without=method) | {"policy_lr"}
 
 
@@ -95,6 +96,11 @@ def test_dataset_flags_are_the_functions_arguments():
     for name, function in DATASETS.items():
         assert flags_with(f"{name}_") == {f"{name}_{argument}" for argument in inspect.signature(function).parameters
                                           if argument != "source_path"}
+
+
+def test_xbm_flags_are_the_constructors_arguments():
+    from criteria.xbm import CrossBatchMemory
+    assert flags_with("xbm_") == signature_flags("xbm_", CrossBatchMemory, without=("base", "miner"))
 
 
 def test_memory_flags_are_the_constructors_arguments():

@@ -33,9 +33,8 @@ def load(path: str | Path) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0][:120]
-        raise RunError(f"{path} is not a readable checkpoint ({reason}). Pass last.pt or best_*.pt of a run."
-                       ) from error
+        raise RunError(f"{path} is not a readable checkpoint: it is damaged, or something else than tensors and numbers "
+                       "is in it. Pass last.pt or best_*.pt of a run.") from error
     if not isinstance(state, dict) or not {"network", "options"} <= state.keys():
         raise RunError(f"{path} is not a checkpoint of main.py. Pass last.pt or best_*.pt of a run.")
     return state

@@ -35,7 +35,7 @@ def build(loss="gpw", memory="realnvp", relation=True, policy=None, **arguments)
 def step(network, method, triplets=None, image=None):
     features = network(torch.randn(12, 3, 16, 16) if image is None else image)
     related = method.relate(network, features)
-    return features, related, method(network, features, related, LABEL, triplets)
+    return features, related, method(network, features, related, LABEL, torch.arange(12), triplets)
 
 
 def test_plain_base_loss_is_the_base_loss():
@@ -180,6 +180,7 @@ def test_held_out_advantage_counts_its_batches():
     step(network, method)
     found = held_out_advantage(method, network, None, made, torch.device("cpu"))
     assert found["batches"] == 3 and -1 <= found["mean"] <= 1 and found["standard_error"] >= 0
+    assert held_out_advantage(method, network, None, made[:1], torch.device("cpu"))["standard_error"] is None
 
 
 def test_state_dict_round_trip_continues_the_draws():
