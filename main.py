@@ -6,6 +6,8 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -23,14 +25,19 @@ from criteria.pair_weighting import BatchRelation, PairWeighting
 from criteria.policy_health import held_out_advantage, policy_record
 from criteria.xbm import CrossBatchMemory
 from datasets import batches, make_loader, samplers, transforms
-from evaluation import evaluate, parse_metric
+from evaluation import QueryMetric, evaluate, parse_metric, query_values
+from evaluation.confusions import Confusion, confusions
 from evaluation.embed import embed
-from evaluation.gallery import draw_run_gallery
+from evaluation.gallery import SHOWN, draw_run_gallery
+from evaluation.map import draw_run_map
+from evaluation.neighbours import nearest_neighbours
+from evaluation.per_class import class_table
 from evaluation.tables import metric_table
-from parameters import get_options, kwargs_for
+from parameters import explicit_flags, get_options, kwargs_for, loss_arguments, loss_names, search_arguments
 from utilities import checkpoint
-from utilities.errors import RunError, UsageError
-from utilities.logger import RunFolder, provenance
+from utilities.device import autocast, choose_device
+from utilities.errors import RunError, UsageError, answer
+from utilities.logger import RunFolder, provenance, write_json
 from utilities.plots import plot_policy, plot_progress
 from utilities.registry import accepted
 from utilities.seed import preserved_randomness, seed_everything
@@ -44,29 +51,39 @@ class Parts(NamedTuple):
     miner: Miner | None
     optimizer: torch.optim.Optimizer
     device: torch.device
+    amp: str
+    scaler: torch.amp.GradScaler
 
 
 # ------------------------------------------------------------------------------------------------------ the loop
 
 
-def train_epoch(parts: Parts, loader, first_step: int, log_every: int, bar: tqdm) -> tuple[dict, list[dict]]:
-    """One pass over the loader: the mean of every loss term, and the records of the policy's health."""
-    network, method, miner, optimizer, device = parts
+def train_epoch(parts: Parts, loader, first_step: int, log_every: int, bar: tqdm, validate: Callable
+                ) -> tuple[dict, list[dict]]:
+    """One pass over the loader: the mean of every loss term, and the records of the policy's health.
+
+    validate(names) gives metrics of the validation classes, for a miner that adapts to them.
+    """
+    network, method, miner, optimizer, device, amp, scaler = parts
     sums, records = None, []
     network.train()
     method.train()
     for step, batch in enumerate(batches(loader), start=first_step):
         image, label, index = (part.to(device, non_blocking=True) for part in batch)
-        features = network(image)                                                  # embed
+        with autocast(device, amp):
+            features = network(image)                                              # embed
         related = method.relate(network, features)                                 # relate
         triplets = miner(related.z, label) if miner else None                      # mine
         terms = method(network, features, related, label, index, triplets)         # weigh, compare, remember
         optimizer.zero_grad(set_to_none=True)
-        terms["total"].backward()
-        optimizer.step()
+        scaler.scale(terms["total"]).backward()
+        scaler.step(optimizer)
+        scaler.update()
         values = torch.stack([term.detach() for term in terms.values()])           # stays on the device
         sums = values if sums is None else sums + values
         bar.update()
+        if miner and miner.adapts and step % miner.every == 0:
+            miner.adapt(validate(miner.metrics), progress=bar.n / bar.total)
         if step % log_every == 0:                                                  # the one reading by the host
             require_finite(dict(zip(terms, values.tolist())), step)
             if method.learns:
@@ -87,7 +104,8 @@ def train(opt, parts: Parts, loaders: dict, folder: RunFolder) -> dict:
             row, started = {"epoch": epoch, "step": epoch * steps}, time.perf_counter()
             if epoch > 0:
                 parts.network.backbone.requires_grad_(epoch > opt.warmup_epochs)
-                means, new = train_epoch(parts, loaders["train"], (epoch - 1) * steps + 1, opt.log_every, bar)
+                means, new = train_epoch(parts, loaders["train"], (epoch - 1) * steps + 1, opt.log_every, bar,
+                                         partial(score_split, opt, parts.network, loaders.get("val"), parts.device))
                 scheduler.step()
                 records += [{"epoch": epoch} | record for record in new]
                 row |= means
@@ -119,23 +137,25 @@ def require_finite(terms: dict, step: int) -> None:
 def evaluate_all(opt, parts: Parts, loaders: dict) -> dict:
     """Metrics of the test classes and, with the prefix val_, of the validation classes; training notices nothing."""
     found = {}
-    with preserved_randomness():
-        for split, prefix in (("val", "val_"), ("test", "")):
-            if loaders.get(split) is not None:
-                rows, labels = embed(parts.network, loaders[split], parts.device)
-                found |= {prefix + name: value for name, value in score(opt, rows, labels).items()}
+    for split, prefix in (("val", "val_"), ("test", "")):
+        if loaders.get(split) is not None:
+            values = score_split(opt, parts.network, loaders[split], parts.device, opt.evaluation_metrics,
+                                 bootstrap=opt.eval_bootstrap)
+            found |= {prefix + name: value for name, value in values.items()}
     return found
 
 
-def score(opt, rows: torch.Tensor, labels: torch.Tensor) -> dict:
-    """The metrics that the flags ask for."""
-    return evaluate(rows, labels, opt.evaluation_metrics, backend=opt.search_backend, block=opt.eval_block,
-                    gpu=opt.evaluate_on_gpu, seed=0)
+def score_split(opt, network: Network, loader, device: torch.device, names, bootstrap: int = 0) -> dict:
+    """The metrics called for, of the images of one loader."""
+    with preserved_randomness():
+        rows, labels = embed(network, loader, device, amp=opt.amp)
+        return evaluate(rows, labels, names, bootstrap=bootstrap, **search_arguments(opt))
 
 
 def metrics_of(opt, row: dict) -> dict:
-    """The metrics in a row of the history."""
-    return {name: row[name] for name in opt.evaluation_metrics if name in row}
+    """The metrics in a row of the history, with their intervals."""
+    names = [metric + end for metric in opt.evaluation_metrics for end in ("", "_low", "_high")]
+    return {name: row[name] for name in names if name in row}
 
 
 def keep_checkpoints(opt, parts: Parts, scheduler, folder: RunFolder, row: dict, best: dict) -> None:
@@ -146,6 +166,7 @@ def keep_checkpoints(opt, parts: Parts, scheduler, folder: RunFolder, row: dict,
     state = {"epoch": row["epoch"], "options": vars(opt), "metrics": metrics_of(opt, row),
              "network": parts.network.state_dict(), "method": parts.method.state_dict(),
              "optimizer": parts.optimizer.state_dict(), "scheduler": scheduler.state_dict(),
+             "scaler": parts.scaler.state_dict(),
              "miner": parts.miner.state_dict() if parts.miner else None}
     checkpoint.save(folder / "last.pt", state)
     for name, value in chosen.items():
@@ -166,10 +187,7 @@ def draw_curves(opt, parts: Parts, folder: RunFolder, history: list[dict], recor
 
 
 def conclude(opt, parts: Parts, splits, loaders: dict, folder: RunFolder, result: dict) -> None:
-    """After training: the gallery, the policy's worth on held-out classes, result.json and the closing table."""
-    rows, labels = embed(parts.network, loaders["test"], parts.device)
-    draw_run_gallery(rows, splits.test, opt.image_size, folder / "gallery.png", backend=opt.search_backend,
-                     seed=opt.seed)
+    """After training: the policy's worth on held-out classes, result.json, the closing table and the pictures."""
     if parts.method.learns:
         sampler = samplers.select("class_random", labels=splits.test.labels, bs=opt.bs,
                                   samples_per_class=opt.samples_per_class, seed=opt.seed)
@@ -180,7 +198,25 @@ def conclude(opt, parts: Parts, splits, loaders: dict, folder: RunFolder, result
     result["peak_memory_mib"] = peak_memory_mib(parts.device)
     folder.write_json("result.json", result)
     print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
+    picture(opt, parts, splits.test, loaders["test"], folder)
     print(f"{result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. Everything is in {folder.path}")
+
+
+def picture(opt, parts: Parts, images, loader, folder: RunFolder) -> None:
+    """What the test embeddings look like: gallery.png, embedding.png, the classes mixed up, and the worst."""
+    rows, labels = embed(parts.network, loader, parts.device, amp=parts.amp)
+    depth = min(SHOWN, len(rows) - 1)
+    score, index = nearest_neighbours(rows, rows, depth, exclude_self=True, **search_arguments(opt))
+    draw_run_gallery(score, index, images, opt.image_size, folder / "gallery.png", seed=opt.seed)
+    pairs = confusions(index[:, 0], labels, images.class_names)
+    folder.write_csv("confusions.csv", [pair._asdict() for pair in pairs], Confusion._fields)
+    for pair in pairs[:3]:
+        print(f"Mixed up most: {pair}")
+    if opt.eval_per_class:
+        values, query = query_values(rows, labels, opt.evaluation_metrics, **search_arguments(opt))
+        folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))
+    if opt.map_images:
+        draw_run_map(rows, images, folder / "embedding.png", limit=opt.map_images, thumbnails=opt.map_thumbnails)
 
 
 def peak_memory_mib(device: torch.device) -> float:
@@ -193,21 +229,6 @@ def peak_memory_mib(device: torch.device) -> float:
 # ----------------------------------------------------------------------------------------------------- building
 
 
-def choose_device(opt) -> torch.device:
-    """The device that the flags ask for; a GPU that is not there is refused, not replaced."""
-    if (opt.gpu is not None or opt.device == "cuda") and not torch.cuda.is_available():
-        raise UsageError("--gpu and --device cuda need a GPU that this PyTorch can use, and there is none. Leave the "
-                         "flag out, or pass --device cpu.")
-    if opt.device == "cpu" or not torch.cuda.is_available():
-        if opt.device == "auto":
-            print("There is no GPU; computing on the CPU.")
-        return torch.device("cpu")
-    number = opt.gpu[0] if opt.gpu else 0
-    if number >= torch.cuda.device_count():
-        raise UsageError(f"--gpu {number}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0.")
-    return torch.device("cuda", number)
-
-
 def build_network(opt) -> Network:
     """Backbone, projection and memory."""
     memory = select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
@@ -217,7 +238,7 @@ def build_network(opt) -> Network:
 def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     """Base criterion, relation and policy."""
     base = criteria.select(opt.loss, n_classes=n_classes, embed_dim=opt.embed_dim, weight_on=opt.pair_weight_on,
-                           **kwargs_for(opt, f"loss_{opt.loss}_"))
+                           **loss_arguments(opt))
     if base.needs_triplets != (opt.batch_mining != "none"):
         raise UsageError(f"--loss {opt.loss} " + ("needs triplets: pass --batch_mining distance." if base.needs_triplets
                                                   else "compares the whole batch: pass --batch_mining none."))
@@ -240,7 +261,9 @@ def build_miner(opt) -> Miner | None:
     """The miner, or None for losses over the whole batch."""
     if opt.batch_mining == "none":
         return None
-    return batchminer.select(opt.batch_mining, seed=opt.seed, **kwargs_for(opt, f"miner_{opt.batch_mining}_"))
+    miner = batchminer.select(opt.batch_mining, seed=opt.seed, **kwargs_for(opt, f"miner_{opt.batch_mining}_"))
+    miner.second_negative = criteria.CRITERIA[loss_names(vars(opt))[-1]].needs_quadruplets
+    return miner
 
 
 def build_optimizer(opt, network: Network, method: LMMetric) -> torch.optim.Optimizer:
@@ -276,9 +299,11 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
 
 def run(opt) -> None:
     """Build everything, then train, or evaluate a checkpoint."""
-    device = choose_device(opt)
-    for name in opt.evaluation_metrics:
-        parse_metric(name)                                                         # refuse a wrong name before any work
+    device = choose_device(opt.device, opt.gpu)
+    asked = [parse_metric(name)[0] for name in opt.evaluation_metrics]             # refuse a wrong name before any work
+    if opt.eval_per_class and not any(isinstance(metric, QueryMetric) for metric in asked):
+        raise UsageError("--eval_per_class has no metric of single images to write: add one such as e_recall@1 to "
+                         "--evaluation_metrics.")
     seed_everything(opt.seed)
     splits = datasets.select(opt.dataset, opt.source_path, **kwargs_for(opt, f"{opt.dataset}_"))
     if opt.use_tv_split:
@@ -291,11 +316,11 @@ def run(opt) -> None:
     network.to(device, memory_format=torch.channels_last)                          # a fifth to a third faster
     loaders = build_loaders(opt, splits, network, device)
     if opt.evaluate_only:
-        rows, labels = embed(network, loaders["test"], device)
-        print(metric_table({opt.checkpoint: score(opt, rows, labels)}))
+        report(opt, score_split(opt, network, loaders["test"], device, opt.evaluation_metrics, opt.eval_bootstrap))
         return
     method = build_method(opt, network, len(splits.train.class_names)).to(device)
-    parts = Parts(network, method, build_miner(opt), build_optimizer(opt, network, method), device)
+    parts = Parts(network, method, build_miner(opt), build_optimizer(opt, network, method), device, opt.amp,
+                  torch.amp.GradScaler(device.type, enabled=opt.amp == "fp16"))
     folder = RunFolder(opt.save_path, opt.dataset, opt.savename or f"{opt.recipe}-{opt.loss}-s{opt.seed}")
     folder.write_json("options.json", provenance(vars(opt), str(device)))
     print(f"{opt.dataset}: {splits}. Writing to {folder.path}")
@@ -303,22 +328,26 @@ def run(opt) -> None:
     conclude(opt, parts, splits, loaders, folder, result)
 
 
+def report(opt, metrics: dict) -> None:
+    """Print the metrics of --evaluate_only, and write them where --json says."""
+    print(metric_table({opt.checkpoint: metrics}))
+    if opt.json:
+        write_json(opt.json, metrics)
+
+
+def options(argv: list[str]):
+    """The flags of the command line; with --evaluate_only those of the checkpoint where it has none."""
+    explicit = explicit_flags(argv)
+    if explicit.get("evaluate_only") and explicit.get("checkpoint"):
+        return get_options(argv, trained=checkpoint.load(explicit["checkpoint"])["options"])
+    return get_options(argv)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns 0 when all went well, 2 for wrong usage, 1 for what failed while running."""
-    opt = get_options(argv)
-    try:
-        run(opt)
-        return 0
-    except KeyboardInterrupt:
-        problem, code = "Interrupted; the last checkpoint is in the run's folder.", 130
-    except Exception as error:
-        if opt.debug:
-            raise
-        known = isinstance(error, UsageError | RunError)
-        problem = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where it happened)"
-        code = 2 if isinstance(error, UsageError) else 1
-    print(f"main.py: {problem}", file=sys.stderr)
-    return code
+    argv = sys.argv[1:] if argv is None else argv
+    return answer("main.py", lambda: run(options(argv)), debug="--debug" in argv,
+                  interrupted="Interrupted; the last checkpoint is in the run's folder.")
 
 
 if __name__ == "__main__":

@@ -27,13 +27,27 @@ RECIPES = {
               "memory": "glow", "memory_decode": "sample"},
 }
 BY_LOSS = {
+    "angular": {"batch_mining": "npair"},
+    "arcface": {"policy_action": "weight", "policy_granularity": "anchor"},
+    "contrastive": {"batch_mining": "distance"},
+    "cosface": {"policy_action": "weight", "policy_granularity": "anchor"},
     "margin": {"batch_mining": "distance"},
+    "npair": {"batch_mining": "npair"},
+    "pml": {"pair_weighting": "uniform"},
     "proxyanchor": {"policy_action": "weight", "policy_granularity": "anchor"},
+    "proxynca": {"policy_action": "weight", "policy_granularity": "anchor"},
+    "quadruplet": {"batch_mining": "distance"},
+    "snr": {"batch_mining": "distance"},
+    "softmax": {"policy_action": "weight", "policy_granularity": "anchor"},
+    "softtriplet": {"policy_action": "weight", "policy_granularity": "anchor"},
+    "triplet": {"batch_mining": "distance"},
 }
 ONLY_WITH = {                                                  # prefix of flags: (flag that switches them on, its off)
     "policy_": ("pair_weighting", "uniform"), "memory_": ("memory", "none"), "relation_": ("relation", "none"),
     "xbm_": ("xbm_size", 0),
 }
+MACHINE = {"save_path", "savename", "device", "gpu", "kernels", "checkpoint", "evaluate_only", "json",
+           "debug"}                                            # flags that no checkpoint decides
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +59,7 @@ class Parser(argparse.ArgumentParser):
             word = message.split(": ")[1].split()[0]
             close = difflib.get_close_matches(word, self._option_string_actions, n=1)
             message = f"{word} is not a flag." + (f" Did you mean {close[0]}?" if close else "")
-        sys.stderr.write(f"main.py: {message} (python main.py --help lists every flag)\n")
+        sys.stderr.write(f"{self.prog.split()[-1]}: {message} ({self.prog} --help lists every flag)\n")
         sys.exit(2)
 
 
@@ -53,11 +67,11 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Help that names a value by its kind and shows a default only where it says something."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        silent = action.default is None or action.default is False or action.default == ""
+        silent = action.default is None or action.default is False or action.default in ("", ())
         return action.help if silent else super()._get_help_string(action)
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        return {None: "NAME", float: "X"}.get(action.type, "N")
+        return {None: "NAME", str: "NAME", float: "X"}.get(action.type, "N")
 
 
 def positive_int(text: str) -> int:
@@ -107,7 +121,9 @@ def add_run_flags(parser: Parser) -> None:
     add("--checkpoint", default=None, metavar="FILE",
         help="Start from the network of this checkpoint (last.pt or best_*.pt of a run).")
     add("--evaluate_only", action="store_true",
-        help="Evaluate --checkpoint on the test classes, print the metrics and stop.")
+        help="Evaluate --checkpoint on the test classes, print the metrics and stop. Flags that are not given are "
+             "those of the checkpoint's run.")
+    add("--json", default=None, metavar="FILE", help="Write the metrics of --evaluate_only to this file, all digits.")
     add("--debug", action="store_true", help="Show the traceback of an error instead of one sentence.")
 
 
@@ -154,7 +170,48 @@ def add_network_flags(parser: Parser) -> None:
     add("--not_pretrained", action="store_true", help="Start from random weights instead of ImageNet's.")
 
 
-LOSS_FLAGS = {                                    # per criterion: argument of its constructor: (default, help)
+# Per criterion, argument of its constructor: (default, help)
+LOSS_FLAGS = {
+    "adversarial_separation": {
+        "on": ("multisimilarity", "Loss that the separation is added to; its own --loss_ flags hold."),
+        "parts": (2, "Equal parts of the embedding that are separated; a divisor of --embed_dim."),
+        "hidden": (512, "Hidden width of the regressors."),
+        "weight": (1500.0, "Weight of the separation beside the loss."),
+        "reg_weight": (0.0, "Weight of the regulariser on the regressors' weights and biases."),
+        "lr": (-1.0, "Learning rate of the regressors; negative: that of --lr."),
+    },
+    "angular": {
+        "alpha": (45.0, "Bound on the angle at the negative (degrees)."),
+        "npair_ang_weight": (2.0, "Weight of the angular term beside the N-pair term."),
+        "npair_l2": (0.005, "Weight of the mean length of the embeddings."),
+        "angular_only": (False, "The angular term alone, unweighted, without N-pair term and lengths."),
+    },
+    "arcface": {
+        "angular_margin": (0.5, "Margin added to the angle to the own proxy (radians)."),
+        "feature_scale": (16.0, "Scale of the cosines."),
+        "lr": (5e-4, "Learning rate of the proxies."),
+    },
+    "circle": {
+        "margin": (0.4, "Relaxation: positives are pulled to 1 - margin, negatives pushed to margin (cosine)."),
+        "gamma": (80.0, "Scale of the similarities."),
+    },
+    "contrastive": {
+        "pos_margin": (0.0, "Positive pairs are pulled down to this distance."),
+        "neg_margin": (1.0, "Negative pairs are pushed up to this distance."),
+        "avg_nonzero": (False, "Average over the pairs beyond their margin instead of all."),
+    },
+    "cosface": {
+        "margin": (0.35, "Margin taken from the own similarity (cosine)."),
+        "scale": (64.0, "Scale of the cosines."),
+        "lr": (1e-2, "Learning rate of the proxies."),
+    },
+    "histogram": {
+        "nbins": (65, "Nodes of the histograms of similarities, from -1 to 1."),
+    },
+    "lifted": {
+        "neg_margin": (1.0, "Negatives are pushed up to this distance."),
+        "l2": (0.005, "Weight of the mean length of the embeddings."),
+    },
     "margin": {
         "margin": (0.2, "Margin around the boundary (distance)."),
         "beta": (1.2, "Boundary, or its start where it is learned (distance)."),
@@ -168,20 +225,103 @@ LOSS_FLAGS = {                                    # per criterion: argument of i
         "margin": (0.1, "Mining margin (cosine)."),
         "thresh": (0.5, "Threshold lambda (cosine)."),
     },
+    "npair": {
+        "l2": (0.005, "Weight of the mean length of the embeddings."),
+        "multiclass": (False, "Negatives are the positives of the other pairs instead of all images of other classes."),
+    },
+    "pml": {
+        "args": ((), "Arguments of the class given by --loss pml.CLASS, such as margin=0.1 swap=True."),
+        "lr": (1e-2, "Learning rate of what the loss learns (proxies)."),
+    },
     "proxyanchor": {
         "alpha": (32.0, "Scale of the similarities."),
         "delta": (0.1, "Margin (cosine)."),
         "lr": (1e-2, "Learning rate of the proxies."),
     },
+    "proxynca": {
+        "scale": (3.0, "Length to which embeddings and proxies are normalised."),
+        "include_positive": (False, "Count the own proxy among those that push."),
+        "lr": (5e-4, "Learning rate of the proxies."),
+    },
+    "quadruplet": {
+        "margin_alpha_1": (0.2, "Margin between the positive and the anchor's negative (distance)."),
+        "margin_alpha_2": (0.2, "Margin between the positive and the pair of negatives (distance)."),
+        "squared": (False, "Compare squared distances."),
+    },
+    "recallatk": {
+        "ks": ((1, 2, 4, 8, 16), "Lengths k of the short lists (images)."),
+        "tau1": (1.0, "Temperature of the sigmoid that tells whether a rank is at most k (ranks)."),
+        "tau2": (0.01, "Temperature of the sigmoid that counts what stands above (cosine)."),
+    },
     "smoothap": {
         "tau": (0.01, "Temperature of the sigmoid (cosine)."),
         "exclude_self": (False, "Leave the query out of its own ranking instead of keeping it as its first positive."),
     },
+    "snr": {
+        "margin": (0.2, "Margin between positive and negative (ratio of variances)."),
+        "reg_lambda": (0.005, "Weight of the anchors' absolute sums, which pulls their means to zero."),
+    },
+    "softmax": {
+        "temperature": (0.05, "Temperature of the similarities (cosine)."),
+        "lr": (1e-5, "Learning rate of the proxies."),
+    },
+    "softtriplet": {
+        "n_centroids": (2, "Centroids of each class."),
+        "margin_delta": (0.01, "Margin taken from the own similarity (cosine)."),
+        "gamma": (0.1, "Temperature of the choice among the centroids of a class (cosine)."),
+        "scale": (8.0, "Scale lambda of the similarities."),
+        "reg_weight": (0.2, "Weight of the distances between the centroids of a class."),
+        "lr": (1e-2, "Learning rate of the centroids."),
+    },
+    "supap": {
+        "tau": (0.01, "Temperature of the sigmoid (cosine)."),
+        "rho": (100.0, "Slope of the bound beyond delta (1/cosine)."),
+        "delta": (0.05, "Lead of a negative from which the bound is a line (cosine)."),
+        "alpha": (0.9, "Positive pairs are pulled up to this similarity (cosine)."),
+        "beta": (0.6, "Negative pairs are pushed down to this similarity (cosine)."),
+        "calibration": (0.5, "Share of the two hinges in the loss; the rest is the ranking's."),
+    },
+    "supcon": {
+        "temperature": (0.1, "Temperature of the similarities (cosine)."),
+    },
+    "triplet": {
+        "margin": (0.2, "Margin between positive and negative (squared distance; euclidean: distance)."),
+        "euclidean": (False, "Compare distances instead of their squares."),
+        "avg_nonzero": (False, "Average over the triplets within the margin instead of all."),
+        "soft_margin": (False, "log(1 + exp(.)) in the place of the hinge and its margin."),
+    },
 }
-MINER_FLAGS = {                                   # per miner, likewise
+# Per miner, likewise.
+MINER_FLAGS = {
+    "all": {
+        "cap": (65536, "Triplets; above this number a random subset."),
+    },
     "distance": {
         "lower_cutoff": (0.5, "Smaller distances count as this one."),
         "upper_cutoff": (1.4, "Negatives at larger distances are not drawn."),
+    },
+    "multisimilarity": {
+        "eps": (0.1, "Mining margin (cosine)."),
+        "cap": (65536, "Triplets; above this number a random subset."),
+    },
+    "parametric": {
+        "mode": ("semihards", "Distances that are drawn at first: uniform (all), semihards (.3 to .7), hards (to .5), "
+                              "veryhards (to .3)."),
+        "n_support": (30, "Support points of the distribution, one more than bins."),
+        "support_lim": ((0.1, 1.4), "First and last support point (distance)."),
+        "alpha": (0.8, "Factor by which the policy lowers the mass of a bin."),
+        "beta": (1.25, "Factor by which the policy raises the mass of a bin."),
+        "every": (30, "Training steps between two actions of the policy."),
+        "lr": (1e-3, "Learning rate of the policy."),
+    },
+    "random_distance": {
+        "lower_cutoff": (0.5, "Smaller distances count as this one."),
+        "upper_cutoff": (1.4, "Negatives at larger distances are not drawn."),
+    },
+    "rho_distance": {
+        "lower_cutoff": (0.5, "Smaller distances count as this one."),
+        "upper_cutoff": (1.4, "Negatives at larger distances are not drawn."),
+        "cp": (0.2, "Probability that a row of the anchor's class takes the negative's place."),
     },
     "semihard": {
         "margin": (0.2, "Width of the band beyond the positive (distance)."),
@@ -193,8 +333,11 @@ def add_loss_flags(parser: Parser) -> None:
     """Base criteria and miners; each flag is an argument of its class."""
     group = parser.add_argument_group("base loss and mining", "docs/criteria.md has the formulas.")
     add = group.add_argument
-    add("--loss", default=None, help="gpw, margin, multisimilarity, proxyanchor or smoothap.")
-    add("--batch_mining", default=None, help="distance, random or semihard; 'none' for losses over the whole batch.")
+    add("--loss", default=None,
+        help=f"{', '.join(sorted({'gpw', *LOSS_FLAGS} - {'pml'}))}, or pml.CLASS: a loss of pytorch-metric-learning.")
+    add("--batch_mining", default=None,
+        help="all, batch_hard, distance, intra_random, lifted, multisimilarity, npair, parametric, random, "
+             "random_distance, rho_distance, semihard or softhard; 'none' for losses over the whole batch.")
     for kind, table in (("loss", LOSS_FLAGS), ("miner", MINER_FLAGS)):
         for name, arguments in table.items():
             for argument, (default, text) in arguments.items():
@@ -214,7 +357,8 @@ def add_constructor_flag(group, flag: str, default, text: str) -> None:
     if default is False:
         group.add_argument(flag, action="store_true", help=text)
     elif isinstance(default, tuple):
-        group.add_argument(flag, nargs="+", type=type(default[0]), default=default, help=text)
+        group.add_argument(flag, nargs="+", type=type(default[0]) if default else str, default=default,
+                           help=text)
     else:
         group.add_argument(flag, type=type(default), default=default, help=text)
 
@@ -294,6 +438,9 @@ def add_training_flags(parser: Parser) -> None:
     add("--tau", type=positive_int, nargs="+", default=None, metavar="EPOCH", help="Epochs at which the rate falls.")
     add("--gamma", type=float, default=None, help="Factor by which the rate falls.")
     add("--warmup_epochs", type=non_negative_int, default=None, help="First epochs in which only new layers train.")
+    add("--amp", default="none", choices=["none", "bf16", "fp16"],
+        help="Precision of the backbone, in training and evaluation; what follows and the losses stay in float32. "
+             "'fp16' scales the loss.")
     add("--log_every", type=positive_int, default=10, metavar="STEPS", help="Steps between records of the policy.")
     group = parser.add_argument_group("evaluation", "Retrieval of classes that were never trained on.")
     add = group.add_argument
@@ -301,17 +448,37 @@ def add_training_flags(parser: Parser) -> None:
         "mAP_r", "mAP"], metavar="METRIC", help="e_recall@K, nmi, mAP_r and mAP.")
     add("--storage_metrics", nargs="+", default=["e_recall@1"], metavar="METRIC",
         help="Metrics whose best checkpoint is kept as best_METRIC.pt.")
+    add_search_flags(group)
+    add("--eval_every", type=positive_int, default=None, metavar="EPOCHS",
+        help="Epochs between evaluations (the untrained and the final network are always evaluated).")
+    add("--eval_per_class", action="store_true",
+        help="Write per_class.csv after training: the retrieval metrics of every test class, worst first.")
+    add("--map_images", type=non_negative_int, default=2000, metavar="IMAGES",
+        help="Test images in embedding.png, the 2-D map drawn after training; 0: no map. Time grows with it (some 10 s "
+             "for 3000).")
+    add("--map_thumbnails", action="store_true", help="Show images in the map where there is room.")
+
+
+def add_search_flags(group) -> None:
+    """How metrics are computed; evaluation.score takes the same flags."""
+    add = group.add_argument
     add("--evaluate_on_gpu", action="store_true", help="Search neighbours with faiss on the GPU.")
     add("--search_backend", default="auto", choices=["auto", "faiss", "torch"],
         help="Library of the exact neighbour search; 'auto': faiss where it is installed.")
     add("--eval_block", type=positive_int, default=1024, metavar="QUERIES", help="Queries searched at once.")
-    add("--eval_every", type=positive_int, default=None, metavar="EPOCHS",
-        help="Epochs between evaluations (the untrained and the final network are always evaluated).")
+    add("--eval_bootstrap", type=non_negative_int, default=0, metavar="DRAWS",
+        help="Draws of test classes from which each metric gets a 95 %% interval; 1000 is usual, 0: no intervals.")
+
+
+def search_arguments(opt: argparse.Namespace) -> dict:
+    """The flags of `add_search_flags`, as arguments of evaluation.evaluate."""
+    return {"backend": opt.search_backend, "block": opt.eval_block, "gpu": opt.evaluate_on_gpu}
 
 
 def build_parser() -> Parser:
     """The parser with every flag and its own default."""
-    parser = Parser(prog="main.py", usage="python main.py [flags]", allow_abbrev=False, formatter_class=Formatter,
+    parser = Parser(prog="python main.py", usage="python main.py [flags]", allow_abbrev=False,
+                    formatter_class=Formatter,
                     description="Train LM-Metric (learned pair weighting and contextual memory) or its base losses on "
                                 "images, and evaluate retrieval on unseen classes. Without flags the full method "
                                 "trains on the embedded data set. Defaults shown are those of the given --recipe, "
@@ -322,17 +489,26 @@ def build_parser() -> Parser:
     return parser
 
 
-def get_options(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; exits with code 2 and one sentence where it cannot work."""
-    argv = sys.argv[1:] if argv is None else argv
+def get_options(argv: list[str], trained: dict | None = None) -> argparse.Namespace:
+    """Parse the command line; exits with code 2 and one sentence where it cannot work. `trained`: the options of the
+    checkpoint that is evaluated, which are then the defaults."""
     parser = build_parser()
     explicit = explicit_flags(argv)
-    defaults = layered_defaults(explicit)
-    parser.set_defaults(**defaults)
+    parser.set_defaults(**layered_defaults(explicit) | inherited(explicit, trained or {}))
     opt = parser.parse_args(argv)
     for problem in problems(opt, explicit):
         parser.error(problem)
     return opt
+
+
+def inherited(explicit: dict, trained: dict) -> dict:
+    """The defaults that a checkpoint's options give: all but those of the machine, and, where another data set is
+    asked for, those of the data."""
+    left_out = MACHINE
+    if explicit.get("dataset", trained.get("dataset")) != trained.get("dataset"):
+        left_out = {*MACHINE, "dataset", "source_path", *(flag for flag in trained if flag.startswith("glyphs_"))}
+    known = {action.dest for action in build_parser()._actions} - left_out
+    return {flag: value for flag, value in trained.items() if flag in known}
 
 
 def explicit_flags(argv: list[str]) -> dict:
@@ -356,7 +532,8 @@ def layered_defaults(explicit: dict) -> dict:
     if explicit.get("relation", "gru") == "none":
         defaults |= {"memory": "none", "policy_input": "statistics"}
     if explicit.get("loss", defaults["loss"]) != defaults["loss"]:
-        defaults |= {"batch_mining": "none", "pair_weight_on": "term"} | BY_LOSS.get(explicit["loss"], {})
+        inner = loss_names(explicit)[-1]
+        defaults |= {"batch_mining": "none", "pair_weight_on": "term"} | BY_LOSS.get(inner, {})
     batch = explicit.get("policy_granularity", defaults["policy_granularity"]) == "batch"
     if dataset == "glyphs":
         defaults["source_path"] = ".cache"
@@ -369,6 +546,11 @@ def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
     if opt.data_sampler == "class_random" and opt.bs % opt.samples_per_class:
         found.append(f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}: choose, for "
                      f"example, --bs {max(1, opt.bs // opt.samples_per_class) * opt.samples_per_class}")
+    if opt.batch_mining == "parametric" and not opt.use_tv_split:
+        found.append("--batch_mining parametric learns from validation classes: pass --use_tv_split")
+    if opt.batch_mining == "parametric" and opt.xbm_size:
+        found.append("--batch_mining parametric adapts to one batch and cannot serve a cross-batch memory: pass "
+                     "--xbm_size 0")
     if opt.relation == "none" and opt.memory != "none":
         found.append("--memory has no context to learn with --relation none: pass --memory none")
     if opt.relation == "none" and opt.pair_weighting in ("learned", "shuffled") and opt.policy_input != "statistics":
@@ -391,12 +573,19 @@ def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
 
 def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
     """Why a flag that was given has no effect with the others, or None."""
-    for prefix, switch in (("loss_", "loss"), ("miner_", "batch_mining")):
-        if flag.startswith(prefix) and not flag.startswith(f"{prefix}{getattr(opt, switch)}_"):
+    losses, miners = loss_names(vars(opt)), [opt.batch_mining]
+    for prefix, switch, names in (("loss_", "loss", losses), ("miner_", "batch_mining", miners)):
+        if flag.startswith(prefix) and not any(belongs(flag, f"{prefix}{name}_") for name in names):
             return f"--{flag} has no effect with --{switch} {getattr(opt, switch)}"
     for prefix, (switch, off) in ONLY_WITH.items():
         if flag.startswith(prefix) and flag != switch and getattr(opt, switch) == off:
             return f"--{flag} has no effect with --{switch} {off}"
+    if flag == "json" and not opt.evaluate_only:
+        return "--json has no effect without --evaluate_only"
+    if flag.startswith(("map_", "eval_per_class")) and opt.evaluate_only:
+        return f"--{flag} has no effect with --evaluate_only"
+    if flag == "map_thumbnails" and not opt.map_images:
+        return "--map_thumbnails has no effect with --map_images 0"
     if flag.startswith("glyphs_") and opt.dataset != "glyphs":
         return f"--{flag} has no effect with --dataset {opt.dataset}"
     if flag.startswith("tv_split") and not opt.use_tv_split:
@@ -410,4 +599,24 @@ def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
 
 def kwargs_for(opt: argparse.Namespace, prefix: str) -> dict:
     """The flags that start with `prefix`, as keyword arguments without it."""
-    return {name.removeprefix(prefix): value for name, value in vars(opt).items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in vars(opt).items() if belongs(name, prefix)}
+
+
+def belongs(flag: str, prefix: str) -> bool:
+    """Whether a flag starts with `prefix`, and not with a longer name that begins alike (random, random_distance)."""
+    names = [f"{kind}_{name}_" for kind, table in (("loss", LOSS_FLAGS), ("miner", MINER_FLAGS)) for name in table]
+    longer = tuple(name for name in names if name.startswith(prefix) and name != prefix)
+    return flag.startswith(prefix) and not flag.startswith(longer)
+
+
+def loss_names(flags: dict) -> list[str]:
+    """The names that the flags of `--loss` go by: its own (`pml` for pml.X), then that of the loss it is added to."""
+    if flags["loss"] == "adversarial_separation":
+        return [flags["loss"], flags.get("loss_adversarial_separation_on", "multisimilarity")]
+    return ["pml" if flags["loss"].startswith("pml.") else flags["loss"]]
+
+
+def loss_arguments(opt: argparse.Namespace) -> dict:
+    """The arguments of the criterion, with those of the one that it is added to as `on_arguments`."""
+    own, *inner = (kwargs_for(opt, f"loss_{name}_") for name in loss_names(vars(opt)))
+    return own | ({"on_arguments": inner[0]} if inner else {})

@@ -36,10 +36,16 @@ class Network(nn.Module):
         self.train()
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> Features; the embedding is not normalised."""
+        """(B, 3, H, W) -> Features; the embedding is not normalised.
+
+        Mixed precision is the backbone's: what follows is small, and a ranking needs more than 8 bits of a similarity.
+        """
         feature_map = self.backbone(image)                                         # (B, F, h, w)
-        feature = (adaptive_avg_pool2d(feature_map, 1) + adaptive_max_pool2d(feature_map, 1)).flatten(1)  # (B, F)
-        return Features(feature, self.projection(feature))
+        with torch.autocast(image.device.type, enabled=False):
+            if feature_map.dtype in (torch.float16, torch.bfloat16):
+                feature_map = feature_map.float()
+            feature = (adaptive_avg_pool2d(feature_map, 1) + adaptive_max_pool2d(feature_map, 1)).flatten(1)  # (B, F)
+            return Features(feature, self.projection(feature))
 
     def combine(self, embedding: Tensor, context: Tensor | None) -> Tensor:
         """What the criterion sees: e + c, or e where there is no context; unit rows if `normalize`."""

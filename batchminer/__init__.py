@@ -1,16 +1,36 @@
 """Miners by the names of `--batch_mining`: one file a miner, one line here."""
+from batchminer.all_triplets import AllTriplets
 from batchminer.base import Miner, Triplets
+from batchminer.batch_hard import BatchHard
 from batchminer.distance import DistanceWeighted
+from batchminer.intra_random import IntraRandom
+from batchminer.lifted import Lifted
+from batchminer.multisimilarity import MultiSimilarityMiner
+from batchminer.npair import NPair
+from batchminer.parametric import Parametric
+from batchminer.random_distance import RandomDistance
 from batchminer.random_triplets import RandomTriplets
+from batchminer.rho_distance import RhoDistance
 from batchminer.semihard import Semihard
+from batchminer.softhard import Softhard
 from utilities.registry import lookup
 
 __all__ = ["MINERS", "Miner", "Triplets", "select"]
 
 MINERS: dict[str, type[Miner]] = {
+    "all": AllTriplets,
+    "batch_hard": BatchHard,
     "distance": DistanceWeighted,
+    "intra_random": IntraRandom,
+    "lifted": Lifted,
+    "multisimilarity": MultiSimilarityMiner,
+    "npair": NPair,
+    "parametric": Parametric,
     "random": RandomTriplets,
+    "random_distance": RandomDistance,
+    "rho_distance": RhoDistance,
     "semihard": Semihard,
+    "softhard": Softhard,
 }
 
 

@@ -1,10 +1,9 @@
 """Distance-weighted negatives."""
-import torch
 from torch import Tensor
 
-from batchminer.base import Miner, Triplets, admissible, draw
+from batchminer.base import BEYOND, ClassBlocks, Miner, Triplets, admissible, draw
 from utilities.errors import UsageError
-from utilities.pairwise import distance, negative_mask, positive_mask, unit
+from utilities.pairwise import negative_mask, similarity, unit
 
 
 class DistanceWeighted(Miner):
@@ -19,25 +18,35 @@ class DistanceWeighted(Miner):
     anchor. Deviation: at d = 2, where 1 / q is infinite, 1 - d^2/4 counts as 1e-8.
     """
 
+    flag = "--miner_distance_"
+
     def __init__(self, seed: int = 0, lower_cutoff: float = 0.5, upper_cutoff: float = 1.4):
         super().__init__(seed)
         if not 0 < lower_cutoff < upper_cutoff:
-            raise UsageError(f"--miner_distance_lower_cutoff {lower_cutoff} must be above 0 and below "
-                             f"--miner_distance_upper_cutoff {upper_cutoff}.")
+            raise UsageError(f"{self.flag}lower_cutoff {lower_cutoff} must be above 0 and below "
+                             f"{self.flag}upper_cutoff {upper_cutoff}.")
         self.lower_cutoff, self.upper_cutoff = lower_cutoff, upper_cutoff
 
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D), label (N,) -> Triplets."""
-        d = distance(unit(embedding), anchors)                                     # (A, N)
-        positive, negative = positive_mask(label, anchors), negative_mask(label, anchors)  # (A, N) each
-        near = negative & (d < self.upper_cutoff)
-        none_near = ~near.any(-1, keepdim=True)                                    # (A, 1)
-        logit = self.log_inverse_density(d, embedding.shape[-1]).masked_fill(none_near, 0)
-        chosen = draw(torch.where(none_near, negative, near), generator, logit)    # (A,)
-        keep = positive.any(-1) & negative.any(-1)                                 # (A,)
-        return admissible(keep, draw(positive, generator), chosen)
+        blocks = ClassBlocks(label, anchors)
+        negative, found = self.draw_negative(embedding, label, generator, anchors)  # (A,) each
+        return admissible((blocks.positives > 0) & found, blocks.draw_positive(generator), negative)
 
-    def log_inverse_density(self, d: Tensor, dim: int) -> Tensor:
-        """-log q(d) for distances d (A, N) on the sphere in `dim` dimensions, finite for all of [0, 2]."""
-        d = d.clamp(min=self.lower_cutoff)
-        return (2 - dim) * d.log() + (3 - dim) / 2 * (1 - d.square() / 4).clamp(min=1e-8).log()  # (A, N)
+    def draw_negative(self, embedding: Tensor, label: Tensor, generator, anchors) -> tuple[Tensor, Tensor]:
+        """A negative of every anchor, and whether it has one, (A,) each."""
+        square = sphere_square(embedding, anchors)                                 # (A, N)
+        logit = self.log_inverse_density(square, embedding.shape[-1])              # (A, N)
+        logit = logit.masked_fill(square >= self.upper_cutoff ** 2, -BEYOND)       # drawn only where all are far
+        return draw(negative_mask(label, anchors), generator, logit)
+
+    def log_inverse_density(self, square: Tensor, dim: int) -> Tensor:
+        """-log q(d), up to a constant, for d^2 (A, N) on the sphere in `dim` dimensions; finite for all d of [0, 2]."""
+        square = square.clamp(min=self.lower_cutoff ** 2)
+        return (1 - dim / 2) * square.log() + (3 - dim) / 2 * (4 - square).clamp(min=4e-8).log()  # (A, N)
+
+
+def sphere_square(x: Tensor, anchors: int | None = None) -> Tensor:
+    """Squared distances 2 - 2 cos of the anchors' normalised rows to all, (A, N); rounding may leave -1e-7 for 0."""
+    u = unit(x)
+    return 2 - 2 * similarity(u[:anchors], u)                                      # (A, N)

@@ -1,8 +1,7 @@
 """Random triplets."""
 from torch import Tensor
 
-from batchminer.base import Miner, Triplets, admissible, draw
-from utilities.pairwise import negative_mask, positive_mask
+from batchminer.base import ClassBlocks, Miner, Triplets, admissible, below
 
 
 class RandomTriplets(Miner):
@@ -10,6 +9,7 @@ class RandomTriplets(Miner):
 
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D) is not read, label (N,) -> Triplets."""
-        positive, negative = positive_mask(label, anchors), negative_mask(label, anchors)  # (A, N) each
-        keep = positive.any(-1) & negative.any(-1)                                 # (A,)
-        return admissible(keep, draw(positive, generator), draw(negative, generator))
+        blocks = ClassBlocks(label, anchors)
+        negative = blocks.negative(below(blocks.negatives, generator))             # (A,)
+        keep = (blocks.positives > 0) & (blocks.negatives > 0)                     # (A,)
+        return admissible(keep, blocks.draw_positive(generator), negative)

@@ -1,8 +1,8 @@
 """Semi-hard negatives: farther than the positive, but not far enough."""
 from torch import Tensor
 
-from batchminer.base import Miner, Triplets, admissible, draw
-from utilities.pairwise import distance, negative_mask, positive_mask
+from batchminer.base import ClassBlocks, Miner, Triplets, admissible, draw
+from utilities.pairwise import distance, negative_mask
 
 
 class Semihard(Miner):
@@ -22,8 +22,9 @@ class Semihard(Miner):
 
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D), label (N,) -> Triplets."""
-        d, has_positive = distance(embedding, anchors), positive_mask(label, anchors)  # (A, N) each
-        positive = draw(has_positive, generator)                                   # (A,)
+        d, blocks = distance(embedding, anchors), ClassBlocks(label, anchors)      # (A, N)
+        positive = blocks.draw_positive(generator)                                 # (A,)
         d_ap = d.gather(1, positive[:, None])                                      # (A, 1)
         band = negative_mask(label, anchors) & (d > d_ap) & (d < d_ap + self.margin)  # (A, N)
-        return admissible(has_positive.any(-1) & band.any(-1), positive, draw(band, generator))
+        negative, found = draw(band, generator)                                    # (A,) each
+        return admissible((blocks.positives > 0) & found, positive, negative)

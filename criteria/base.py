@@ -77,7 +77,7 @@ class Criterion(nn.Module):
         if self.needs_quadruplets and not isinstance(triplets, Quadruplets):
             raise UsageError(f"{name} compares quadruplets: pass triplets through batchminer.base.add_second_negative.")
         if anchors is not None and not self.takes_references:
-            raise UsageError(f"{name} compares no pairs of images, so a cross-batch memory cannot serve it: pass "
+            raise UsageError(f"{name} takes no reference rows, so a cross-batch memory cannot serve it: pass "
                              "--xbm_size 0.")
         if weight is None:
             return
@@ -100,6 +100,15 @@ def weight_of(weight: Tensor | None, i: Tensor, j: Tensor) -> Tensor | float:
     return weight[i, j if weight.shape[-1] > 1 else 0]                             # (T,)
 
 
+def mean_over(term: Tensor, *weights: Tensor | float, nonzero: bool = False) -> Tensor:
+    """Mean over the tuples of their term (T,) times its weights; over no tuples zero. With `nonzero` the sum is divided
+    by the number of positive terms, counted without the weights, so that a small weight lowers the mean."""
+    count = (term > 0).sum().clamp(min=1) if nonzero else max(1, len(term))
+    for weight in weights:
+        term = weight * term                                                       # (T,)
+    return term.sum() / count
+
+
 def spread(weight: Tensor | None, mask: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight of every entry of the mask (B, N), one where none is given, and zero outside the mask.
 
@@ -114,6 +123,6 @@ def weighted_logsumexp(logit: Tensor, weight: Tensor | None, mask: Tensor, dim: 
     """log sum w exp(logit) over the entries of the mask (B, N); a weight of zero leaves its entry out."""
     if weight is None:
         return masked_logsumexp(logit, mask, dim)
-    weight = spread(weight, mask, logit.dtype)                                     # (B, N)
+    weight = weight.to(logit.dtype)                                                # (B, 1) or (B, N)
     counts = weight > 0
-    return masked_logsumexp(logit + torch.where(counts, weight, 1).log(), counts, dim)
+    return masked_logsumexp(logit + torch.where(counts, weight, 1).log(), mask & counts, dim)

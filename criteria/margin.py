@@ -5,6 +5,7 @@ from torch.nn.functional import relu
 
 from criteria.base import Criterion, weight_of
 from utilities.errors import UsageError
+from utilities.pairwise import squared_distance_between
 
 
 class Margin(Criterion):
@@ -14,10 +15,11 @@ class Margin(Criterion):
         cnt = number of hinges > 0, positive and negative counted apart; cnt = 0: L = 0
 
     b is beta, or (default) a learned boundary of the anchor's class, with its own learning rate beta_lr.
-    Weights on 'term': w+_ap relu(D_ap - b + m) and w-_an relu(b - D_an + m), cnt of the unweighted hinges, so that a
-    small weight lowers the loss. On 'distance' (as published by LM-Metric): relu(w+_ap D_ap - b + m) and
-    relu(b - w-_an D_an + m), cnt of these. Deviation: 1e-8 inside the root, as in the authors' code; Wu 2017 writes
-    nu's term per class.
+    Deviation: 1e-8 inside the root, as in the authors' code; Wu 2017 writes nu's term per class.
+
+    Weights: on 'term', w+_ap relu(D_ap - b + m) and w-_an relu(b - D_an + m), cnt of the unweighted hinges, so that a
+    small weight lowers the loss; on 'distance' (as published by LM-Metric), relu(w+_ap D_ap - b + m) and
+    relu(b - w-_an D_an + m), cnt of these.
     """
 
     needs_triplets = True
@@ -35,13 +37,16 @@ class Margin(Criterion):
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,), T triplets -> scalar."""
-        anchor, *others = triplets
+        anchor, pair = triplets.anchor, torch.stack([triplets.positive, triplets.negative])  # (T,), (2, T)
         boundary = self.beta[label[anchor]].to(x.dtype) if isinstance(self.beta, nn.Parameter) else self.beta  # (T,)
-        total, count = self.nu * boundary.sum() if self.nu else 0, 0
-        for sign, other, w in zip((1, -1), others, weight):
-            d = ((x[anchor] - x[other]).square().sum(-1) + 1e-8).sqrt()            # (T,)
-            w = weight_of(w, anchor, other)                                        # (T,)
-            inside, outside = (w, 1) if self.weight_on == "distance" else (1, w)
-            hinge = relu(sign * (inside * d - boundary) + self.margin)             # (T,)
-            total, count = total + (outside * hinge).sum(), count + (hinge > 0).sum()
-        return torch.where(count > 0, total / count.clamp(min=1), 0 * total)
+        w = None if weight[0] is None else torch.stack([weight_of(w, anchor, other) for w, other in zip(weight, pair)])
+        d = (squared_distance_between(x, anchor, pair) + 1e-8).sqrt()              # (2, T)
+        if w is not None and self.weight_on == "distance":
+            d = w * d                                                              # (2, T)
+        near, far = (d - boundary).unbind()                                        # (T,) each
+        hinge = relu(torch.stack([near, -far]) + self.margin)                      # (2, T)
+        count = (hinge > 0).sum()
+        if w is not None and self.weight_on == "term":
+            hinge = w * hinge                                                      # (2, T)
+        total = hinge.sum() + (self.nu * boundary.sum() * (count > 0) if self.nu else 0)
+        return total / count.clamp(min=1)

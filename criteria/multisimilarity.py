@@ -14,9 +14,11 @@ class MultiSimilarity(Criterion):
         l_i = 1/a log(1 + sum_{P_i} w+_ip exp(-a (S_ip - lam))) + 1/b log(1 + sum_{N_i} w-_in exp(b (S_in - lam)))
         L = 1/B sum_i l_i   over the whole batch; an anchor with no mined pair adds zero
 
-    a = pos_weight, b = neg_weight, eps = margin, lam = thresh. w+ and w- multiply the exponentials of positive and
-    negative pairs (log-weights inside the log-sum-exp); mining carries no gradient and does not see the weights.
-    Deviation: b = 40 as in the base framework; the paper has 50.
+    a = pos_weight, b = neg_weight, eps = margin, lam = thresh. Deviation: b = 40 as in the base framework; the paper
+    has 50.
+
+    Weights: w+ and w- multiply the exponentials of positive and negative pairs (log-weights inside the log-sum-exp);
+    mining carries no gradient and does not see them.
     """
 
     accepts_weight = "pair"

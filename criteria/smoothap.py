@@ -1,8 +1,8 @@
 """Smooth-AP: average precision with sigmoids for steps."""
-import torch
 from torch import Tensor
 
 from criteria.base import Criterion, pair_masks, spread
+from criteria.ranking import mean_over_queries, ranked, sigmoids, standing_above
 from utilities.pairwise import identity, similarity
 
 
@@ -13,9 +13,9 @@ class SmoothAP(Criterion):
         G_ij = sigmoid((s_qj - s_qi) / tau),   s = x x^T
 
     The query itself is a retrieved item and a positive, as in the authors' code; with exclude_self it is neither, and
-    the mean runs over the queries that have a positive. w_qj multiplies the sigmoid of the ranked item j: w+ for
-    positives of q, w- for negatives, one for q itself. Deviations: only the positives of a query are ranked, B x P x B
-    terms for P the size of the largest class in the batch; P is read from the labels, which on a GPU waits for them.
+    the mean runs over the queries that have a positive. No deviation.
+
+    Weights: w_qj multiplies the sigmoid of the ranked item j: w+ for positives of q, w- for negatives, one for q.
     """
 
     accepts_weight = "pair"
@@ -34,16 +34,5 @@ class SmoothAP(Criterion):
             itself = identity(label, anchors)                                      # (A, N)
             positive, w_positive = positive | itself, w_positive + itself
         item, real = ranked(positive)                                              # (A, P) each
-        gap = s[:, None, :] + (-s.gather(1, item))[:, :, None]                     # (A, P, N) s_qj - s_qi
-        g = gap.scatter_(-1, item[:, :, None], -torch.inf).sigmoid()               # an item does not outrank itself
-        above = g @ torch.stack([w_positive, w_negative], -1)                      # (A, P, 2) positives, negatives
-        imprecision = above[..., 1] / (1 + above.sum(-1)) * real                   # (A, P) one minus precision
-        size = real.sum(-1)                                                        # (A,)
-        missing = imprecision.sum(-1) / size.clamp(min=1)                          # (A,) one minus AP
-        return missing.sum() / (size > 0).sum().clamp(min=1)
-
-
-def ranked(positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row's positives stand, padded to the longest row: index (A, P), and which entries are real (A, P)."""
-    real, item = positive.float().topk(int(positive.sum(-1).max()), dim=-1)
-    return item, real > 0
+        above = standing_above(sigmoids, item, s, w_positive, w_negative)          # (A, P, 2) positives, negatives
+        return mean_over_queries(above[..., 1] / (1 + above.sum(-1)), real)        # of one minus precision

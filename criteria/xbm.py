@@ -29,7 +29,7 @@ class CrossBatchMemory(nn.Module):
                  miner: Miner | None = None):
         super().__init__()
         if not base.takes_references:
-            raise UsageError(f"{type(base).__name__} compares no pairs of images, so a cross-batch memory cannot serve "
+            raise UsageError(f"{type(base).__name__} takes no reference rows, so a cross-batch memory cannot serve "
                              "it: pass --xbm_size 0.")
         self.size, self.start, self.weight, self.miner, self.steps, self.seen = size, start, weight, miner, 0, 0
         self.register_buffer("row", torch.zeros(size, embed_dim))                  # (M, D)

@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.neighbours import nearest_neighbours
-from evaluation.retrieval import recall_at_k, relevant
-from utilities.errors import RunError
+from evaluation.retrieval import relevant
 
 HIT, MISS, INK, QUIET = "#2b8a4b", "#c0392b", "#222222", "#6b6b6b"
 CELL, GAP, TEXT = 112, 16, 36       # pixels: side of an image, space between two, the caption below one
 TOP, HEADING, EDGE = 84, 44, 24     # pixels: title, heading of a block, margin
 DPI = 100
+SHOWN = 8                           # neighbours of a query in a run's gallery
 
 Images = Callable[[int], object] | Sequence   # index -> PIL image
 
@@ -43,14 +42,15 @@ def choose_queries(neighbours: Tensor, labels: Tensor, number: int, seed: int = 
     return Queries(order[:number], last[worst][:number])
 
 
-def draw_run_gallery(embedding: Tensor, images, image_size: int, path, *, backend: str = "auto", seed: int = 0,
-                     k: int = 8, number: int = 6) -> None:
-    """The gallery of a data set's split: embedding (N, D) unit rows in the order of `images`, an ImageList. Images are
-    shown whole, in at most `image_size` pixels a side, so that one sees the detail that the network sees."""
+def draw_run_gallery(similarities: Tensor, neighbours: Tensor, images, image_size: int, path, *, seed: int = 0,
+                     number: int = 6) -> None:
+    """The gallery of a data set's split: similarities, neighbours (N, k) of the nearest other rows, in the order of
+    `images`, an ImageList. Images are shown whole, in at most `image_size` pixels a side, so that one sees the detail
+    that the network sees."""
     label = torch.as_tensor(images.labels)                                         # (N,)
-    score, index = nearest_neighbours(embedding, embedding, min(k, len(label) - 1), exclude_self=True, backend=backend)
-    queries = choose_queries(index.cpu(), label, number, seed)
-    draw_gallery(lambda i: _load(images.paths[i], image_size), label, images.class_names, index, score, queries, path)
+    queries = choose_queries(neighbours.cpu(), label, number, seed)
+    draw_gallery(lambda i: load_image(images.paths[i], image_size), label, images.class_names, neighbours,
+                 similarities, queries, path)
 
 
 def draw_gallery(images: Images, labels: Tensor, class_names: Sequence[str], neighbours: Tensor, similarities: Tensor,
@@ -68,9 +68,10 @@ def draw_gallery(images: Images, labels: Tensor, class_names: Sequence[str], nei
     for heading, rows in blocks:
         page.heading(heading)
         for i in rows:
-            page.query(_picture(images, i), _short(class_names[labels[i]]))
+            page.query(_picture(images, i), short_name(class_names[labels[i]]))
             for j, score in zip(neighbours[i].tolist(), similarities[i].tolist()):
-                page.result(_picture(images, j), _short(class_names[labels[j]]), score, bool(labels[j] == labels[i]))
+                hit = bool(labels[j] == labels[i])
+                page.result(_picture(images, j), short_name(class_names[labels[j]]), score, hit)
             page.next_row()
     page.save(path)
 
@@ -144,27 +145,31 @@ class _Page:
 
 def _headline(neighbours: Tensor, labels: Tensor) -> str:
     """R@1 over all queries, and of how many."""
-    number = int((relevant(labels) > 0).sum())
-    try:
-        share = recall_at_k(neighbours, labels, 1)
-    except RunError:
+    query = relevant(labels) > 0                                                   # (N,)
+    if not query.any():
         return f"Nearest neighbours in {len(labels):,} test images (no class has two images)"
-    return f"R@1 {100 * share:.1f} %   {number:,} queries in {len(labels):,} test images"
+    share = (labels[neighbours[:, 0]] == labels)[query].double().mean().item()
+    return f"R@1 {100 * share:.1f} %   {int(query.sum()):,} queries in {len(labels):,} test images"
 
 
 def _picture(images: Images, i: int) -> np.ndarray:
-    """Image i, whole, in the middle of a light square (CELL, CELL, 3); small ones grow by bicubic interpolation."""
+    """Image i in a square (CELL, CELL, 3)."""
+    return in_square(images(i) if callable(images) else images[i], CELL)
+
+
+def in_square(image, side: int) -> np.ndarray:
+    """A PIL image, whole, in the middle of a light square (side, side, 3); small ones grow by bicubic interpolation."""
     from PIL import Image
-    image = (images(i) if callable(images) else images[i]).convert("RGB")
-    scale = CELL / max(image.size)
-    size = [max(1, round(side * scale)) for side in image.size]
+    image = image.convert("RGB")
+    scale = side / max(image.size)
+    size = [max(1, round(edge * scale)) for edge in image.size]
     method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
-    square = Image.new("RGB", (CELL, CELL), "#f2f2f2")
-    square.paste(image.resize(size, method), ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
-    return np.asarray(square)                                                      # (CELL, CELL, 3)
+    square = Image.new("RGB", (side, side), "#f2f2f2")
+    square.paste(image.resize(size, method), ((side - size[0]) // 2, (side - size[1]) // 2))
+    return np.asarray(square)                                                      # (side, side, 3)
 
 
-def _load(path, image_size: int):
+def load_image(path, image_size: int):
     """The image file as PIL, no longer than image_size on its longer side."""
     from PIL import Image
 
@@ -174,7 +179,7 @@ def _load(path, image_size: int):
     return image
 
 
-def _short(name: str, length: int = 17) -> str:
+def short_name(name: str, length: int = 17) -> str:
     """A class name for a caption: without a leading number, underscores as spaces, cut in the middle where long."""
     name = re.sub(r"^\d+[._ ]+(?=\D)", "", str(name)).replace("_", " ").strip()
     half = length // 2

@@ -11,12 +11,29 @@ from pathlib import Path
 
 NOT_PART_OF_THE_ROW = ("seed", "save_path", "savename", "gpu", "device", "kernels", "debug", "log_every", "eval_every",
                        "source_path")
+NO_SHARES = ("dists@", "rho_spectrum@")  # metrics that are shown as they are
 
 
 def metric_table(rows: dict[str, dict[str, float]]) -> str:
-    """Markdown table of metrics in percent, one row per name."""
-    return markdown({name: {metric: f"{100 * value:.1f}" for metric, value in row.items()}
+    """Markdown table of metrics, shares in percent, one row per name, with their intervals where there are any."""
+    return markdown({name: {metric: _with_interval(row, metric) for metric in _metrics(row)}
                      for name, row in rows.items()})
+
+
+def _metrics(row: dict[str, float]) -> list[str]:
+    """The metrics in a row, without the ends of their intervals."""
+    ends = {metric + end for metric in row for end in ("_low", "_high")}
+    return [metric for metric in row if metric not in ends]
+
+
+def _with_interval(row: dict[str, float], metric: str) -> str:
+    shown = [_shown(metric, row[metric + end]) for end in ("", "_low", "_high") if metric + end in row]
+    return shown[0] + (f" [{shown[1]}, {shown[2]}]" if len(shown) == 3 else "")
+
+
+def _shown(metric: str, value: float) -> str:
+    """A share in percent; a distance or a divergence as it is."""
+    return f"{value:.3f}" if metric.startswith(NO_SHARES) else f"{100 * value:.1f}"
 
 
 def markdown(rows: dict[str, dict[str, str]]) -> str:
@@ -57,12 +74,12 @@ def grouped(runs: list[dict]) -> dict[str, list[dict]]:
 
 
 def summary(results: list[dict[str, float]]) -> dict[str, str]:
-    """Mean, and standard deviation where there are several runs, in percent."""
+    """Mean, and standard deviation where there are several runs, shares in percent."""
     cells = {}
-    for metric in results[0]:
-        values = [100 * result[metric] for result in results]
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        cells[metric] = f"{statistics.mean(values):.1f}{spread}"
+    for metric in _metrics(results[0]):
+        values = [result[metric] for result in results]
+        spread = f" ± {_shown(metric, statistics.stdev(values))}" if len(values) > 1 else ""
+        cells[metric] = _shown(metric, statistics.mean(values)) + spread
     return {"n": str(len(results))} | cells
 
 

@@ -9,8 +9,8 @@ plain="--relation none --memory none --pair_weighting uniform"
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
 python -c 'import datasets; datasets.select("glyphs", ".cache")'    # drawn once, before two processes want it
-(python main.py --save_path "$out" --savename gpw-uniform --loss gpw $plain &&
- python main.py --save_path "$out" --savename smoothap --loss smoothap $plain) > "$out/baselines.log" 2>&1 &
+(python main.py --save_path "$out" --savename gpw-uniform --map_images 0 --loss gpw $plain &&
+ python main.py --save_path "$out" --savename smoothap --map_images 0 --loss smoothap $plain) > "$out/baselines.log" 2>&1 &
 baselines=$!
 trap 'kill $baselines 2>/dev/null || true' EXIT
 python main.py --save_path "$out" --savename full-method
@@ -21,4 +21,4 @@ echo "Held-out classes, percent, last epoch, equal steps:"
 python -m evaluation.tables "$out"/glyphs/{gpw-uniform,smoothap,full-method} \
     --metrics e_recall@1 e_recall@2 e_recall@4 e_recall@8 nmi mAP_r
 echo
-echo "Pictures: $out/glyphs/full-method/{gallery,policy,progress}.png"
+echo "Pictures: $out/glyphs/full-method/{gallery,embedding,policy,progress}.png"

@@ -52,7 +52,7 @@ def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsy
     assert "e_recall@1" in capsys.readouterr().out
     made = tmp_path / "image_folder" / "a"
     assert set(os.listdir(made)) == {"options.json", "metrics.csv", "result.json", "last.pt", "best_e_recall@1.pt",
-                                     "progress.png", "gallery.png", "policy.png"}
+                                     "progress.png", "gallery.png", "policy.png", "embedding.png", "confusions.csv"}
     result = json.loads((made / "result.json").read_text())
     assert {"final", "untrained", "best", "policy", "held_out_advantage_over_uniform", "seconds",
             "peak_memory_mib"} <= set(result)
@@ -85,6 +85,42 @@ def test_checkpoint_gives_the_metrics_of_its_run(folder, tmp_path, capsys):
     assert f"{100 * expected:.1f}" in capsys.readouterr().out
 
 
+def test_evaluate_only_takes_what_is_not_given_from_the_checkpoint(folder, tmp_path, capsys):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--amp", "bf16", "--memory_hidden", "32",
+              "--evaluation_metrics", "e_recall@1", "e_recall@3", "mAP", "nmi"))
+    made = tmp_path / "image_folder" / "a"
+    run(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--device", "cpu", "--json", str(tmp_path / "m")])
+    final = json.loads((made / "result.json").read_text())["final"]
+    assert json.loads((tmp_path / "m").read_text()) == final and len(final) == 4
+    run(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--evaluation_metrics", "e_recall@1", "--amp",
+         "none", "--json", str(tmp_path / "n"), "--storage_metrics", "e_recall@1"])
+    assert list(json.loads((tmp_path / "n").read_text())) == ["e_recall@1"]
+    capsys.readouterr()
+    refused(capsys, ["--evaluate_only", "--checkpoint", str(tmp_path / "absent.pt")], 2, "absent.pt: there is no")
+    (tmp_path / "x.pt").write_bytes(b"x")
+    refused(capsys, ["--evaluate_only", "--checkpoint", str(tmp_path / "x.pt")], 1, "not a readable checkpoint")
+    with pytest.raises(SystemExit):
+        main.main(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--dataset", "cub"])
+    assert "needs --source_path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_trains_close_to_full_precision(folder, tmp_path, amp, monkeypatch):
+    steps, step = [], torch.amp.GradScaler.step
+    monkeypatch.setattr(torch.amp.GradScaler, "step", lambda self, optimizer: steps.append(step(self, optimizer)))
+    for precision in ("none", amp):
+        run(flags(folder, tmp_path, "--savename", precision, "--n_epochs", "1", "--map_images", "0",
+                  "--amp", precision, *PLAIN))
+    exact, half = (checkpoint.load(tmp_path / "image_folder" / name / "last.pt") for name in ("none", amp))
+    assert exact["scaler"] == {} and ("scale" in half["scaler"]) == (amp == "fp16")
+    if amp == "fp16":
+        assert half["scaler"]["_growth_tracker"] == len(steps) // 2                # no step was left out
+    rows = [without_times(read(tmp_path, name)) for name in ("none", amp)]
+    assert float(rows[0][-1]["loss"]) != float(rows[1][-1]["loss"])
+    assert float(rows[0][-1]["loss"]) == pytest.approx(float(rows[1][-1]["loss"]), rel=0.05, abs=0.02)
+    assert not (tmp_path / "image_folder" / amp / "embedding.png").exists()
+
+
 @pytest.mark.parametrize("argv", [
     ["--recipe", "paper", "--relation_hidden", "0", "--memory_channels", "8", "--memory_steps", "2"],
     ["--loss", "margin", *PLAIN], ["--loss", "multisimilarity", *PLAIN], ["--loss", "smoothap", *PLAIN],
@@ -92,7 +128,7 @@ def test_checkpoint_gives_the_metrics_of_its_run(folder, tmp_path, capsys):
     ["--pair_weighting", "constant", "--policy_constant", "2", "20"],
     ["--policy_granularity", "anchor", "--pair_weighting", "shuffled"], ["--relation", "attention"],
     ["--use_tv_split", "--tv_split_perc", "0.5", "--bs", "8"], ["--memory", "constant"], ["--policy_act", "expected"],
-    ["--data_sampler", "random", "--scheduler", "none", "--optim", "sgd"],
+    ["--data_sampler", "random", "--scheduler", "none", "--optim", "sgd"], ["--map_thumbnails", "--map_images", "9"],
 ])
 def test_other_combinations_run(folder, tmp_path, argv):
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--log_every", "10", *argv))
@@ -147,3 +183,20 @@ def test_no_write_permission_is_one_sentence(folder, capsys):
 def test_debug_shows_the_traceback(folder, tmp_path):
     with pytest.raises(Exception, match="margn"):
         main.main(flags(folder, tmp_path, "--loss", "margn", "--debug"))
+
+
+def test_a_parametric_miner_adapts_to_the_validation_classes(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "pads", "--loss", "margin", "--batch_mining", "parametric", "--bs", "8",
+              "--miner_parametric_every", "2", "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN))
+    state = checkpoint.load(tmp_path / "image_folder" / "pads" / "last.pt")["miner"]
+    assert len(state["past"]["history"]) >= 2                                      # it was called with metrics
+    start = main.batchminer.select("parametric", seed=1).state_dict()
+    assert not torch.equal(state["log_mass"], start["log_mass"])                   # and acted
+
+
+def test_a_cross_batch_memory_joins_the_loss_and_is_in_the_checkpoint(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "xbm", "--xbm_size", "20", "--xbm_start", "1"))
+    rows = without_times(read(tmp_path, "xbm"))
+    assert float(rows[2]["metric_xbm"]) != 0
+    state = checkpoint.load(tmp_path / "image_folder" / "xbm" / "last.pt")["method"]
+    assert (state["xbm.index"] >= 0).all() and state["xbm.row"].shape == (20, 64)

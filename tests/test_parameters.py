@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import parameters
-from parameters import build_parser, get_options, kwargs_for
+from parameters import build_parser, get_options, kwargs_for, loss_arguments, loss_names
 
 
 def refused(capsys, *argv):
@@ -45,15 +45,27 @@ def test_layers_of_defaults():
     (["--use_tv_split", "--tv_split_perc", "1.5"], "between 0 and 1"),
     (["--tv_split_perc", "0.5"], "without --use_tv_split"),
     (["--loss", "smoothap", "--loss_margin_nu", "1"], "no effect with --loss smoothap"),
+    (["--loss", "adversarial_separation", "--loss_margin_nu", "1"], "no effect with --loss adversarial_separation"),
+    (["--loss_pml_args", "margin=1"], "no effect with --loss gpw"),
+    (["--loss", "pml.CircleLoss", "--loss_circle_gamma", "2"], "no effect with --loss pml.CircleLoss"),
+    (["--loss", "pml.CircleLoss", "--policy_samples", "2"], "no effect with --pair_weighting uniform"),
     (["--miner_distance_lower_cutoff", "1"], "no effect with --batch_mining none"),
     (["--pair_weighting", "uniform", "--policy_samples", "4"], "no effect with --pair_weighting uniform"),
     (["--memory", "none", "--memory_hidden", "4"], "no effect with --memory none"),
     (["--xbm_weight", "2"], "no effect with --xbm_size 0"),
+    (["--loss", "margin", "--batch_mining", "parametric"], "--use_tv_split"),
+    (["--loss", "margin", "--batch_mining", "parametric", "--use_tv_split", "--xbm_size", "9"], "--xbm_size 0"),
     (["--relation", "none", "--memory", "glow"], "--memory none"),
     (["--relation", "none", "--policy_input", "state"], "policy_input statistics"),
     (["--pair_weighting", "constant"], "--policy_constant"),
     (["--arch", "convnet"], "--arch convnet_normalize"),
     (["--evaluate_only"], "--checkpoint"),
+    (["--json", "x"], "no effect without --evaluate_only"),
+    (["--evaluate_only", "--checkpoint", "x", "--map_images", "9"], "no effect with --evaluate_only"),
+    (["--evaluate_only", "--checkpoint", "x", "--eval_per_class"], "no effect with --evaluate_only"),
+    (["--eval_bootstrap", "-1"], "at least 0"),
+    (["--map_images", "0", "--map_thumbnails"], "no effect with --map_images 0"),
+    (["--amp", "fp8"], "bf16"),
     (["--dataset", "image_folder"], "--source_path"),
     (["--storage_metrics", "mrr"], "evaluation_metrics"),
     (["--dataset", "image_folder", "--source_path", "x", "--glyphs_classes", "9"], "no effect with --dataset"),
@@ -73,7 +85,10 @@ def flags_with(prefix):
 
 def test_loss_flags_are_the_constructors_arguments():
     from criteria import CRITERIA
+    from criteria.pml import PML
     expected = set().union(*(signature_flags(f"loss_{name}_", cls) for name, cls in CRITERIA.items()))
+    expected |= signature_flags("loss_pml_", PML, without={"name"}) | {"loss_pml_args"}
+    expected ^= {"loss_adversarial_separation_base", "loss_adversarial_separation_on"}  # a criterion, given by its name
     assert flags_with("loss_") == expected
 
 
@@ -122,8 +137,43 @@ def test_every_flag_of_a_class_has_the_default_of_its_signature():
     for kind, registry in (("loss", CRITERIA), ("miner", MINERS)):
         for name, cls in registry.items():
             for argument, parameter in inspect.signature(cls).parameters.items():
-                if argument not in ("n_classes", "embed_dim", "seed", "args", "kwargs"):
+                if argument not in ("n_classes", "embed_dim", "seed", "args", "kwargs", "base"):
                     assert opt[f"{kind}_{name}_{argument}"] == parameter.default, (name, argument)
+
+
+def test_adversarial_separation_follows_the_loss_that_it_is_added_to():
+    def separate(*argv):
+        return get_options(["--loss", "adversarial_separation", *argv])
+
+    assert loss_names(vars(separate())) == ["adversarial_separation", "multisimilarity"]
+    assert separate().batch_mining == "none" and separate().pair_weighting == "learned"
+    on = separate("--loss_adversarial_separation_on", "margin", "--loss_margin_nu", "0.5")
+    assert on.batch_mining == "distance" and loss_arguments(on)["on_arguments"]["nu"] == 0.5
+    assert loss_arguments(on)["on"] == "margin" and loss_arguments(on)["parts"] == 2
+    assert separate("--loss_adversarial_separation_on", "proxyanchor").policy_action == "weight"
+
+
+def test_library_losses_are_unweighted_by_default_and_keep_relation_and_memory():
+    opt = get_options(["--loss", "pml.TripletMarginLoss", "--loss_pml_args", "margin=0.1", "swap=True"])
+    assert (opt.pair_weighting, opt.relation, opt.memory, opt.batch_mining) == ("uniform", "gru", "realnvp", "none")
+    assert loss_arguments(opt) == {"args": ["margin=0.1", "swap=True"], "lr": 1e-2}
+    assert get_options(["--recipe", "paper", "--loss", "pml.CircleLoss"]).pair_weighting == "uniform"
+    assert get_options(["--loss", "pml.CircleLoss", "--pair_weighting", "learned"]).pair_weighting == "learned"
+
+
+def test_options_of_a_checkpoint_are_defaults_below_the_command_line():
+    trained = vars(get_options(["--dataset", "image_folder", "--source_path", "x", "--arch", "resnet18_normalize",
+                                "--embed_dim", "64", "--seed", "5", "--savename", "old", "--device", "cpu"]))
+    argv = ["--evaluate_only", "--checkpoint", "f"]
+    opt = get_options(argv, trained=trained | {"flag_of_another_version": 1})
+    assert (opt.dataset, opt.source_path, opt.arch, opt.embed_dim, opt.bs) == ("image_folder", "x",
+                                                                               "resnet18_normalize", 64, 180)
+    assert opt.seed == 5 and (opt.savename, opt.device, opt.checkpoint, opt.evaluate_only) == ("", "auto", "f", True)
+    assert not hasattr(opt, "flag_of_another_version")
+    assert get_options([*argv, "--embed_dim", "32"], trained=trained).embed_dim == 32
+    other = get_options([*argv, "--dataset", "glyphs"], trained=trained | {"glyphs_classes": 9})
+    assert (other.dataset, other.source_path, other.glyphs_classes) == ("glyphs", ".cache", 240)
+    assert other.arch == "resnet18_normalize"
 
 
 def test_kwargs_for_strips_the_prefix():

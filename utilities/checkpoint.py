@@ -29,13 +29,13 @@ def save(path: Path, state: dict) -> None:
 def load(path: str | Path) -> dict:
     """The state in a checkpoint; pickled objects other than tensors and plain containers are refused."""
     if not Path(path).is_file():
-        raise UsageError(f"--checkpoint {path}: there is no such file.")
+        raise UsageError(f"{path}: there is no such file; pass last.pt or best_*.pt of a run.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise RunError(f"{path} is not a readable checkpoint: it is damaged, or something else than tensors and numbers "
-                       "is in it. Pass last.pt or best_*.pt of a run.") from error
-    if not isinstance(state, dict) or not {"network", "options"} <= state.keys():
+        raise RunError(f"{path} is not a readable checkpoint: it is damaged, or holds more than tensors and numbers. "
+                       "Pass last.pt or best_*.pt of a run.") from error
+    if not isinstance(state, dict) or not all(isinstance(state.get(part), dict) for part in ("network", "options")):
         raise RunError(f"{path} is not a checkpoint of main.py. Pass last.pt or best_*.pt of a run.")
     return state
 

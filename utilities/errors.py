@@ -1,4 +1,6 @@
-"""The two errors that a user can cause; main.py turns each into one sentence and an exit code."""
+"""The two errors that a user can cause, and how a command answers them: one sentence and an exit code."""
+import sys
+from collections.abc import Callable
 
 
 class UsageError(Exception):
@@ -7,3 +9,21 @@ class UsageError(Exception):
 
 class RunError(Exception):
     """The command was right, but something failed while it ran (exit code 1)."""
+
+
+def answer(program: str, command: Callable[[], None], *, debug: bool = False, interrupted: str = "Interrupted.") -> int:
+    """Run a command; returns 0 when all went well, 2 for wrong usage, 1 for what failed while running, 130 when it was
+    interrupted. `debug` raises instead."""
+    try:
+        command()
+        return 0
+    except KeyboardInterrupt:
+        problem, code = interrupted, 130
+    except Exception as error:
+        if debug:
+            raise
+        known = isinstance(error, UsageError | RunError)
+        problem = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where it happened)"
+        code = 2 if isinstance(error, UsageError) else 1
+    print(f"{program}: {problem}", file=sys.stderr)
+    return code

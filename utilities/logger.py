@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -35,30 +36,33 @@ class RunFolder:
 
     def write_json(self, name: str, content: dict) -> None:
         """Write a JSON file, whole or not at all."""
-        self._replace(name, json.dumps(content, indent=2) + "\n")
+        write_json(self / name, content)
 
-    def write_csv(self, name: str, rows: list[dict]) -> None:
-        """Write rows as CSV with the union of their columns, in order of appearance; absent values stay empty."""
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+    def write_csv(self, name: str, rows: list[dict], columns: Sequence[str] = ()) -> None:
+        """Write rows as CSV with the union of their columns, in order of appearance, behind those of `columns`; absent
+        values stay empty."""
+        columns = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
         temporary = self.path / (name + ".part")
-        with self._writing(temporary) as file:
+        with _writing(temporary) as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
         os.replace(temporary, self.path / name)
 
-    def _replace(self, name: str, text: str) -> None:
-        temporary = self.path / (name + ".part")
-        with self._writing(temporary) as file:
-            file.write(text)
-        os.replace(temporary, self.path / name)
 
-    def _writing(self, path: Path):
-        try:
-            return open(path, "w", newline="")
-        except OSError as error:
-            raise RunError(f"{path} cannot be written ({error.strerror}). Free space or choose another --save_path."
-                           ) from error
+def write_json(path: str | Path, content: dict) -> None:
+    """Write a JSON file, whole or not at all."""
+    temporary = f"{path}.part"
+    with _writing(temporary) as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def _writing(path: str | Path):
+    try:
+        return open(path, "w", newline="", encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror}). Free space, or choose another place.") from error
 
 
 def provenance(options: dict, device: str) -> dict:

@@ -32,9 +32,14 @@ def distance(x: Tensor, anchors: int | None = None) -> Tensor:
     return root(squared_distance(x, anchors))                                      # (..., A, N)
 
 
+def squared_distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """Squared Euclidean distance of row i[t] to row j[t] for every t, (T,)."""
+    return (x[i] - x[j]).square().sum(-1)                                          # (T,)
+
+
 def distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Euclidean distance of row i[t] to row j[t] for every t, (T,); gradient zero where the rows coincide."""
-    return root((x[i] - x[j]).square().sum(-1))                                    # (T,)
+    return root(squared_distance_between(x, i, j))                                 # (T,)
 
 
 def root(square: Tensor) -> Tensor:

@@ -3,8 +3,9 @@ import sys
 import pytest
 import torch
 
-from evaluation import neighbours
-from evaluation.neighbours import exact_similarity, full_precision, nearest_neighbours
+from evaluation import exact, neighbours
+from evaluation.exact import exact_similarity, full_precision
+from evaluation.neighbours import nearest_neighbours
 from tests.evaluation.sets import SETS, clusters
 from tests.oracles.metrics import rankings
 from utilities.errors import RunError, UsageError
@@ -53,8 +54,8 @@ def test_near_ties_within_rounding_are_ordered_exactly(backend, number):
 def test_small_tables_change_nothing(backend, monkeypatch):
     rows, _ = SETS["ties"]()
     expected = nearest_neighbours(rows, rows, 9, exclude_self=True, backend=backend)[1]
-    monkeypatch.setattr(neighbours, "CELLS", 130)
-    monkeypatch.setattr(neighbours, "SCRATCH", 40)
+    monkeypatch.setattr(exact, "CELLS", 130)
+    monkeypatch.setattr(exact, "SCRATCH", 40)
     monkeypatch.setattr(neighbours, "MARGIN", 0)
     assert torch.equal(nearest_neighbours(rows, rows, 9, exclude_self=True, backend=backend)[1], expected)
 

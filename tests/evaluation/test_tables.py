@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from evaluation.tables import main, metric_table
+from evaluation.tables import main, metric_table, summary
 
 
 def make_run(root, name, seed, value, **flags):
@@ -38,6 +38,13 @@ def test_an_unfinished_run_is_named(tmp_path):
     (tmp_path / "a" / "result.json").unlink()
     with pytest.raises(SystemExit, match="a is not the folder of a finished run"):
         main([run])
+
+
+def test_intervals_stand_behind_their_metrics():
+    row = {"nmi": 0.859, "nmi_low": 0.841, "nmi_high": 0.8753, "mAP": 0.5}
+    assert cells(metric_table({"x": row}))[::2] == [["", "nmi", "mAP"], ["x", "85.9 [84.1, 87.5]", "50.0"]]
+    assert metric_table({"x": {"rho_spectrum@-1": 3.1234}}).endswith("|           3.123 |")
+    assert summary([row, row]) == {"n": "2", "nmi": "85.9 ± 0.0", "mAP": "50.0 ± 0.0"}
 
 
 def test_metric_table_shows_percent_and_marks_what_is_missing():

@@ -1,0 +1,82 @@
+"""Similarities of record, and the rounding of the fast ones: what every ranking of this folder agrees on.
+
+The similarity of two rows is their inner product, computed in float64 and rounded once to float32; equal numbers tie,
+and ties go to the lower index. The last bits of a float32 matrix product depend on the library, the device and the
+block size, so it decides only what it decides by more than `slack`; the rest is scored again in float64.
+"""
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+CELLS = 2**22           # entries of a table of similarities (32 MB in float64); long galleries get fewer rows a block
+SCRATCH = 2**18         # numbers of a temporary that stays in the processor's cache
+DENSE = 8               # one pair in so many to be scored again: cheaper as a matrix product of all
+
+
+def exact_similarity(query: Tensor, gallery: Tensor) -> Tensor:
+    """Inner products rounded once, from float64: the same float32 number in any block, on any device."""
+    return (query.double() @ gallery.double().T).float()                           # (Q, N)
+
+
+def exact_pairs(query: Tensor, gallery: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """exact_similarity of query row i[p] and gallery row j[p] for every p, (P,); i ascending."""
+    if len(i) * DENSE > len(query) * len(gallery):
+        parts = [exact_similarity(rows, gallery) for _, rows in row_blocks(query, len(query), len(gallery))]
+        return torch.cat(parts)[i, j]                                              # (P,)
+    value, step = query.new_empty(len(i)), max(1, SCRATCH // query.shape[1])
+    for start in range(0, len(i), step):
+        part = slice(start, start + step)
+        value[part] = (query[i[part]].double() * gallery[j[part]].double()).sum(1).float()
+    return value
+
+
+def row_blocks(query: Tensor, block: int, width: int = 1) -> Iterator[tuple[int, Tensor]]:
+    """Consecutive blocks of query rows with the number of their first row: `block` rows, or fewer where a table of
+    (rows, width) would exceed CELLS entries."""
+    rows = max(1, min(block, CELLS // width))
+    for start in range(0, len(query), rows):
+        yield start, query[start:start + rows]                                     # (rows, D)
+
+
+def slack(query: Tensor, gallery: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """How far two products of each query row with a gallery row may stray apart, (Q,), when computed in `dtype`.
+
+    float32: several times the largest error ever seen, sqrt(D) roundings of partial sums. Half precision: also what
+    rounding the two rows, a partial sum and the product can cost at worst.
+    """
+    error = (query.shape[1] ** 0.5 + 4) * torch.finfo(torch.float32).eps
+    if dtype != torch.float32:
+        error += 4 * torch.finfo(dtype).eps
+    return query.norm(dim=1) * gallery.norm(dim=1).max() * error                   # (Q,)
+
+
+def euclidean(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (Q, D + 2), (N, D + 2) whose inner product q.g - |g|^2 / 2 falls as the Euclidean distance of q and g grows.
+
+    The half square is split in two float32 columns, so that nothing of it is lost, and both are scaled by a power of
+    two near the longest row, so that no column outgrows the others.
+    """
+    scale = 2.0 ** gallery.norm(dim=1).max().clamp(min=1e-30).log2().round()
+    square = [part.double().square().sum(1) for _, part in row_blocks(gallery, len(gallery), gallery.shape[1])]
+    half = torch.cat(square) / (2 * scale)                                         # (N,) float64
+    high = half.float()
+    low = (half - high.double()).float()
+    one = scale.expand(len(query), 2)
+    return torch.cat([query, one], 1), torch.cat([gallery, -high[:, None], -low[:, None]], 1)
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """No TF32, bfloat16 or autocast inside: training may allow them, a ranking must not depend on them."""
+    products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [product.fp32_precision for product in products]
+    try:
+        for product in products:
+            product.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for product, precision in zip(products, before):
+            product.fp32_precision = precision

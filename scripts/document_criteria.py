@@ -1,0 +1,142 @@
+"""Write docs/criteria.md from the docstrings, signatures and flags of the criteria and miners.
+
+    python scripts/document_criteria.py [--check]
+
+A class docstring begins with one sentence that names the paper, then the formula (indented lines), and says what the
+pair weights do in a paragraph that begins with "Weights:". --check writes nothing and fails where the file is out of
+date.
+"""
+import inspect
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import batchminer  # noqa: E402
+import criteria  # noqa: E402
+import parameters  # noqa: E402
+from criteria.pml import PML  # noqa: E402
+
+CRITERIA = criteria.CRITERIA | {"pml": PML}                                        # chosen as pml.<ClassName>
+PAGE = ROOT / "docs" / "criteria.md"
+HEAD = """# Criteria and miners
+
+Made by `python scripts/document_criteria.py` from the source; do not edit. `s = x x^T` are dot products, which are
+cosines on the unit rows that `--arch ..._normalize` gives, `d` Euclidean distances; a, p, n are the anchor, positive
+and negative of a triplet; P_i and N_i are the images of i's class (without i) and those of other classes. A weight is
+a multiplier of one image pair, or of one image where a criterion has proxies; one everywhere is the unweighted loss.
+An anchor without positives adds nothing, and no triplets at all give a loss of zero.
+
+"""
+
+
+def paragraphs(cls: type) -> list[str]:
+    """The paragraphs of the class docstring, an indented block being one of them."""
+    return re.split(r"\n\s*\n", inspect.getdoc(cls))
+
+
+def parts(cls: type) -> tuple[str, list[str], str, list[str]]:
+    """Opening sentence, lines of the formula, paragraph on the weights, and the remaining paragraphs."""
+    opening, formula, weights, rest = "", [], "", []
+    for number, paragraph in enumerate(paragraphs(cls)):
+        if paragraph.startswith("    "):
+            formula += textwrap.dedent(paragraph).splitlines()
+        elif number == 0:
+            opening = " ".join(paragraph.split())
+        elif paragraph.startswith("Weights:"):
+            weights = " ".join(paragraph.removeprefix("Weights:").split())
+        else:
+            rest.append(" ".join(paragraph.split()))
+    return opening.rstrip(":"), formula, weights, rest
+
+
+def default_text(default) -> str:
+    """A default as it is typed on the command line."""
+    if isinstance(default, tuple):
+        return " ".join(map(str, default))
+    return "off" if default is False else str(default)
+
+
+def arguments(name: str, table: dict) -> str:
+    """The arguments of one class with their defaults, for a cell."""
+    return "<br>".join(f"`{argument} {default_text(default)}`" for argument, (default, _) in
+                       table.get(name, {}).items())
+
+
+def notes(kind: str, name: str, cls: type, table: dict) -> list[str]:
+    """The section of one class: what its docstring adds to the row, and its flags."""
+    flags = [f"* `--{kind}_{name}_{argument}` ({default_text(default)}): {text}"
+             for argument, (default, text) in table.get(name, {}).items()]
+    text = [textwrap.fill(escape(paragraph), 120) for paragraph in parts(cls)[3]]
+    return [f"### {name}", "", *(line for paragraph in text for line in (paragraph, "")), *flags, *([""] * bool(flags))]
+
+
+def code(lines: list[str]) -> str:
+    """Lines of code in a table's cell; spaces at the front are kept."""
+    return "<br>".join("`" + line.replace("|", r"\|").replace(" ", "\u00a0") + "`" for line in lines if line.strip())
+
+
+def row(*cells: str) -> str:
+    """A row of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def escape(text: str) -> str:
+    """Prose in a table's cell: what would read as markup is shown as it is."""
+    return re.sub(r"([|*_<])", r"\\\1", text)
+
+
+def needs(cls: type) -> str:
+    """Which miners a criterion takes, and whether a cross-batch memory may serve it."""
+    mining = "whole batch" if not cls.needs_triplets else "quadruplets" if cls.needs_quadruplets else "triplets"
+    return mining + (", `--xbm_size`" if cls.takes_references else "")
+
+
+def weights_of(cls: type) -> str:
+    """What the pair weights scale, for a cell."""
+    if cls.accepts_weight == "none":
+        return "takes none"
+    scope = {"pair": "per pair or anchor", "anchor": "per image"}[cls.accepts_weight]
+    placements = "" if cls.placements == ("term",) else f" `--pair_weight_on {' or '.join(cls.placements)}`."
+    return f"{scope}: {escape(parts(cls)[2])}{placements}"
+
+
+def page() -> str:
+    """The whole file."""
+    lines = [HEAD, "## Criteria", "", row("`--loss`", "paper", "formula", "what the weights scale", "compares",
+                                          "parameters"), row(*["---"] * 6)]
+    for name, cls in CRITERIA.items():
+        opening, formula, _, _ = parts(cls)
+        lines.append(row(f"[`{name}`](#{name})", escape(opening), code(formula), weights_of(cls), needs(cls),
+                         arguments(name, parameters.LOSS_FLAGS)))
+    lines += ["", "## Miners", "", row("`--batch_mining`", "rule", "formula", "parameters"), row(*["---"] * 4)]
+    for name, cls in batchminer.MINERS.items():
+        opening, formula, _, _ = parts(cls)
+        lines.append(row(f"`{name}`", escape(opening), code(formula), arguments(name, parameters.MINER_FLAGS)))
+    lines += ["", "## Notes on the criteria", ""]
+    for name, cls in CRITERIA.items():
+        lines += notes("loss", name, cls, parameters.LOSS_FLAGS)
+    lines += ["## Notes on the miners", ""]
+    for name, cls in batchminer.MINERS.items():
+        lines += notes("miner", name, cls, parameters.MINER_FLAGS)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main(argv: list[str]) -> int:
+    """Write the page, or with --check say whether it is up to date."""
+    text = page()
+    if "--check" in argv:
+        same = PAGE.exists() and PAGE.read_text() == text
+        print("docs/criteria.md is up to date." if same else
+              "docs/criteria.md is out of date: run python scripts/document_criteria.py")
+        return 0 if same else 1
+    PAGE.write_text(text)
+    print(f"Wrote {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

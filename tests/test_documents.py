@@ -1,0 +1,53 @@
+"""Documents that are made from the source are up to date, and the source holds what they need."""
+import re
+from pathlib import Path
+
+import pytest
+
+from batchminer import MINERS
+from criteria import CRITERIA
+from evaluation import METRICS
+from parameters import build_parser
+from scripts import document_criteria
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_table_of_criteria_is_up_to_date():
+    assert document_criteria.PAGE.read_text() == document_criteria.page(), "run python scripts/document_criteria.py"
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_criterion_names_its_paper_its_formula_and_what_the_weights_scale(name):
+    opening, formula, weights, _ = document_criteria.parts(CRITERIA[name])
+    assert re.search(r"\(.*\b(19|20)\d\d\b.*\)", opening), "the first sentence names paper and year"
+    assert any("=" in line for line in formula), "an indented formula"
+    assert bool(weights) == (CRITERIA[name].accepts_weight != "none"), "a paragraph that begins with 'Weights:'"
+
+
+@pytest.mark.parametrize("name", [*CRITERIA, *MINERS])
+def test_every_criterion_and_miner_has_a_row(name):
+    assert f"`{name}`" in document_criteria.PAGE.read_text()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_defined(name):
+    written = re.sub("<(.*)>", lambda kind: {"k": "K", "m": "M", "rate": "RATE"}[kind[1]], name)
+    assert re.search(rf"^\|.*`{re.escape(written)}`.*\|$", (ROOT / "docs" / "metrics.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+def test_flags_in_the_documents_exist(page):
+    text = (ROOT / page).read_text()
+    known = set(build_parser()._option_string_actions)
+    for file in [*ROOT.glob("evaluation/*.py"), *ROOT.glob("scripts/*.py"), *ROOT.glob("benchmarks/*.py")]:
+        known |= set(re.findall(r'"(--\w+)"', file.read_text()))                   # flags of the other commands
+    example = {"--loss_binomialdeviance_scale", "--loss_binomialdeviance_thresh"}
+    for flag in set(re.findall(r"(?<![\w-])--[a-z]\w+", text)) - example:
+        assert flag in known or (flag.endswith("_") and any(k.startswith(flag) for k in known)), flag
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+def test_links_in_the_documents_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+?)\)", (ROOT / page).read_text()):
+        assert target.startswith("http") or ((ROOT / page).parent / target).exists(), target
