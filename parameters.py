@@ -8,6 +8,7 @@ This module imports no torch, so that `--help` and wrong flags answer at once.
 import argparse
 import difflib
 import sys
+from functools import partial
 
 SMALL = {"embed_dim": 128, "image_size": 32, "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 1e-3,
          "tau": [26, 30], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0, "xbm_start": 100}
@@ -291,6 +292,8 @@ LOSS_FLAGS = {
         "soft_margin": (False, "log(1 + exp(.)) in the place of the hinge and its margin."),
     },
 }
+# Names of the base framework that cannot be arguments of a Python function.
+SYNONYMS = {"--loss_softtriplet_scale": ("--loss_softtriplet_lambda",)}
 # Per miner, likewise.
 MINER_FLAGS = {
     "all": {
@@ -354,13 +357,13 @@ def add_loss_flags(parser: Parser) -> None:
 
 def add_constructor_flag(group, flag: str, default, text: str) -> None:
     """A flag whose type is that of its default; False becomes a switch, a tuple a list of one or more values."""
+    add = partial(group.add_argument, flag, *SYNONYMS.get(flag, ()), help=text)
     if default is False:
-        group.add_argument(flag, action="store_true", help=text)
+        add(action="store_true")
     elif isinstance(default, tuple):
-        group.add_argument(flag, nargs="+", type=type(default[0]) if default else str, default=default,
-                           help=text)
+        add(nargs="+", type=type(default[0]) if default else str, default=default)
     else:
-        group.add_argument(flag, type=type(default), default=default, help=text)
+        add(type=type(default), default=default)
 
 
 def add_method_flags(parser: Parser) -> None:
@@ -445,7 +448,7 @@ def add_training_flags(parser: Parser) -> None:
     group = parser.add_argument_group("evaluation", "Retrieval of classes that were never trained on.")
     add = group.add_argument
     add("--evaluation_metrics", nargs="+", default=["e_recall@1", "e_recall@2", "e_recall@4", "e_recall@8", "nmi",
-        "mAP_r", "mAP"], metavar="METRIC", help="e_recall@K, nmi, mAP_r and mAP.")
+        "mAP_r", "mAP"], metavar="METRIC", help="Any of those that docs/metrics.md defines.")
     add("--storage_metrics", nargs="+", default=["e_recall@1"], metavar="METRIC",
         help="Metrics whose best checkpoint is kept as best_METRIC.pt.")
     add_search_flags(group)

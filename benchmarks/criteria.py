@@ -109,6 +109,67 @@ def anchor_circle(s, same, other):
     return softplus(pull.logsumexp(0) + push.logsumexp(0))
 
 
+def loop_angular(x, label):
+    """Angular loss with its N-pair term on unit rows, one anchor with one positive after the other."""
+    s, losses, everything = x @ x.T, [], torch.arange(len(x))
+    for i in range(len(x)):
+        p, other = ((label == label[i]) & (everything != i)).nonzero()[0, 0], label != label[i]
+        angular = (1 + (4 * (s[i, other] + s[p, other]) - 4 * s[i, p]).exp().sum()).log()
+        losses.append((1 + (s[i, other] - s[i, p]).exp().sum()).log() + 2 * angular)
+    return torch.stack(losses).mean()
+
+
+def loop_quadruplets(x, label):
+    """Quadruplet loss, one quadruplet after the other."""
+    rows, generator, losses = label.numpy(), np.random.default_rng(0), []
+    for i in range(len(rows)):
+        p = generator.choice(np.flatnonzero((rows == rows[i]) & (np.arange(len(rows)) != i)))
+        n = generator.choice(np.flatnonzero(rows != rows[i]))
+        m = generator.choice(np.flatnonzero((rows != rows[i]) & (rows != rows[n])))
+        near = (x[i] - x[p]).norm()
+        losses.append(relu(near - (x[i] - x[n]).norm() + 0.2) + relu(near - (x[n] - x[m]).norm() + 0.2))
+    return torch.stack(losses).mean()
+
+
+def loop_histogram(x, label):
+    """Histogram loss, one node after the other."""
+    s, same, upper = x @ x.T, label[:, None] == label, torch.ones(len(x), len(x)).triu(1).bool()
+    step, h = 2 / 64, []
+    for r in range(65):
+        share = relu(1 - (s - (-1 + r * step)).abs() / step)
+        h.append([share[mask].sum() / mask.sum() for mask in (same & upper, ~same & upper)])
+    positive, negative = (torch.stack(column) for column in zip(*h))
+    return (negative * positive.cumsum(0)).sum()
+
+
+def loop_proxyanchor(x, label, proxies):
+    """Proxy-Anchor, one proxy after the other."""
+    terms = []
+    for k, proxy in enumerate(proxies):
+        s, own = 32 * (x @ (proxy / proxy.norm())), label == k
+        terms.append((1 + (3.2 - s[own]).exp().sum()).log() + (1 + (s[~own] + 3.2).exp().sum()).log())
+    return torch.stack(terms).mean()
+
+
+def loop_proxynca(x, label, proxies):
+    """Proxy-NCA, one image after the other."""
+    d = [18 - 18 * (proxies / proxies.norm(dim=1, keepdim=True)) @ row for row in x]
+    return torch.stack([row[y] + (-torch.cat([row[:y], row[y + 1:]])).logsumexp(0)
+                        for row, y in zip(d, label.tolist())]).mean()
+
+
+def loop_softtriplet(x, label, proxies):
+    """SoftTriple with two centroids a class, one image after the other, without its regulariser."""
+    centroids = torch.stack([proxies, proxies.roll(1, 1)], 1)                      # (C, 2, D)
+    centroids = centroids / centroids.norm(dim=-1, keepdim=True)
+    losses = []
+    for row, y in zip(x, label):
+        s = centroids @ row                                                        # (C, 2)
+        z = 8 * (((s / 0.1).softmax(-1) * s).sum(-1) - 0.01 * torch.nn.functional.one_hot(y, len(s)))
+        losses.append(cross_entropy(z[None], y[None]))
+    return torch.stack(losses).mean()
+
+
 def loop_triplets(function):
     """Mine and compare one triplet after the other, as the base framework does (distances, then numpy draws)."""
     def run(x, label):
@@ -196,11 +257,13 @@ LOOPS = {
     "margin": loop_triplets(hinge_margin), "snr": loop_triplets(hinge_snr),
     "gpw": loop_anchors(anchor_gpw), "multisimilarity": loop_anchors(anchor_multisimilarity),
     "lifted": loop_anchors(anchor_lifted), "npair": loop_anchors(anchor_npair), "supcon": loop_anchors(anchor_supcon),
-    "circle": loop_anchors(anchor_circle),
+    "circle": loop_anchors(anchor_circle), "angular": loop_angular,
+    "quadruplet": loop_quadruplets, "histogram": loop_histogram,
     "smoothap": cubic(cubic_smoothap), "supap": cubic(cubic_supap), "recallatk": cubic(cubic_recall),
 }
 PROXY_LOOPS = {"softmax": loop_images(lambda cosine, y: cosine / 0.05), "arcface": loop_images(arcface_logit),
-               "cosface": loop_images(cosface_logit)}
+               "cosface": loop_images(cosface_logit), "proxynca": loop_proxynca, "proxyanchor": loop_proxyanchor,
+               "softtriplet": loop_softtriplet}
 
 
 def library(name: str, classes: int, dim: int):

@@ -79,5 +79,6 @@ def cross_entropy(own: Tensor, others: Tensor, weight: PairWeights | tuple) -> T
     only: zero.
     """
     lead = others.logsumexp(-1, keepdim=True) - own                                # (B, 1)
-    lead = weighted_logsumexp(lead, weight[1], torch.ones_like(lead, dtype=torch.bool))  # (B,)
-    return weigh(softplus(lead)[:, None], weight[0]).mean()
+    if weight[1] is not None:
+        lead = weighted_logsumexp(lead, weight[1], torch.ones_like(lead, dtype=torch.bool))[:, None]  # (B, 1)
+    return weigh(softplus(lead), weight[0]).mean()

@@ -26,8 +26,8 @@ def kmeans(embedding: Tensor, clusters: int, *, spherical: bool = False, seed: i
     Machine Learning 2001). faiss finds the nearest centre where it is installed and the rows lie on the CPU (gpu: on
     its first GPU), a matrix product on the rows' device otherwise; both start alike and differ only where two centres
     are equally near to float32 precision. A cluster that lost all rows moves to the row farthest from its centre;
-    with fewer distinct rows than clusters some stay empty. Memory: three tables of
-    centres (K, D), the rows whose centre went away, and a block of distances as in the neighbour search.
+    with fewer distinct rows than clusters some stay empty. Memory: three tables of centres (K, D), one of them float64,
+    the rows whose centre went away, and a block of distances as in the neighbour search.
     """
     rows = unit(embedding.float()) if spherical else embedding.float()             # (N, D)
     start = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:clusters]

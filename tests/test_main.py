@@ -85,6 +85,19 @@ def test_checkpoint_gives_the_metrics_of_its_run(folder, tmp_path, capsys):
     assert f"{100 * expected:.1f}" in capsys.readouterr().out
 
 
+def test_intervals_and_classes_are_written_on_request(folder, tmp_path, capsys):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", *PLAIN, "--map_images", "0", "--eval_per_class",
+              "--eval_bootstrap", "50", "--evaluation_metrics", "nmi", "e_recall@1", "rho_spectrum@-1"))
+    final = json.loads((tmp_path / "image_folder" / "a" / "result.json").read_text())["final"]
+    for name in ("nmi", "e_recall@1", "rho_spectrum@-1"):
+        assert final[f"{name}_low"] <= final[name] <= final[f"{name}_high"]
+    lines = list(csv.DictReader((tmp_path / "image_folder" / "a" / "per_class.csv").read_text().splitlines()))
+    values = [float(line["e_recall@1"]) for line in lines]
+    assert list(lines[0]) == ["class", "images", "e_recall@1"] and {line["images"] for line in lines} == {"12"}
+    assert values == sorted(values) and sum(values) / 4 == pytest.approx(final["e_recall@1"])
+    assert "[{:.1f}, {:.1f}]".format(100 * final["nmi_low"], 100 * final["nmi_high"]) in capsys.readouterr().out
+
+
 def test_evaluate_only_takes_what_is_not_given_from_the_checkpoint(folder, tmp_path, capsys):
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--amp", "bf16", "--memory_hidden", "32",
               "--evaluation_metrics", "e_recall@1", "e_recall@3", "mAP", "nmi"))
@@ -151,6 +164,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(folder, tmp_path, capsys):
              (["--loss", "margin", "--batch_mining", "none"], "--batch_mining distance"),
              (["--bs", "64"], "--bs"), (["--evaluation_metrics", "recall@1", "e_recall@1"], "e_recall@"),
              (["--memory", "glo"], "glow"), (["--data_sampler", "x"], "class_random"),
+             (["--eval_per_class", "--evaluation_metrics", "nmi", "--storage_metrics", "nmi"], "such as e_recall@1"),
              (["--checkpoint", "nowhere.pt"], "nowhere.pt"),
              (["--source_path", str(tmp_path / "absent")], "absent")]
     for argv, words in cases:

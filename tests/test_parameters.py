@@ -176,6 +176,11 @@ def test_options_of_a_checkpoint_are_defaults_below_the_command_line():
     assert other.arch == "resnet18_normalize"
 
 
+def test_softtriplet_lambda_is_its_scale():
+    opt = get_options(["--loss", "softtriplet", "--loss_softtriplet_lambda", "20"])
+    assert kwargs_for(opt, "loss_softtriplet_")["scale"] == 20
+
+
 def test_kwargs_for_strips_the_prefix():
     assert kwargs_for(get_options([]), "loss_smoothap_") == {"tau": 0.01, "exclude_self": False}
 
