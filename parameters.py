@@ -465,17 +465,23 @@ def add_training_flags(parser: Parser) -> None:
 def add_search_flags(group) -> None:
     """How metrics are computed; evaluation.score takes the same flags."""
     add = group.add_argument
-    add("--evaluate_on_gpu", action="store_true", help="Search neighbours with faiss on the GPU.")
+    add("--evaluate_on_gpu", action="store_true", help="Search and cluster with faiss on the GPUs, all that it sees.")
     add("--search_backend", default="auto", choices=["auto", "faiss", "torch"],
-        help="Library of the exact neighbour search; 'auto': faiss where it is installed.")
-    add("--eval_block", type=positive_int, default=1024, metavar="QUERIES", help="Queries searched at once.")
+        help="Library of the exact neighbour search; 'auto': faiss where it is installed and rows lie on the CPU. "
+             "Metrics of classes with few images count ranks instead.")
+    add("--search_precision", default="float32", choices=["float32", "half"],
+        help="'half' proposes neighbours in half precision (torch only) and scores them again exactly; the numbers are "
+             "the same.")
+    add("--eval_block", type=positive_int, default=1024, metavar="QUERIES",
+        help="Queries searched at once; memory grows with it.")
     add("--eval_bootstrap", type=non_negative_int, default=0, metavar="DRAWS",
         help="Draws of test classes from which each metric gets a 95 %% interval; 1000 is usual, 0: no intervals.")
 
 
 def search_arguments(opt: argparse.Namespace) -> dict:
     """The flags of `add_search_flags`, as arguments of evaluation.evaluate."""
-    return {"backend": opt.search_backend, "block": opt.eval_block, "gpu": opt.evaluate_on_gpu}
+    return {"backend": opt.search_backend, "block": opt.eval_block, "gpu": opt.evaluate_on_gpu,
+            "precision": opt.search_precision}
 
 
 def build_parser() -> Parser:
@@ -565,6 +571,8 @@ def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
         found.append(f"relation, pair weights and memory work on unit rows: pass --arch {opt.arch}_normalize")
     if opt.gpu and (len(opt.gpu) > 1 or opt.device == "cpu"):
         found.append("--gpu takes the number of one GPU, and none with --device cpu")
+    if (opt.search_precision, opt.search_backend) == ("half", "faiss"):
+        found.append("--search_precision half is torch's: pass --search_backend torch or auto")
     if opt.evaluate_only and not opt.checkpoint:
         found.append("--evaluate_only needs --checkpoint FILE")
     if missing := [m for m in opt.storage_metrics if m not in opt.evaluation_metrics]:

@@ -60,9 +60,10 @@ def hinge_triplet(a, p, n):
     return relu((a - p).square().sum() - (a - n).square().sum() + 0.2)
 
 
-def hinge_margin(a, p, n):
-    """Margin loss of one triplet, beta 1.2."""
-    return relu((a - p).norm() - 1.0) + relu(1.4 - (a - n).norm())
+def hinge_margin(a, p, n, beta):
+    """The two hinges of the margin loss of one triplet."""
+    near, far = (((a - other) ** 2).sum().add(1e-8).sqrt() for other in (p, n))
+    return torch.stack([relu(near - beta + 0.2), relu(beta - far + 0.2)])
 
 
 def hinge_snr(a, p, n):
@@ -170,9 +171,10 @@ def loop_softtriplet(x, label, proxies):
     return torch.stack(losses).mean()
 
 
-def loop_triplets(function):
-    """Mine and compare one triplet after the other, as the base framework does (distances, then numpy draws)."""
-    def run(x, label):
+def loop_triplets(function, reduce=torch.mean):
+    """Mine and compare one triplet after the other, as the base framework does (distances, then numpy draws). What a
+    class learns (boundaries, (C,)) comes third, and its entry goes to the function."""
+    def run(x, label, learned=None):
         rows, labels, losses = x.detach().numpy(), label.numpy(), []
         d = np.sqrt(np.maximum(2 - 2 * rows @ rows.T, 0)).clip(0.5, 1.99)
         generator = np.random.default_rng(0)
@@ -182,8 +184,9 @@ def loop_triplets(function):
             same = np.flatnonzero((labels == labels[i]) & (np.arange(len(labels)) != i))
             n = generator.choice(len(rows), p=q / q.sum()) if q.sum() > 0 else generator.choice(np.flatnonzero(
                 labels != labels[i]))
-            losses.append(function(x[i], x[generator.choice(same)], x[n]))
-        return torch.stack(losses).mean()
+            own = () if learned is None else (learned[label[i]],)
+            losses.append(function(x[i], x[generator.choice(same)], x[n], *own))
+        return reduce(torch.stack(losses))
     return run
 
 
@@ -254,16 +257,19 @@ def cubic_recall(gap, same, kept):
 
 LOOPS = {
     "contrastive": loop_triplets(hinge_pair), "triplet": loop_triplets(hinge_triplet),
-    "margin": loop_triplets(hinge_margin), "snr": loop_triplets(hinge_snr),
+    "snr": loop_triplets(hinge_snr),
     "gpw": loop_anchors(anchor_gpw), "multisimilarity": loop_anchors(anchor_multisimilarity),
     "lifted": loop_anchors(anchor_lifted), "npair": loop_anchors(anchor_npair), "supcon": loop_anchors(anchor_supcon),
     "circle": loop_anchors(anchor_circle), "angular": loop_angular,
     "quadruplet": loop_quadruplets, "histogram": loop_histogram,
     "smoothap": cubic(cubic_smoothap), "supap": cubic(cubic_supap), "recallatk": cubic(cubic_recall),
 }
-PROXY_LOOPS = {"softmax": loop_images(lambda cosine, y: cosine / 0.05), "arcface": loop_images(arcface_logit),
-               "cosface": loop_images(cosface_logit), "proxynca": loop_proxynca, "proxyanchor": loop_proxyanchor,
-               "softtriplet": loop_softtriplet}
+WITH_PARAMETERS = {                                                                # loops that take what is learned
+    "margin": loop_triplets(hinge_margin, lambda hinges: hinges.sum() / (hinges > 0).sum()),
+    "softmax": loop_images(lambda cosine, y: cosine / 0.05), "arcface": loop_images(arcface_logit),
+    "cosface": loop_images(cosface_logit), "proxynca": loop_proxynca, "proxyanchor": loop_proxyanchor,
+    "softtriplet": loop_softtriplet,
+}
 
 
 def library(name: str, classes: int, dim: int):
@@ -357,9 +363,10 @@ def measure_step(names: list[str], bs: int, dim: int, rounds: int) -> None:
         competitors = {"ours": (function, tuple(criterion.parameters())), "product": (product, ())}
         if name in LOOPS:
             competitors["loop"] = (LOOPS[name], ())
-        if name in PROXY_LOOPS:
-            proxies = torch.randn(classes, dim, requires_grad=True)
-            competitors["loop"] = (lambda a, y, p=proxies, f=PROXY_LOOPS[name]: f(a, y, p), (proxies,))
+        if name in WITH_PARAMETERS:
+            learned = torch.full((classes,), 1.2) if name == "margin" else torch.randn(classes, dim)
+            learned.requires_grad_()
+            competitors["loop"] = (lambda a, y, p=learned, f=WITH_PARAMETERS[name]: f(a, y, p), (learned,))
         if (theirs := library(name, classes, dim)) is not None:
             competitors["pml"] = theirs
         found = medians(competitors, x, label, rounds)

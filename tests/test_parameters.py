@@ -53,6 +53,7 @@ def test_layers_of_defaults():
     (["--pair_weighting", "uniform", "--policy_samples", "4"], "no effect with --pair_weighting uniform"),
     (["--memory", "none", "--memory_hidden", "4"], "no effect with --memory none"),
     (["--xbm_weight", "2"], "no effect with --xbm_size 0"),
+    (["--search_precision", "half", "--search_backend", "faiss"], "--search_backend torch"),
     (["--loss", "margin", "--batch_mining", "parametric"], "--use_tv_split"),
     (["--loss", "margin", "--batch_mining", "parametric", "--use_tv_split", "--xbm_size", "9"], "--xbm_size 0"),
     (["--relation", "none", "--memory", "glow"], "--memory none"),
