@@ -9,10 +9,8 @@ from torch import Tensor
 from evaluation.bootstrap import influence_interval, ratio_interval
 from evaluation.clustering import ami, f1, nmi
 from evaluation.embedding_space import dists_inter, dists_intra, dists_intra_over_inter, rho_spectrum
-from evaluation.exact import euclidean
-from evaluation.neighbours import check_finite
 from evaluation.per_class import class_sums
-from evaluation.ranks import Search, rank_blocks
+from evaluation.queries import QueryMetric, values_by_query
 from evaluation.retrieval import (
     average_precision,
     map_at_r,
@@ -20,28 +18,15 @@ from evaluation.retrieval import (
     r_precision,
     recall_at_k,
     reciprocal_rank,
-    relevant,
 )
 from evaluation.sets import EvaluatedSet
 from evaluation.verification import fnmr_at_fmr
-from utilities.errors import RunError, UsageError
-from utilities.pairwise import unit
+from utilities.errors import UsageError
 from utilities.registry import lookup
 
 FLAG = "--evaluation_metrics"
 NUMBERS = {"<k>": r"[1-9][0-9]*", "<m>": r"-?[0-9]+", "<rate>": r"0?\.[0-9]+"}   # what stands behind the @ of a name
 EVERY = torch.inf
-
-
-class QueryMetric(NamedTuple):
-    """A mean over queries: value(ranks (Q, M), R (Q,), depth) -> (Q,), see evaluation.retrieval; whether it ranks unit
-    rows by cosine, or rows as given by Euclidean distance; depth(number in the name, size of the largest class): the
-    last rank it looks at; whether it looks at the first row of the class alone."""
-
-    value: Callable[[Tensor, Tensor, float], Tensor]
-    cosine: bool
-    depth: Callable[[int, int], float]
-    first: bool = False
 
 
 class SetMetric(NamedTuple):
@@ -131,75 +116,12 @@ def evaluate(embeddings: Tensor, labels: Tensor, metrics: list[str], *, gallery:
     return found
 
 
-@torch.no_grad()
 def query_values(embeddings: Tensor, labels: Tensor, metrics: list[str], *, gallery: Tensor | None = None,
                  gallery_labels: Tensor | None = None, backend: str = "auto", block: int = 1024,
                  precision: str = "float32", gpu: bool = False) -> tuple[dict[str, Tensor], Tensor]:
     """The retrieval metrics among those named, one number a row, (N,) float64 each, and which rows are queries, (N,):
     those with something to find. The others are only found, and their numbers are zero. Arguments as in evaluate."""
-    _check(embeddings, labels, gallery, gallery_labels)
-    asked = {name: parsed for name in metrics if isinstance((parsed := parse_metric(name))[0], QueryMetric)}
-    label = labels.to(embeddings.device)
-    there = label if gallery is None else gallery_labels.to(label.device)          # (G,)
-    count = relevant(label, None if gallery is None else there)                    # (N,)
-    query = count > 0                                                              # (N,)
-    if asked and not query.any():
-        raise RunError("evaluation: no image has another of its class to find (every class has a single image); leave "
-                       "the retrieval metrics out, or evaluate more images.")
-    values = {name: torch.zeros(len(label), dtype=torch.float64, device=label.device) for name in asked}
-    for cosine, names in _spaces(embeddings, gallery, asked).items():
-        rows, among = _searched(embeddings, gallery, cosine)
-        search = Search(rows, label, count, among, there, gallery is None, cosine, backend, block, gpu, precision)
-        _fill(values, {name: asked[name] for name in names}, search)
-    return values, query
-
-
-def _fill(values: dict[str, Tensor], asked: dict[str, tuple[QueryMetric, int]], search: Search) -> None:
-    """Write the metrics of one space into their values, all from the same ranks."""
-    size = int(search.gallery_label.unique(return_counts=True)[1].max())
-    depth = {name: metric.depth(k, size) for name, (metric, k) in asked.items()}
-    deep = max((depth[name] for name, (metric, _) in asked.items() if not metric.first), default=1)
-    for part, rank in rank_blocks(search, deep, max(depth.values())):
-        some = search.count[part] > 0                                              # (B,)
-        part, rank = part[some], rank[some]
-        for name, (metric, _) in asked.items():
-            values[name][part] = metric.value(rank, search.count[part], depth[name])
-
-
-def _spaces(embeddings: Tensor, gallery: Tensor | None, asked: dict) -> dict[bool, list[str]]:
-    """The metrics of each search, by cosine or not; on rows of unit length the two rank alike, and one serves both."""
-    one = all(_is_unit(rows) for rows in (embeddings, gallery) if rows is not None)
-    names = {cosine: [name for name, (metric, _) in asked.items() if one or metric.cosine == cosine]
-             for cosine in ((True,) if one else (False, True))}
-    return {cosine: found for cosine, found in names.items() if found}
-
-
-def _searched(embeddings: Tensor, gallery: Tensor | None, cosine: bool) -> tuple[Tensor, Tensor]:
-    """Queries and gallery whose inner product ranks as asked; rows of unit length stay as they are."""
-    rows, among = embeddings.float(), (embeddings if gallery is None else gallery).float()
-    if not cosine:
-        return euclidean(rows, among)
-    rows, same = rows if _is_unit(rows) else unit(rows), among is rows
-    return rows, rows if same else among if _is_unit(among) else unit(among)
-
-
-def _is_unit(rows: Tensor) -> bool:
-    return bool(((rows.float().norm(dim=1) - 1).abs() <= 1e-6).all())
-
-
-def _check(embeddings: Tensor, labels: Tensor, gallery: Tensor | None, gallery_labels: Tensor | None) -> None:
-    """Refuse what cannot be evaluated."""
-    if (gallery is None) != (gallery_labels is None):
-        raise UsageError("evaluation: a gallery needs gallery_labels, and the other way round; pass both or neither.")
-    for what, rows, label in (("test", embeddings, labels), ("gallery", gallery, gallery_labels)):
-        if rows is None:
-            continue
-        if rows.ndim != 2 or label.shape != rows.shape[:1]:
-            raise UsageError(f"evaluation: {what} embeddings of shape {tuple(rows.shape)} and labels of shape "
-                             f"{tuple(label.shape)} do not fit; pass (N, D) embeddings and (N,) labels.")
-        check_finite(rows, what)
-    if len(labels) < (2 if gallery is None else 1) or (gallery is not None and not len(gallery)):
-        raise RunError(f"evaluation: {len(labels)} images; metrics need two or more, or one and a gallery.")
-    if gallery is not None and gallery.shape[1] != embeddings.shape[1]:
-        raise UsageError(f"evaluation: embeddings of {embeddings.shape[1]} numbers cannot be searched in a gallery of "
-                         f"{gallery.shape[1]}; embed both with the same network.")
+    asked = {name: parse_metric(name) for name in metrics}
+    asked = {name: (metric, number) for name, (metric, number) in asked.items() if isinstance(metric, QueryMetric)}
+    return values_by_query(embeddings, labels, asked, gallery=gallery, gallery_labels=gallery_labels, backend=backend,
+                           block=block, precision=precision, gpu=gpu)

@@ -4,11 +4,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation.exact import CELLS, exact_pairs, exact_similarity
+from evaluation.exact import exact_pairs, exact_similarity
 from evaluation.threads import map_blocks
 
 SIDE = 512      # rows and columns of a tile at most on the CPU, so that it stays in the processor's cache
-BISECTED = 128   # more targets than this for each query: search among them instead of trying each
+BISECTED = 256   # more targets than this for each query: search among them instead of trying each
+SCRATCH = 2**20  # similarities looked at again at once
+LOWEST = torch.finfo(torch.float32).min / 2   # stands for no target: less than any similarity, more than -inf
 CROWDED = 16     # one similarity in so many too close to call: compute the tile exactly
 
 
@@ -39,7 +41,8 @@ def rows_before(query: Side, gallery: Side, block: int) -> Tensor:
     a lower index; it means nothing where there is no target.
 
     Tiles of similarities have `block` rows and columns, on the CPU SIDE at most, where each has a thread of its own.
-    Where query and gallery are the same object a tile serves its rows and its columns. Memory: 3 tiles a thread.
+    Where query and gallery are the same object a tile serves its rows and its columns. Memory: 2 tiles a thread, some
+    8 more where there are more than BISECTED targets.
     """
     side = min(block, SIDE) if query.rows.device.type == "cpu" else block
     rows = _blocks(query, side)
@@ -47,7 +50,7 @@ def rows_before(query: Side, gallery: Side, block: int) -> Tensor:
     tiles = [(a, b) for i, a in enumerate(rows) for b in (columns[i:] if rows is columns else columns)
              if a.side.target.numel() or b.side.target.numel()]
     before = torch.zeros_like(query.target)                                        # (Q, M)
-    for (a, b), counts in zip(tiles, map_blocks(_count_tile, tiles, query.rows.device)):
+    for (a, b), counts in zip(tiles, map_blocks(_count_tile, tiles, query.rows.device.type == "cpu")):
         for part, count in zip((a, b), counts):
             before[part.where, :count.shape[1]] += count
     return before
@@ -60,7 +63,7 @@ def _blocks(side: Side, rows: int) -> list[Block]:
     for start in range(0, len(group), rows):
         where = slice(start, min(start + rows, len(group)))
         part, most = Side(*(value[where] for value in side)), max(filled[where])
-        part = part._replace(target=part.target[:, :most], score=part.score[:, :most])
+        part = part._replace(target=part.target[:, :most], score=part.score[:, :most].clamp(min=LOWEST))
         blocks.append(Block(part, where, group[start], group[where.stop - 1]))
     return blocks
 
@@ -68,71 +71,59 @@ def _blocks(side: Side, rows: int) -> list[Block]:
 def _count_tile(pair: tuple[Block, Block]) -> list[Tensor]:
     """The counts (A, M) of the rows of a tile, and those of its columns where they have targets."""
     a, b = pair
-    tile, *work = a.side.rows.new_empty(3, len(a.side.rows), len(b.side.rows))     # (A, B) each
+    tile, work = a.side.rows.new_empty(2, len(a.side.rows), len(b.side.rows))      # (A, B) each
     torch.mm(a.side.rows, b.side.rows.T, out=tile)
     if a.first <= b.last and b.first <= a.last:
         tile.masked_fill_(a.side.group[:, None] == b.side.group, -torch.inf)
     counts = [_count(tile, work, a.side, b.side)]
     if a is not b and b.side.target.numel():
-        counts.append(_count(tile.T, [part.T for part in work], b.side, a.side))
+        counts.append(_count(tile.T, work.T, b.side, a.side))
     return counts
 
 
-def _count(tile: Tensor, work: list[Tensor], query: Side, gallery: Side) -> Tensor:
-    """rows_before for a tile of similarities (A, B), -inf where a row does not count; work: two tables like it."""
-    score = query.score.clamp(min=torch.finfo(tile.dtype).min / 2)                 # (A, M)
-    if not score.numel():
+def _count(tile: Tensor, work: Tensor, query: Side, gallery: Side) -> Tensor:
+    """rows_before for a tile of similarities (A, B), -inf where a row does not count; work: a table like it."""
+    if not query.target.numel():
         return query.target
-    count, close = _compare(tile, score, query.stray, work)                        # (A, M), (P, 2)
-    exact = len(close) * CROWDED > tile.numel()
-    if exact:
-        tile = exact_similarity(query.rows, gallery.rows).masked_fill_(tile == -torch.inf, -torch.inf)
-        count, close = _compare(tile, score, torch.zeros_like(query.stray), work)
-    for i, j in (part.unbind(1) for part in close.split(max(1, CELLS // score.shape[1]))):
-        fast = tile[i, j]                                                          # (P,)
-        sure = fast if exact else exact_pairs(query.rows, gallery.rows, i, j)      # (P,)
-        first = _above(sure, score[i]) + _level(sure, gallery.index[j], score[i], query.target[i])
-        count.index_add_(0, i, first - _above(fast, score[i]))                     # counted right, as counted so far
+    upper, lower = query.score + query.stray[:, None], query.score - query.stray[:, None]    # (A, M)
+    count = _above(tile, upper, False, work)                                       # (A, M) certainly before
+    unsure = _above(tile, lower, True, work) - count                               # (A, M)
+    if int(unsure.sum()) * CROWDED > tile.numel():
+        return _count_exactly(exact_similarity(query.rows, gallery.rows).where(tile > -torch.inf, -torch.inf), query,
+                              gallery)
+    for i, m in (part.unbind(1) for part in unsure.nonzero().split(max(1, SCRATCH // tile.shape[1]))):
+        near = tile[i]                                                             # (U, B)
+        at, j = ((near >= lower[i, m, None]) & (near <= upper[i, m, None])).nonzero(as_tuple=True)     # (P,), (P,)
+        i, m = i[at], m[at]
+        sure = exact_pairs(query.rows, gallery.rows, i, j)                         # (P,)
+        first = _before(sure, gallery.index[j], query.score[i, m], query.target[i, m])
+        count.index_put_((i, m), first.long(), accumulate=True)
     return count
 
 
-def _above(similarity: Tensor, score: Tensor) -> Tensor:
-    """1 where a row's similarity (P,) is greater than the score (P, M), else 0."""
-    return (similarity[:, None] > score).long()
+def _count_exactly(tile: Tensor, query: Side, gallery: Side) -> Tensor:
+    """The same for exact similarities."""
+    return torch.stack([_before(tile, gallery.index, score[:, None], target[:, None]).sum(1)
+                        for score, target in zip(query.score.T, query.target.T)], 1)         # (A, M)
 
 
-def _level(similarity: Tensor, index: Tensor, score: Tensor, target: Tensor) -> Tensor:
-    """1 where a row ties with the target (P, M) and has the lower index, else 0."""
-    return ((similarity[:, None] == score) & (index[:, None] < target)).long()
+def _before(similarity: Tensor, index: Tensor, score: Tensor, target: Tensor) -> Tensor:
+    """Whether a row comes before the target: more similar, or as similar with a lower index."""
+    return (similarity > score) | ((similarity == score) & (index < target))
 
 
-def _compare(tile: Tensor, score: Tensor, stray: Tensor, work: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """How many similarities (A, B) are greater than each of their row's scores (A, M), and the places (P, 2) of those
-    within `stray` (A,) of one of them."""
-    compare = _bisect if score.shape[1] > BISECTED else _try_each
-    above, distance = compare(tile, score, *work)                                  # (A, M), (A, B)
-    some = (distance.amin(1) <= stray).nonzero()[:, 0]                             # (S,)
-    close = (distance[some] <= stray[some, None]).nonzero()                        # (P, 2)
-    close[:, 0] = some[close[:, 0]]
-    return above, close
+def _above(tile: Tensor, level: Tensor, equal: bool, work: Tensor) -> Tensor:
+    """How many similarities (A, B) are greater than each of their row's levels (A, M), which descend, or equal."""
+    if level.shape[1] > BISECTED:
+        return _above_by_bisection(tile, level, equal)
+    compare = torch.ge if equal else torch.gt
+    levels = level.T.contiguous()[:, :, None]                                      # (M, A, 1)
+    return torch.stack([compare(tile, one, out=work).sum(1) for one in levels], 1).long()    # floats: faster than bools
 
 
-def _try_each(tile: Tensor, score: Tensor, work: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-    """The number above each score (A, M), and the distance to the nearest score (A, B), one score after the other."""
-    above = torch.empty_like(score, dtype=torch.long)
-    distance.fill_(torch.inf)
-    for m, level in enumerate(score.T.contiguous()[:, :, None]):                   # (A, 1), side by side in memory
-        above[:, m] = torch.gt(tile, level, out=work).sum(1)   # compared into floats: much faster than into bools
-        torch.minimum(distance, torch.sub(tile, level, out=work).abs_(), out=distance)
-    return above, distance
-
-
-def _bisect(tile: Tensor, score: Tensor, work: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-    """The same by a search for each similarity's place among the scores."""
-    level = score.flip(1)                                                          # (A, M) ascending
-    place = torch.searchsorted(level, tile.contiguous())                           # (A, B) how many scores lie below
+def _above_by_bisection(tile: Tensor, level: Tensor, equal: bool) -> Tensor:
+    """The same by a search for each similarity's place among the levels."""
+    place = torch.searchsorted(level.flip(1), tile.contiguous(), right=equal)      # (A, B) how many levels lie below
     tally = place.new_zeros(len(tile), level.shape[1] + 1)
     tally.scatter_add_(1, place, place.new_ones(1, 1).expand_as(place))
-    torch.sub(tile, level.gather(1, place.clamp(max=level.shape[1] - 1)), out=work).abs_()
-    torch.sub(tile, level.gather(1, place.sub_(1).clamp_(min=0)), out=distance).abs_()
-    return tally.flip(1).cumsum(1)[:, :-1], torch.minimum(distance, work, out=distance)
+    return tally.flip(1).cumsum(1)[:, :-1]

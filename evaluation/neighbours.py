@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evaluation.exact import full_precision, row_blocks, slack
 from evaluation.settle import Search, Step, settle
+from evaluation.threads import map_blocks
 from utilities.errors import RunError, UsageError
 from utilities.registry import lookup
 
@@ -52,11 +53,14 @@ def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, *, itself: Tensor |
     """
     wanted = min(k + (itself is not None) + MARGIN, len(gallery))
     steps = _steps(query, gallery, wanted, backend, gpu, precision)
+
+    def settled(block: tuple[int, Tensor]) -> tuple[slice, Tensor, Tensor]:
+        start, rows = block
+        part = slice(start, start + len(rows))
+        here = [(search, stray[part]) for search, stray in steps]
+        return part, *settle(rows, gallery, here, k, wanted, None if itself is None else itself[part])
     with full_precision(query.device):
-        for start, rows in row_blocks(query, block, wanted):
-            part = slice(start, start + len(rows))
-            here = [(search, stray[part]) for search, stray in steps]
-            yield part, *settle(rows, gallery, here, k, wanted, None if itself is None else itself[part])
+        yield from map_blocks(settled, row_blocks(query, block, wanted), query.device.type == "cpu" and not gpu)
 
 
 def faiss_or_none():
@@ -137,6 +141,7 @@ def _faiss_search(gallery: Tensor, wanted: int, gpu: bool) -> Search:
     index.add(gallery.cpu().numpy())
 
     def search(rows: Tensor, m: int) -> tuple[Tensor, Tensor]:
+        faiss.omp_set_num_threads(torch.get_num_threads())                         # of this thread: see map_blocks
         score, found = index.search(rows.cpu().numpy(), m)
         return torch.from_numpy(score).to(rows.device), torch.from_numpy(found).to(rows.device)
     return search

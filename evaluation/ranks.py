@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from evaluation.counting import Side, rows_before
-from evaluation.exact import CELLS, exact_pairs, full_precision, slack
+from evaluation.exact import CELLS, exact_similarity, full_precision, slack
 from evaluation.neighbours import neighbour_blocks
 from evaluation.threads import map_blocks
 
-STEP = 1024  # rows whose targets are scored at once
+STEP = 32    # queries whose targets are scored at once, by a product with the rows of their classes
 LISTED = 16  # more ranks than this for each query: lists of neighbours cost less than counting, where they reach
 
 
@@ -63,8 +63,9 @@ def _listed(search: Search, leading: int, depth: int, reach: float) -> Iterator[
     for place, _, index in neighbour_blocks(search.query, search.gallery, depth, itself=itself, backend=search.backend,
                                             block=search.block, gpu=search.gpu, precision=search.precision):
         rank = _ranks_in_lists(search.gallery_label[index] == search.label[place, None], leading)
-        missed[place] = (rank[:, 0] == torch.inf) & (reach > depth) & (search.count[place] > 0)
-        yield torch.arange(place.start, place.stop, device=index.device), rank
+        missed[place] = (rank[:, 0] == torch.inf) & (search.count[place] > 0) & (reach > depth)
+        found = (~missed[place]).nonzero()[:, 0]                                   # (F,)
+        yield place.start + found, rank[found]
     if missed.any():
         yield from _counted(search, missed, 1)
 
@@ -91,8 +92,8 @@ def _counted(search: Search, wanted: Tensor, leading: int) -> Iterator[tuple[Ten
     which = which[group[which].argsort(stable=True)]                               # (W,)
     for part in [among.index] if mirror else _parts(which, count):
         rows = among.rows if mirror else search.query[part]                        # (B, D)
-        target = _targets(first[group[part]], count[part], among.index, part if search.itself else None)
-        query = Side(rows, group[part], part, *_best(rows, search.gallery, target, leading), stray[part])
+        target, score = _targets(rows, among, first[group[part]], count[part], part if search.itself else None)
+        query = Side(rows, group[part], part, target[:, :leading], score[:, :leading], stray[part])
         before = rows_before(query, query if mirror else among, search.block)      # (B, M)
         rank = before + torch.arange(1, before.shape[1] + 1, device=before.device)   # own class: m - 1 before the m-th
         yield part, rank.double().masked_fill(query.score == -torch.inf, torch.inf)
@@ -120,23 +121,23 @@ def _parts(which: Tensor, count: Tensor) -> Iterator[Tensor]:
         yield part
 
 
-def _targets(first: Tensor, count: Tensor, order: Tensor, itself: Tensor | None) -> Tensor:
-    """The gallery rows of each query's class, ascending, (B, R); -1 for the query itself and where there are fewer."""
+def _targets(rows: Tensor, among: Side, first: Tensor, count: Tensor, itself: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The gallery rows of each query's class, most similar first, ties by the lower index, and their similarities,
+    (B, R); the query itself, and places that are left, come last with -inf."""
     number = count if itself is None else count + (count > 0)                      # (B,) with the query
-    column = torch.arange(int(number.max()), device=first.device)                  # (R,)
-    target = order[(first[:, None] + column).clamp(max=len(order) - 1)]            # (B, R)
-    there = column < number[:, None]
-    return target.where(there if itself is None else there & (target != itself[:, None]), -1)
+    column = torch.arange(int(number.max()), device=rows.device)                   # (R,)
 
-
-def _best(rows: Tensor, gallery: Tensor, target: Tensor, leading: int) -> tuple[Tensor, Tensor]:
-    """The most similar targets of each row, best first, ties by the lower index, and their similarities, (B, M)."""
-    def best(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        some, index = part                                                         # (A, D), (A, R)
-        i, column = (index >= 0).nonzero(as_tuple=True)                            # (P,), (P,)
-        score = some.new_full(index.shape, -torch.inf)                             # (A, R)
-        score[i, column] = exact_pairs(some, gallery, i, index[i, column])
-        score, place = score.sort(dim=1, descending=True, stable=True)
-        return index.gather(1, place)[:, :leading], score[:, :leading]
-    parts = zip(rows.split(STEP), target.split(STEP))
-    return tuple(torch.cat(found) for found in zip(*map_blocks(best, parts, rows.device)))
+    def targets(part: slice) -> tuple[Tensor, Tensor]:
+        low, size = first[part], number[part]
+        start, stop = int(low.min()), int((low + size).max())                      # queries stand class by class
+        place = (low[:, None] - start + column).clamp(max=stop - start - 1)        # (A, R)
+        index = among.index[start:stop][place]
+        score = exact_similarity(rows[part], among.rows[start:stop]).gather(1, place)
+        score.masked_fill_(column >= size[:, None], -torch.inf)
+        if itself is not None:
+            score.masked_fill_(index == itself[part, None], -torch.inf)
+        score, order = score.sort(dim=1, descending=True, stable=True)
+        return index.gather(1, order), score
+    parts = [slice(start, start + STEP) for start in range(0, len(rows), STEP)]
+    index, score = zip(*map_blocks(targets, parts, rows.device.type == "cpu"))
+    return torch.cat(index), torch.cat(score)                                      # (B, R), (B, R)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 def relevant(label: Tensor, gallery_label: Tensor | None = None) -> Tensor:
     """R of each row: the number of other rows of its class, or of rows of its class in a gallery apart, (N,)."""
-    label, ordered = label.contiguous(), (label if gallery_label is None else gallery_label).sort().values
+    ordered, label = (label if gallery_label is None else gallery_label).sort().values, label.contiguous()
     number = torch.searchsorted(ordered, label, right=True) - torch.searchsorted(ordered, label)
     return number - 1 if gallery_label is None else number                         # (N,)
 

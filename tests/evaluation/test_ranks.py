@@ -76,8 +76,8 @@ def test_counted_ranks_are_those_of_a_sort(data, symmetric, setting):
 def test_ranks_in_a_gallery_apart(data, setting):
     rows, label = DATA[data]()
     among, there = rows[1::2], torch.where(label[1::2] == label[0], 99, label[1::2])   # one class has nothing to find
-    assert found_ranks(rows[::2], label[::2], among, there, False, torch.inf, 0) == sorted_ranks(
-        rows[::2], label[::2], among, there, False)
+    query, label = rows[::2], label[::2].contiguous()
+    assert found_ranks(query, label, among, there, False, torch.inf, 0) == sorted_ranks(query, label, among, there, False)
 
 
 @pytest.mark.parametrize("data", ["uneven", "near ties", "ties", "duplicates"])
