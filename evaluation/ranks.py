@@ -96,7 +96,8 @@ def _counted(search: Search, wanted: Tensor, leading: int) -> Iterator[tuple[Ten
         query = Side(rows, group[part], part, target[:, :leading], score[:, :leading], stray[part])
         before = rows_before(query, query if mirror else among, search.block)      # (B, M)
         rank = before + torch.arange(1, before.shape[1] + 1, device=before.device)   # own class: m - 1 before the m-th
-        yield part, rank.double().masked_fill(query.score == -torch.inf, torch.inf)
+        rank, asked = rank.double().masked_fill(query.score == -torch.inf, torch.inf), wanted[part]
+        yield part[asked], rank[asked]
 
 
 def _by_class(search: Search) -> tuple[Side, Tensor, Tensor]:

@@ -51,6 +51,30 @@ def test_near_ties_within_rounding_are_ordered_exactly(backend, number):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_what_rounding_can_do_grows_with_the_rows(backend):
+    g = torch.Generator().manual_seed(1)
+    rows = torch.randn(1, 200, generator=g) + 1e-7 * torch.randn(300, 200, generator=g)
+    rows = rows * torch.linspace(0.01, 30, 300)[:, None]                           # short rows first
+    for part in (rows, rows[60:] / rows[60:].norm(dim=1, keepdim=True) * 30):
+        order = exact_similarity(rows, part).sort(dim=1, descending=True, stable=True).indices
+        assert torch.equal(nearest_neighbours(rows, part, 20, backend=backend, block=50)[1], order[:, :20])
+
+
+@pytest.mark.parametrize("k", [1, 9])
+@pytest.mark.parametrize("name", SETS)
+def test_a_half_precision_search_finds_the_same(name, k):
+    rows, _ = SETS[name]()
+    for length in (1, 1e6, 1e-6):                                                  # float16 alone would overflow
+        expected = _plain(length * rows, k)
+        found = nearest_neighbours(length * rows, length * rows, k, exclude_self=True, precision="half", block=11)[1]
+        assert torch.equal(found, expected)
+    with pytest.raises(UsageError, match="choose --search_backend torch"):
+        nearest_neighbours(rows, rows, k, backend="faiss", precision="half")
+    with pytest.raises(UsageError, match="Choose one of: float32, half"):
+        nearest_neighbours(rows, rows, k, precision="float16")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_small_tables_change_nothing(backend, monkeypatch):
     rows, _ = SETS["ties"]()
     expected = nearest_neighbours(rows, rows, 9, exclude_self=True, backend=backend)[1]

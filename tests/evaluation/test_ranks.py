@@ -76,8 +76,8 @@ def test_counted_ranks_are_those_of_a_sort(data, symmetric, setting):
 def test_ranks_in_a_gallery_apart(data, setting):
     rows, label = DATA[data]()
     among, there = rows[1::2], torch.where(label[1::2] == label[0], 99, label[1::2])   # one class has nothing to find
-    query, label = rows[::2], label[::2].contiguous()
-    assert found_ranks(query, label, among, there, False, torch.inf, 0) == sorted_ranks(query, label, among, there, False)
+    sets = rows[::2], label[::2].contiguous(), among, there, False
+    assert found_ranks(*sets, torch.inf, 0) == sorted_ranks(*sets)
 
 
 @pytest.mark.parametrize("data", ["uneven", "near ties", "ties", "duplicates"])
@@ -88,18 +88,27 @@ def test_rows_of_any_length_by_distance(data, setting):
         query, label, gallery, label, True)
 
 
-@pytest.mark.parametrize("precision", ["float32", "half"])
+@pytest.mark.parametrize(("precision", "symmetric"), [("float32", True), ("float32", False), ("half", True)])
 @pytest.mark.parametrize("depth", [1, 3, 20])
 @pytest.mark.parametrize("data", DATA)
-def test_lists_give_the_same_ranks_as_counting(data, depth, precision, monkeypatch):
+def test_lists_give_the_same_ranks_as_counting(data, depth, precision, symmetric, monkeypatch):
     rows, label = DATA[data]()
     whole = sorted_ranks(rows, label, rows, label, True)
     monkeypatch.setattr(ranks, "LISTED", 0)
     for reach in (depth, torch.inf):
-        found = found_ranks(rows, label, rows, label, True, depth, reach, block=37, precision=precision)
+        found = found_ranks(rows, label, rows, label, True, depth, reach, symmetric, 37, precision)
         for mine, all_of_them in zip(found, whole):
             assert [r for r in mine if r <= depth] == [r for r in all_of_them if r <= depth]
             assert mine[:1] == all_of_them[:1] or (reach == depth and all_of_them[0] > depth)
+
+
+def test_large_classes_by_lists_and_by_counting(monkeypatch):
+    label = torch.arange(50).repeat(30)
+    rows = torch.nn.functional.normalize(torch.randn(1500, 64, generator=torch.Generator().manual_seed(0)), dim=1)
+    names = ["e_recall@1", "e_recall@100", "mrr", "precision@10", "r_precision", "mAP_r", "mAP_c"]
+    by_lists = evaluate(rows, label, names)
+    monkeypatch.setattr(ranks, "LISTED", 1000)
+    assert evaluate(rows, label, names) == by_lists
 
 
 def test_first_ranks_only():
@@ -115,6 +124,15 @@ def test_distance_ranks_as_the_true_distance():
         query, gallery = euclidean(rows, rows)
         order = torch.cdist(rows.double(), rows.double()).sort(1).indices
         assert torch.equal(exact_similarity(query, gallery).sort(dim=1, descending=True).indices, order)
+        score = rows.double() @ rows.double().T - rows.double().square().sum(1) / 2
+        assert (query.double() @ gallery.double().T - score).abs().max() <= 1e-14 * score.abs().max()
+
+
+def test_rows_of_nearly_unit_length_are_ranked_by_distance():
+    direction = torch.tensor([0.0, 0.04, 0.0, 2.0])
+    rows = torch.stack([direction.cos(), direction.sin()], 1) * torch.tensor([[1.0], [1.0], [1.05], [1.0]])
+    found = evaluate(rows, torch.tensor([0, 0, 1, 1]), ["e_recall@1", "c_recall@1"])
+    assert found == {"e_recall@1": 0.5, "c_recall@1": 0.25}   # nearest by distance: 1 0 0 1; by angle: 2 0 0 1
 
 
 def test_pairs_are_scored_as_tables_are():
