@@ -2,7 +2,8 @@
 from pathlib import Path
 
 from datasets import glyphs, image_folder
-from datasets.base import Batch, ImageDataset, ImageList, Splits, check, split_validation
+from datasets.base import Batch, ImageList, Splits, check, split_validation
+from datasets.images import ImageDataset
 from datasets.loader import batches, make_loader
 from utilities.registry import lookup
 

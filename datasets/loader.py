@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from datasets.base import Batch, Draw, ImageDataset, ImageList, collate
+from datasets.base import Batch, Draw, ImageList
+from datasets.images import ImageDataset, collate
 from datasets.samplers import BatchSampler
 from utilities.errors import RunError
 

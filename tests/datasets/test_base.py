@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.base import Draw, ImageDataset, Splits, check, collate, image_list, split_validation, subset
+from datasets.base import Draw, Splits, check, image_list, split_validation, subset
 from datasets.decode import ImageError, decode
 from datasets.image_folder import image_folder
+from datasets.images import ImageDataset, collate
 from utilities.errors import RunError, UsageError
 
 

@@ -1,29 +1,33 @@
-import sys
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from evaluation import lloyd as module
-from evaluation.lloyd import kmeans
 from tests.evaluation.sets import SETS, clusters
 from tests.oracles import metrics as oracle
 
 WIDTHS = [1, 2, 8, 2048]
 
 
-@pytest.fixture(params=["faiss", "torch"])
-def backend(request, monkeypatch):
-    """Run with faiss, and as if it were not installed."""
-    if request.param == "torch":
-        monkeypatch.setitem(sys.modules, "faiss", None)
-    return request.param
+@pytest.fixture(params=["product", "faiss"])
+def kmeans(request, monkeypatch):
+    """k-means on the rows' device, and as with faiss on a GPU, whose part its CPU search takes."""
+    if request.param == "product":
+        return module.kmeans
+    faiss = pytest.importorskip("faiss")
+    gpu = SimpleNamespace(get_num_gpus=lambda: 1, StandardGpuResources=object,
+                          knn_gpu=lambda resources, rows, centre, k: faiss.knn(rows, centre, k))
+    monkeypatch.setattr(module, "faiss_or_none", lambda: gpu)
+    return partial(module.kmeans, gpu=True)
 
 
 @pytest.mark.parametrize("spherical", [False, True])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("rounds", [0, 1, 3, 20])
-def test_equal_to_lloyd(backend, rounds, width, spherical):
+def test_equal_to_lloyd(kmeans, rounds, width, spherical):
     if spherical and width == 1:
         pytest.skip("on a line there are two directions")
     rows, _ = clusters(width, classes=5, per_class=16, width=width, noise=0.7)
@@ -34,7 +38,7 @@ def test_equal_to_lloyd(backend, rounds, width, spherical):
 
 
 @pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
-def test_many_small_clusters_as_by_comparing_everything(backend, noise, monkeypatch):
+def test_many_small_clusters_as_by_comparing_everything(kmeans, noise, monkeypatch):
     rows, _ = clusters(0, classes=150, per_class=5, width=16, noise=noise)
 
     def everything(rows, centre, distance, cluster, moved, nearest):
@@ -45,7 +49,7 @@ def test_many_small_clusters_as_by_comparing_everything(backend, noise, monkeypa
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_ties_as_by_comparing_everything(backend, seed, monkeypatch):
+def test_ties_as_by_comparing_everything(kmeans, seed, monkeypatch):
     rows = torch.randint(0, 9, (60, 2), generator=torch.Generator().manual_seed(seed)).float()
     monkeypatch.setattr("evaluation.lloyd._recentred", halves(module._recentred))
     found = kmeans(rows, 12, seed=seed)
@@ -61,14 +65,12 @@ def halves(recentred):
     return rounded
 
 
-def test_backends_agree(monkeypatch):
+def test_faiss_and_the_product_agree(kmeans):
     rows, _ = clusters(5, classes=60, per_class=6, width=32)
-    found = kmeans(rows, 60, seed=2)
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    assert torch.equal(found, kmeans(rows, 60, seed=2))
+    assert torch.equal(kmeans(rows, 60, seed=2), module.kmeans(rows, 60, seed=2))
 
 
-def test_the_seed_decides(backend):
+def test_the_seed_decides(kmeans):
     rows, _ = clusters(3, classes=8, per_class=20)
     assert torch.equal(kmeans(rows, 8, seed=5), kmeans(rows, 8, seed=5))
     assert any(not torch.equal(kmeans(rows, 8, seed=5), kmeans(rows, 8, seed=s)) for s in range(5))
@@ -78,7 +80,7 @@ def test_the_seed_decides(backend):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_no_cluster_stays_empty_while_rows_differ(backend):
+def test_no_cluster_stays_empty_while_rows_differ(kmeans):
     rows = torch.eye(6)[torch.tensor([0] * 30 + [1, 2, 3, 4, 5])]                  # a random start is mostly row 0
     for seed in range(10):
         assert len(kmeans(rows, 6, seed=seed).unique()) == 6
@@ -87,7 +89,7 @@ def test_no_cluster_stays_empty_while_rows_differ(backend):
 
 
 @pytest.mark.parametrize("data", SETS)
-def test_a_fixed_point(backend, data):
+def test_a_fixed_point(kmeans, data):
     rows, label = SETS[data]()
     number = len(label.unique())
     cluster = kmeans(rows, number, rounds=100)
@@ -97,26 +99,26 @@ def test_a_fixed_point(backend, data):
     assert (distance[torch.arange(len(rows)), own] <= distance.min(1).values + 1e-6).all()
 
 
-def test_as_many_clusters_as_rows(backend):
+def test_as_many_clusters_as_rows(kmeans):
     rows, _ = clusters(2, classes=3, per_class=4)
     assert sorted(kmeans(rows, len(rows)).tolist()) == list(range(len(rows)))
 
 
-def test_spherical_ignores_lengths_and_plain_does_not(backend):
+def test_spherical_ignores_lengths_and_plain_does_not(kmeans):
     rows, _ = clusters(9, classes=4, per_class=25, width=3)
     longer = rows * torch.rand(100, 1, generator=torch.Generator().manual_seed(0)).mul(5).add(0.1)
     assert torch.equal(kmeans(longer, 4, spherical=True), kmeans(rows, 4, spherical=True))
     assert not torch.equal(kmeans(longer, 4), kmeans(rows, 4))
 
 
-def test_in_small_blocks(backend, monkeypatch):
+def test_in_small_blocks(kmeans, monkeypatch):
     rows, _ = clusters(4, classes=9, per_class=9)
     whole = kmeans(rows, 9)
     monkeypatch.setattr("evaluation.exact.CELLS", 40)
     assert torch.equal(kmeans(rows, 9), whole)
 
 
-def test_rows_are_left_as_they_are(backend):
+def test_rows_are_left_as_they_are(kmeans):
     rows, _ = clusters(6)
     copy = rows.clone()
     found = kmeans(rows.requires_grad_(), 6, spherical=True)
@@ -126,5 +128,6 @@ def test_rows_are_left_as_they_are(backend):
 @pytest.mark.gpu
 def test_gpu_equals_cpu():
     rows, _ = clusters(0, classes=60, per_class=20, width=32, noise=0.5)
-    expected = kmeans(rows, 60)
-    assert torch.equal(kmeans(rows.cuda(), 60).cpu(), expected) and torch.equal(kmeans(rows, 60, gpu=True), expected)
+    expected = module.kmeans(rows, 60)
+    assert torch.equal(module.kmeans(rows.cuda(), 60).cpu(), expected)
+    assert torch.equal(module.kmeans(rows, 60, gpu=True), expected)

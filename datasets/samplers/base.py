@@ -1,0 +1,71 @@
+"""What every batch sampler has: a fixed length, a random stream of its own, and a place to resume from."""
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from datasets.base import Draw, mixed_seed
+from utilities.errors import UsageError
+
+
+class BatchSampler:
+    """Batches of rows; epoch n is a function of (seed, n) alone, and a state is the place reached: epoch, position.
+
+    Iterating continues where the sampler stands and moves it on with every batch it gives, into the next epoch at the
+    end. A loader's workers fetch ahead, so `loader.batches` moves it itself, by the batches that have been used.
+    With `world` processes each gets its share of every batch, `rank` tells which; in rank order the shares make up
+    the batch of one process.
+    """
+
+    notice: str | None = None   # a sentence that the user should see once
+
+    def __init__(self, labels: Sequence[int], bs: int, samples_per_class: int = 1, seed: int = 0, rank: int = 0,
+                 world: int = 1):
+        self.labels = torch.as_tensor(labels)                                      # (N,)
+        self.bs, self.samples_per_class, self.seed = bs, samples_per_class, seed
+        self.rank, self.world = rank, world
+        self.epoch = self.position = 0
+        self.follows_consumer = False
+        if not 0 < bs <= len(self.labels):
+            raise UsageError(f"--bs {bs}: the training split has {len(self.labels)} images; choose a batch size from 1 "
+                             "to that.")
+        if bs % world:
+            raise UsageError(f"--bs {bs} cannot be shared by {world} processes; choose a multiple of {world}.")
+
+    def plan(self, epoch: int) -> Tensor:
+        """The rows of all batches of an epoch, (batches, bs)."""
+        raise NotImplementedError
+
+    def generator(self, epoch: int) -> torch.Generator:
+        """The random stream of an epoch."""
+        return torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
+
+    def __len__(self) -> int:
+        return len(self.labels) // self.bs
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for draws in self.draws():
+            yield [draw.index for draw in draws]
+
+    def draws(self) -> Iterator[list[Draw]]:
+        """This process's share of each batch to the end of the epoch, from where the sampler stands."""
+        epoch, rows, share = self.epoch, self.plan(self.epoch).tolist(), self.bs // self.world
+        for position in range(self.position, len(self)):
+            if not self.follows_consumer:
+                self.advance()
+            slots = range(self.rank * share, (self.rank + 1) * share)
+            yield [Draw(rows[position][slot], epoch, position * self.bs + slot) for slot in slots]
+
+    def advance(self) -> None:
+        """One batch further."""
+        self.position += 1
+        if self.position == len(self):
+            self.epoch, self.position = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Everything that the next batches follow from."""
+        return {"seed": self.seed, "epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
