@@ -1,6 +1,7 @@
 """Everything random: seeding, streams of their own for the parts that draw, and leaving the global state untouched."""
 import contextlib
 import random
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +44,43 @@ class RandomStream:
         """Continue drawing where `state_dict` was taken."""
         self.seed, self._generator = state["seed"], None
         self._state = state["state"].cpu() if len(state["state"]) else None
+
+
+class TorchRandomness(NamedTuple):
+    """The state of torch's global generators: of the CPU, and of the GPU of this process where it uses one."""
+
+    cpu: torch.Tensor
+    cuda: torch.Tensor | None
+
+    @classmethod
+    def now(cls, device: torch.device) -> "TorchRandomness":
+        """The state as it is, for work on `device`."""
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+
+    def restore(self, device: torch.device) -> None:
+        """Draw on from here."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, device)
+
+
+def random_state(device: torch.device) -> dict:
+    """The global random states of python, numpy and torch, of tensors and plain containers, for a checkpoint."""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    now = TorchRandomness.now(device)
+    return {"python": [version, list(words), gauss],
+            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+            "cpu": now.cpu, "cuda": now.cuda}
+
+
+def set_random_state(state: dict, device: torch.device) -> None:
+    """Draw on where `random_state` was taken."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    TorchRandomness(state["cpu"], state["cuda"]).restore(device)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,93 @@
+"""Several processes with their shares of a batch train as one process with all of it, for every criterion."""
+import os
+import sys
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+
+from criteria import CRITERIA
+from datasets.base import Batch
+from tests.training.methods import batch, build, gradients
+from training.step import Differentiator
+from utilities import distributed
+from utilities.errors import UsageError
+
+STEPS, WORLD = 3, 2
+
+
+def train(loss, rank=0, world=1):
+    """Terms, gradients and the memory of past batches, step by step, of this process's share of each batch."""
+    network, method, miner = build(loss)
+    compute, found = Differentiator(network, method, miner), []
+    optimizer = torch.optim.SGD([*network.parameters(), *method.parameters()], lr=0.01)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        outcome = compute(Batch(*(part.chunk(world)[rank] for part in batch(step))))
+        found.append({"terms": {name: term.detach() for name, term in outcome.terms.items()},
+                      "gradients": gradients(network, method),
+                      "queue": method.xbm.row.clone() if method.xbm else torch.empty(0)})
+        optimizer.step()
+    return found
+
+
+def work(rank, folder):
+    """What one of the processes does."""
+    torch.set_num_threads(1)
+    os.environ |= {"WORLD_SIZE": str(WORLD), "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": (folder / "port").read_text()}
+    distributed.join(torch.device("cpu"))
+    found = {loss: train(loss, rank, WORLD) for loss in CRITERIA}
+    rows = torch.arange(6.0).view(2, 3) + 10 * rank
+    found["gathered"], found["share"] = distributed.gathered(rows), distributed.share(8, "--bs")
+    found["from_first"] = distributed.from_first({"a": 0.1, "b": 2.0} if rank == 0 else None, ["a", "b"],
+                                                 torch.device("cpu"))
+    with pytest.raises(UsageError, match="--bs 7 cannot be shared by 2 processes"):
+        distributed.share(7, "--bs")
+    torch.save(found, folder / f"{rank}.pt")
+    distributed.leave()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What each of two processes found, and what one process alone finds."""
+    import socket
+    folder = tmp_path_factory.mktemp("processes")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        (folder / "port").write_text(str(free.getsockname()[1]))
+    multiprocessing.start_processes(work, (folder,), nprocs=WORLD, start_method="spawn")
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo over loopback is tested on Linux")
+@pytest.mark.parametrize("loss", CRITERIA)
+def test_as_one_process(found, loss):
+    close = {"rtol": 1e-7, "atol": 1e-10}
+    for rank in range(WORLD):
+        for step, (here, alone) in enumerate(zip(found[rank][loss], train(loss))):
+            for kind in ("terms", "gradients"):
+                assert here[kind].keys() == alone[kind].keys()
+                for name in alone[kind]:
+                    torch.testing.assert_close(here[kind][name], alone[kind][name], **close,
+                                               msg=lambda m, at=(rank, step, name): f"{at}: {m}")
+    for first, second in zip(found[0][loss], found[1][loss]):
+        assert torch.equal(first["queue"], second["queue"])
+        assert all(torch.equal(first["gradients"][name], second["gradients"][name]) for name in first["gradients"])
+    assert (CRITERIA[loss].takes_references) == bool(found[0][loss][-1]["queue"].abs().sum() > 0)
+
+
+def test_exchange(found):
+    for rank, one in enumerate(found):
+        assert one["gathered"].tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
+        assert one["share"] == slice(4 * rank, 4 * rank + 4) and one["from_first"] == {"a": 0.1, "b": 2.0}
+
+
+def test_one_process_is_left_alone():
+    rows = torch.randn(2, 3)
+    assert distributed.gathered(rows) is rows and distributed.share(7, "--bs") == slice(0, 7)
+    assert (distributed.rank(), distributed.world(), distributed.local_rank()) == (0, 1, None)
+    assert distributed.from_first({"a": 1.0}, ["a"], torch.device("cpu")) == {"a": 1.0}
+    distributed.sum_([rows])
+    distributed.join(torch.device("cpu"))
+    assert distributed.world() == 1

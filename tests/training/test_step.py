@@ -1,0 +1,88 @@
+"""Cutting the graph at the features changes nothing: gradients by chunks and by one graph, for every criterion."""
+import pytest
+import torch
+
+from criteria import CRITERIA
+from tests.training.methods import batch, build, by_one_graph, gradients
+from training.step import Differentiator
+
+CLOSE = {"rtol": 1e-6, "atol": 1e-10}
+
+
+def compare(loss, chunk, steps=2, **settings):
+    """A few steps of gradient descent by the engine and by one graph."""
+    engine, graph = build(loss, **settings), build(loss, **settings)
+    compute = Differentiator(*engine, chunk=chunk)
+    optimizers = [torch.optim.SGD([*parts[0].parameters(), *parts[1].parameters()], lr=0.01)
+                  for parts in (engine, graph)]
+    for step in range(steps):
+        data = batch(step)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        torch.manual_seed(step)
+        terms = compute(data).terms
+        after = torch.get_rng_state()
+        torch.manual_seed(step)
+        expected = by_one_graph(*graph, data, chunk or len(data.label))
+        assert list(terms) == list(expected)
+        for name in terms:
+            torch.testing.assert_close(terms[name], expected[name], **CLOSE, msg=lambda m, name=name: f"{name}: {m}")
+        found, wanted = gradients(*engine[:2]), gradients(*graph[:2])
+        assert any(g.abs().sum() > 0 for name, g in wanted.items() if name.startswith("0.backbone"))
+        for name in wanted:
+            torch.testing.assert_close(found[name], wanted[name], **CLOSE, msg=lambda m, name=name: f"{name}: {m}")
+        assert torch.equal(after, torch.get_rng_state())                           # and draws on alike
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+@pytest.mark.parametrize("chunk", [0, 5])
+@pytest.mark.parametrize("loss", CRITERIA)
+def test_gradients_of_every_criterion(loss, chunk):
+    compare(loss, chunk)
+
+
+@pytest.mark.parametrize("memory", ["glow", "constant", "mlp", "none"])
+def test_gradients_with_every_memory(memory):
+    compare("gpw", 4, memory=memory)
+
+
+def test_dropout_is_drawn_alike_in_both_passes():
+    compare("smoothap", 5, dropout=0.3)
+
+
+@pytest.mark.parametrize("chunk", [0, 8])
+def test_batch_norm_learns_its_statistics_once(chunk):
+    engine, graph = build("gpw", frozen=False), build("gpw", frozen=False)
+    Differentiator(*engine, chunk=chunk)(batch())
+    by_one_graph(*graph, batch(), chunk or 16)
+    for (name, found), wanted in zip(engine[0].named_buffers(), graph[0].buffers()):
+        torch.testing.assert_close(found, wanted, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_chunks_bound_what_the_backbone_sees():
+    network, method, miner = build("gpw")
+    seen = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    Differentiator(network, method, miner, chunk=6)(batch())
+    assert seen == [6, 6, 4, 6, 6, 4]
+
+
+def test_a_frozen_backbone_gets_no_gradient():
+    network, method, miner = build("gpw")
+    network.backbone.requires_grad_(False)
+    Differentiator(network, method, miner, chunk=6)(batch())
+    assert all(p.grad is None for p in network.backbone.parameters())
+    assert all(p.grad is not None for p in network.projection.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("amp", ["none", "bf16", "fp16"])
+def test_on_a_gpu_in_every_precision(amp):
+    network, method, miner = build("gpw")
+    network.float().cuda(), method.float().cuda()
+    data = batch()
+    data = data._replace(image=data.image.float().cuda(), label=data.label.cuda(), index=data.index.cuda())
+    scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
+    terms = Differentiator(network, method, miner, amp=amp, scaler=scaler, chunk=6)(data).terms
+    assert all(torch.isfinite(term) for term in terms.values())
