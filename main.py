@@ -2,16 +2,13 @@
 
 `python main.py` trains the full method on the embedded data set; `python main.py --help` explains every flag.
 """
-import math
-import resource
+import contextlib
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 import architectures
 import batchminer
@@ -22,9 +19,10 @@ from architectures.network import Network
 from batchminer.base import Miner
 from criteria.lm_metric import LMMetric
 from criteria.pair_weighting import BatchRelation, PairWeighting
-from criteria.policy_health import held_out_advantage, policy_record
+from criteria.policy_health import held_out_advantage
 from criteria.xbm import CrossBatchMemory
 from datasets import batches, make_loader, samplers, transforms
+from datasets.cache import open_cache
 from evaluation import QueryMetric, evaluate, parse_metric, query_values
 from evaluation.confusions import Confusion, confusions
 from evaluation.embed import embed
@@ -32,104 +30,30 @@ from evaluation.gallery import SHOWN, draw_run_gallery
 from evaluation.map import draw_run_map
 from evaluation.neighbours import nearest_neighbours
 from evaluation.per_class import class_table
+from evaluation.report import write_report
 from evaluation.tables import metric_table
-from parameters import explicit_flags, get_options, kwargs_for, loss_arguments, loss_names, search_arguments
-from utilities import checkpoint
-from utilities.device import autocast, choose_device
-from utilities.errors import RunError, UsageError, answer
-from utilities.logger import RunFolder, provenance, write_json
+from parameters import (
+    explicit_flags,
+    get_options,
+    kwargs_for,
+    loss_arguments,
+    loss_names,
+    read_options,
+    search_arguments,
+)
+from training import optimisation, resume
+from training.ema import AveragedWeights
+from training.loop import Parts, Training, metrics_of
+from training.optimisation import Optimisation
+from training.records import peak_memory_mib
+from training.schedule import Schedule
+from utilities import checkpoint, distributed
+from utilities.device import choose_device
+from utilities.errors import UsageError, answer
+from utilities.logger import RunFolder, differences, provenance, write_json
 from utilities.plots import plot_policy, plot_progress
 from utilities.registry import accepted
 from utilities.seed import preserved_randomness, seed_everything
-
-
-class Parts(NamedTuple):
-    """What a training step needs."""
-
-    network: Network
-    method: LMMetric
-    miner: Miner | None
-    optimizer: torch.optim.Optimizer
-    device: torch.device
-    amp: str
-    scaler: torch.amp.GradScaler
-
-
-# ------------------------------------------------------------------------------------------------------ the loop
-
-
-def train_epoch(parts: Parts, loader, first_step: int, log_every: int, bar: tqdm, validate: Callable
-                ) -> tuple[dict, list[dict]]:
-    """One pass over the loader: the mean of every loss term, and the records of the policy's health.
-
-    validate(names) gives metrics of the validation classes, for a miner that adapts to them.
-    """
-    network, method, miner, optimizer, device, amp, scaler = parts
-    sums, records = None, []
-    network.train()
-    method.train()
-    for step, batch in enumerate(batches(loader), start=first_step):
-        image, label, index = (part.to(device, non_blocking=True) for part in batch)
-        with autocast(device, amp):
-            features = network(image)                                              # embed
-        related = method.relate(network, features)                                 # relate
-        triplets = miner(related.z, label) if miner else None                      # mine
-        terms = method(network, features, related, label, index, triplets)         # weigh, compare, remember
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(terms["total"]).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        values = torch.stack([term.detach() for term in terms.values()])           # stays on the device
-        sums = values if sums is None else sums + values
-        bar.update()
-        if miner and miner.adapts and step % miner.every == 0:
-            miner.adapt(validate(miner.metrics), progress=bar.n / bar.total)
-        if step % log_every == 0:                                                  # the one reading by the host
-            require_finite(dict(zip(terms, values.tolist())), step)
-            if method.learns:
-                records.append({"step": step} | policy_record(method, related, label, triplets))
-    means = dict(zip(terms, (sums / len(loader)).tolist()))
-    require_finite(means, step)
-    return {"loss": means.pop("total")} | means, records
-
-
-def train(opt, parts: Parts, loaders: dict, folder: RunFolder) -> dict:
-    """All epochs: train, evaluate, keep checkpoints and records. Returns what result.json will hold."""
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(parts.optimizer, opt.tau if opt.scheduler == "step" else [],
-                                                     opt.gamma)
-    steps, history, records, best = len(loaders["train"]), [], [], {}
-    begin, training = time.perf_counter(), 0.0
-    with tqdm(total=opt.n_epochs * steps, desc="train", unit="step", smoothing=0.05) as bar:
-        for epoch in range(opt.n_epochs + 1):                                      # epoch 0: the untrained network
-            row, started = {"epoch": epoch, "step": epoch * steps}, time.perf_counter()
-            if epoch > 0:
-                parts.network.backbone.requires_grad_(epoch > opt.warmup_epochs)
-                means, new = train_epoch(parts, loaders["train"], (epoch - 1) * steps + 1, opt.log_every, bar,
-                                         partial(score_split, opt, parts.network, loaders.get("val"), parts.device))
-                scheduler.step()
-                records += [{"epoch": epoch} | record for record in new]
-                row |= means
-            training += time.perf_counter() - started
-            if epoch % opt.eval_every == 0 or epoch == opt.n_epochs:
-                row |= evaluate_all(opt, parts, loaders)
-                bar.set_postfix({name: f"{row[name]:.3f}" for name in opt.storage_metrics})
-            row["seconds"] = round(time.perf_counter() - begin, 3)
-            history.append(row)
-            folder.write_csv("metrics.csv", history)
-            keep_checkpoints(opt, parts, scheduler, folder, row, best)
-    draw_curves(opt, parts, folder, history, records)
-    return {"final": metrics_of(opt, history[-1]), "untrained": metrics_of(opt, history[0]), "best": best,
-            "policy": records[-1] if records else None, "steps": opt.n_epochs * steps,
-            "seconds": history[-1]["seconds"], "seconds_per_epoch": round(training / max(1, opt.n_epochs), 3)}
-
-
-def require_finite(terms: dict, step: int) -> None:
-    """Stop at a loss that is no number, with the terms that show where it came from."""
-    if not all(math.isfinite(value) for value in terms.values()):
-        listing = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
-        raise RunError(f"The loss is not finite at step {step} ({listing}). The last checkpoint is in the run's "
-                       "folder; a lower --lr is the usual cure.")
-
 
 # ------------------------------------------------------------------------------------------------ evaluation, records
 
@@ -139,41 +63,25 @@ def evaluate_all(opt, parts: Parts, loaders: dict) -> dict:
     found = {}
     for split, prefix in (("val", "val_"), ("test", "")):
         if loaders.get(split) is not None:
+            gallery = loaders.get("gallery") if split == "test" else None
             values = score_split(opt, parts.network, loaders[split], parts.device, opt.evaluation_metrics,
-                                 bootstrap=opt.eval_bootstrap)
+                                 gallery=gallery, bootstrap=opt.eval_bootstrap)
             found |= {prefix + name: value for name, value in values.items()}
     return found
 
 
-def score_split(opt, network: Network, loader, device: torch.device, names, bootstrap: int = 0) -> dict:
-    """The metrics called for, of the images of one loader."""
+def score_split(opt, network: Network, loader, device: torch.device, names, gallery=None, bootstrap: int = 0) -> dict:
+    """The metrics called for, of the images of one loader, searched among each other or in those of another; all
+    processes embed, the first computes, and all learn the result."""
     with preserved_randomness():
         rows, labels = embed(network, loader, device, amp=opt.amp)
-        return evaluate(rows, labels, names, bootstrap=bootstrap, **search_arguments(opt))
-
-
-def metrics_of(opt, row: dict) -> dict:
-    """The metrics in a row of the history, with their intervals."""
-    names = [metric + end for metric in opt.evaluation_metrics for end in ("", "_low", "_high")]
-    return {name: row[name] for name in names if name in row}
-
-
-def keep_checkpoints(opt, parts: Parts, scheduler, folder: RunFolder, row: dict, best: dict) -> None:
-    """last.pt after every evaluation, best_<metric>.pt where validation (else test) is best so far."""
-    chosen = {name: row.get(f"val_{name}", row.get(name)) for name in opt.storage_metrics}
-    if None in chosen.values():
-        return
-    state = {"epoch": row["epoch"], "options": vars(opt), "metrics": metrics_of(opt, row),
-             "network": parts.network.state_dict(), "method": parts.method.state_dict(),
-             "optimizer": parts.optimizer.state_dict(), "scheduler": scheduler.state_dict(),
-             "scaler": parts.scaler.state_dict(),
-             "miner": parts.miner.state_dict() if parts.miner else None}
-    checkpoint.save(folder / "last.pt", state)
-    for name, value in chosen.items():
-        if name not in best or value > best[name]["value"]:
-            best[name] = {"epoch": row["epoch"], "value": value, "chosen_on": "val" if f"val_{name}" in row else "test",
-                          "metrics": metrics_of(opt, row)}
-            checkpoint.save(folder / f"best_{name}.pt", state)
+        there = embed(network, gallery, device, amp=opt.amp) if gallery else (None, None)
+        found = None
+        if distributed.rank() == 0:
+            found = evaluate(rows, labels, names, gallery=there[0], gallery_labels=there[1], bootstrap=bootstrap,
+                             **search_arguments(opt))
+        ends = ("", "_low", "_high") if bootstrap else ("",)
+        return distributed.from_first(found, [name + end for name in names for end in ends], device)
 
 
 def draw_curves(opt, parts: Parts, folder: RunFolder, history: list[dict], records: list[dict]) -> None:
@@ -186,44 +94,61 @@ def draw_curves(opt, parts: Parts, folder: RunFolder, history: list[dict], recor
                     names=names)
 
 
-def conclude(opt, parts: Parts, splits, loaders: dict, folder: RunFolder, result: dict) -> None:
-    """After training: the policy's worth on held-out classes, result.json, the closing table and the pictures."""
-    if parts.method.learns:
-        sampler = samplers.select("class_random", labels=splits.test.labels, bs=opt.bs,
+def conclude(opt, training: Training, splits, loaders: dict, folder: RunFolder | None) -> None:
+    """After training: the policy's worth on held-out classes, result.json, the closing table and the pictures; the
+    other processes only help to embed."""
+    parts, history = training.parts, training.history
+    found = retrieved(opt, parts, loaders)
+    if folder is None:
+        return
+    draw_curves(opt, parts, folder, history, training.records)
+    result = {"final": metrics_of(opt, history[-1]), "untrained": metrics_of(opt, history[0]), "best": training.best,
+              "policy": training.records[-1] if training.records else None, "steps": training.step,
+              "seconds": round(training.seconds, 3),
+              "seconds_per_epoch": round(training.training_seconds / max(1, opt.n_epochs), 3)}
+    bs = min(opt.bs, len(splits.test.class_names) * opt.samples_per_class,
+             len(splits.test.labels) // opt.samples_per_class * opt.samples_per_class)
+    if parts.method.learns and bs:
+        sampler = samplers.select("class_random", labels=splits.test.labels, bs=bs,
                                   samples_per_class=opt.samples_per_class, seed=opt.seed)
         loader = make_loader(splits.test, loaders["test"].dataset.transform, batch_sampler=sampler, workers=0,
                              seed=opt.seed)
         result["held_out_advantage_over_uniform"] = held_out_advantage(
-            parts.method, parts.network, build_miner(opt), batches(loader), parts.device)
+            parts.method, parts.network, build_miner(opt), batches(loader, parts.device), parts.device)
     result["peak_memory_mib"] = peak_memory_mib(parts.device)
     folder.write_json("result.json", result)
     print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
-    picture(opt, parts, splits.test, loaders["test"], folder)
+    picture(opt, found, splits, folder)
+    write_report(folder.path)
     print(f"{result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. Everything is in {folder.path}")
 
 
-def picture(opt, parts: Parts, images, loader, folder: RunFolder) -> None:
+def retrieved(opt, parts: Parts, loaders: dict) -> tuple:
+    """Embeddings and labels of the test images, and of the gallery or None and None."""
+    rows = embed(parts.network, loaders["test"], parts.device, amp=parts.amp)
+    return *rows, *(embed(parts.network, loaders["gallery"], parts.device, amp=parts.amp) if "gallery" in loaders else
+                    (None, None))
+
+
+def picture(opt, found: tuple, splits, folder: RunFolder) -> None:
     """What the test embeddings look like: gallery.png, embedding.png, the classes mixed up, and the worst."""
-    rows, labels = embed(parts.network, loader, parts.device, amp=parts.amp)
-    depth = min(SHOWN, len(rows) - 1)
-    score, index = nearest_neighbours(rows, rows, depth, exclude_self=True, **search_arguments(opt))
-    draw_run_gallery(score, index, images, opt.image_size, folder / "gallery.png", seed=opt.seed)
-    pairs = confusions(index[:, 0], labels, images.class_names)
+    images = splits.test
+    rows, labels, among, there = found
+    among = rows if among is None else among
+    depth = min(SHOWN, len(among) - (there is None))
+    score, index = nearest_neighbours(rows, among, depth, exclude_self=there is None, **search_arguments(opt))
+    draw_run_gallery(score, index, images, opt.image_size, folder / "gallery.png", gallery=splits.gallery,
+                     seed=opt.seed)
+    pairs = confusions(index[:, 0], labels, images.class_names, there)
     folder.write_csv("confusions.csv", [pair._asdict() for pair in pairs], Confusion._fields)
     for pair in pairs[:3]:
         print(f"Mixed up most: {pair}")
     if opt.eval_per_class:
-        values, query = query_values(rows, labels, opt.evaluation_metrics, **search_arguments(opt))
+        values, query = query_values(rows, labels, opt.evaluation_metrics, gallery=among if splits.gallery else None,
+                                     gallery_labels=there, **search_arguments(opt))
         folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))
     if opt.map_images:
         draw_run_map(rows, images, folder / "embedding.png", limit=opt.map_images, thumbnails=opt.map_thumbnails)
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Largest memory held so far: of the GPU where one is used, of the process otherwise."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
 
 
 # ----------------------------------------------------------------------------------------------------- building
@@ -232,7 +157,8 @@ def peak_memory_mib(device: torch.device) -> float:
 def build_network(opt) -> Network:
     """Backbone, projection and memory."""
     memory = select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
-    return architectures.select(opt.arch, embed_dim=opt.embed_dim, pretrained=not opt.not_pretrained, memory=memory)
+    return architectures.select(opt.arch, embed_dim=opt.embed_dim, pretrained=not opt.not_pretrained, memory=memory,
+                                frozen_affine=opt.frozen_bn_affine)
 
 
 def build_method(opt, network: Network, n_classes: int) -> LMMetric:
@@ -245,7 +171,7 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     relation = weighting = None
     if opt.relation != "none":
         relation = BatchRelation(network.feature_dim, opt.embed_dim, kind=opt.relation, seed=opt.seed,
-                                 **kwargs_for(opt, "relation_"))
+                                 **accepted(BatchRelation, kwargs_for(opt, "relation_")))
     policy = kwargs_for(opt, "policy_")
     if opt.pair_weighting != "uniform":
         weighting = PairWeighting(relation.state_dim if relation else 0, seed=opt.seed,
@@ -266,32 +192,59 @@ def build_miner(opt) -> Miner | None:
     return miner
 
 
-def build_optimizer(opt, network: Network, method: LMMetric) -> torch.optim.Optimizer:
-    """One optimizer over the backbone (--lr), the new layers (--fc_lr), the policy (--policy_lr) and what the base
-    criterion learns (at rates of its own)."""
-    fc_lr = opt.fc_lr if opt.fc_lr >= 0 else opt.lr
-    new = [p for name, p in network.named_parameters() if not name.startswith("backbone.")]
-    groups = [{"params": list(network.backbone.parameters()), "lr": opt.lr}, {"params": new, "lr": fc_lr}]
-    groups += method.param_groups(fc_lr, opt.policy_lr)
-    if opt.optim == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, weight_decay=opt.decay)
-    return torch.optim.Adam(groups, weight_decay=opt.decay, fused=True)
+def build_optimisation(opt, network: Network, method: LMMetric, epoch_steps: int) -> Optimisation:
+    """One optimizer over everything that trains, each part at its own rate, with schedule, clipping and averages."""
+    groups = optimisation.parameter_groups(network, method, lr=opt.lr, fc_lr=opt.fc_lr, relation_lr=opt.relation_lr,
+                                           memory_lr=opt.memory_lr, policy_lr=opt.policy_lr)
+    optimizer = optimisation.build_optimizer(groups, optim=opt.optim, decay=opt.decay, momentum=opt.momentum,
+                                             nesterov=opt.nesterov)
+    schedule = Schedule(opt.scheduler, epoch_steps, opt.n_epochs, opt.tau, opt.gamma, opt.lr_min, opt.lr_warmup_epochs)
+    scaler = torch.amp.GradScaler(groups[0]["params"][0].device.type, enabled=opt.amp == "fp16")
+    return Optimisation(optimizer, schedule, scaler=scaler, grad_clip=opt.grad_clip,
+                        average=AveragedWeights(network, opt.ema) if opt.ema else None)
+
+
+def settle_sizes(opt, network: Network) -> None:
+    """The sizes that follow from the network where the command line names none, so that options.json holds them."""
+    opt.image_size = opt.image_size or network.image_size
+    side = transforms.sides(opt.image_size, opt.crop_size, opt.augmentation).input
+    if opt.cache != "none":
+        opt.cache_side = opt.cache_side or transforms.cache_side(side)
+        if opt.cache_side < side:
+            raise UsageError(f"--cache_side {opt.cache_side} is less than the input's {side} pixels: pass at least "
+                             f"--cache_side {side}.")
 
 
 def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
-    """Loaders of train, val (where there is one) and test."""
+    """Loaders of train, val (where there is one) and test, and `storage` of all training images where the batch sampler
+    chooses by their embeddings."""
     sampler = samplers.select(opt.data_sampler, labels=splits.train.labels, bs=opt.bs,
-                              samples_per_class=opt.samples_per_class, seed=opt.seed)
+                              samples_per_class=opt.samples_per_class, seed=opt.seed, rank=distributed.rank(),
+                              world=distributed.world(), super_labels=splits.train.super_labels, device=device,
+                              **kwargs_for(opt, "data_"))
     if sampler.notice:
         print(sampler.notice)
-    common = {"workers": opt.kernels, "seed": opt.seed, "pin_memory": device.type == "cuda"}
-    train_transform = transforms.train_transform(opt.augmentation, opt.image_size, network.mean, network.std)
-    eval_transform = transforms.eval_transform(opt.image_size, network.mean, network.std)
+    cached = (splits.test, splits.gallery) if opt.evaluate_only and opt.cache == "ram" else splits
+    cache = open_cache(opt.cache, [path for images in cached if images for path in images.paths], opt.cache_side,
+                       opt.cache_path, name=opt.dataset, workers=opt.kernels)
+    common = {"workers": opt.kernels, "seed": opt.seed, "device": device, "cache": cache}
+    geometry = {"image_size": opt.image_size, "crop_size": opt.crop_size, "augmentation": opt.augmentation}
+    train_transform = transforms.train_transform(**geometry, **network.preprocessing)
+    eval_transform = transforms.eval_transform(**geometry, **network.preprocessing)
     loaders = {"train": make_loader(splits.train, train_transform, batch_sampler=sampler, **common)}
-    for name, images in (("val", splits.val), ("test", splits.test)):
+    stored = splits.train if sampler.needs_storage else None
+    for name, images in (("val", splits.val), ("test", splits.test), ("gallery", splits.gallery), ("storage", stored)):
         if images is not None:
             loaders[name] = make_loader(images, eval_transform, batch_size=opt.bs, **common)
     return loaders
+
+
+def fill_storage(loaders: dict, parts: Parts) -> None:
+    """Embed all training images once, for a batch sampler that chooses by embeddings; a resumed one has them."""
+    sampler, images = loaders["train"].batch_sampler.sampler, loaders.pop("storage", None)
+    if images is not None and sampler.storage is None:
+        with preserved_randomness():
+            sampler.fill(embed(parts.network, images, parts.device, amp=parts.amp)[0])
 
 
 # ----------------------------------------------------------------------------------------------------- the command
@@ -299,7 +252,9 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
 
 def run(opt) -> None:
     """Build everything, then train, or evaluate a checkpoint."""
-    device = choose_device(opt.device, opt.gpu)
+    own_gpu = distributed.local_rank()
+    device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
+    distributed.join(device)
     asked = [parse_metric(name)[0] for name in opt.evaluation_metrics]             # refuse a wrong name before any work
     if opt.eval_per_class and not any(isinstance(metric, QueryMetric) for metric in asked):
         raise UsageError("--eval_per_class has no metric of single images to write: add one such as e_recall@1 to "
@@ -313,19 +268,54 @@ def run(opt) -> None:
     network = build_network(opt)
     if opt.checkpoint:
         checkpoint.load_network(opt.checkpoint, network, vars(opt))
+    settle_sizes(opt, network)
     network.to(device, memory_format=torch.channels_last)                          # a fifth to a third faster
+    if distributed.world() > 1 and device.type == "cuda":
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     loaders = build_loaders(opt, splits, network, device)
     if opt.evaluate_only:
-        report(opt, score_split(opt, network, loaders["test"], device, opt.evaluation_metrics, opt.eval_bootstrap))
+        report(opt, score_split(opt, network, loaders["test"], device, opt.evaluation_metrics,
+                                gallery=loaders.get("gallery"), bootstrap=opt.eval_bootstrap))
         return
     method = build_method(opt, network, len(splits.train.class_names)).to(device)
-    parts = Parts(network, method, build_miner(opt), build_optimizer(opt, network, method), device, opt.amp,
-                  torch.amp.GradScaler(device.type, enabled=opt.amp == "fp16"))
-    folder = RunFolder(opt.save_path, opt.dataset, opt.savename or f"{opt.recipe}-{opt.loss}-s{opt.seed}")
-    folder.write_json("options.json", provenance(vars(opt), str(device)))
-    print(f"{opt.dataset}: {splits}. Writing to {folder.path}")
-    result = train(opt, parts, loaders, folder)
-    conclude(opt, parts, splits, loaders, folder, result)
+    parts = Parts(network, method, build_miner(opt), build_optimisation(opt, network, method, len(loaders["train"])),
+                  device, opt.amp)
+    path = resume.run_folder(opt.resume, opt.save_path, opt.dataset, name_of(opt)) if opt.resume else None
+    with run_folder(opt, path, device) as folder:
+        print(f"{opt.dataset}: {splits}." + (f" Writing to {folder.path}" if folder else ""))
+        training = Training(opt, parts, loaders["train"], folder, partial(evaluate_all, opt, parts, loaders),
+                            partial(score_split, opt, network, loaders.get("val"), device))
+        if path and (state := resume.state_of(opt.resume, path)):
+            training.load_state_dict(state)
+            print(f"Continuing at step {training.step}, in epoch {training.epoch + 1} of {opt.n_epochs}.")
+        fill_storage(loaders, parts)
+        training.run()
+        with parts.optimisation.averaged():
+            conclude(opt, training, splits, loaders, folder)
+
+
+@contextlib.contextmanager
+def run_folder(opt, path: Path | None, device: torch.device) -> Iterator[RunFolder | None]:
+    """The folder of the run, new or that of the one to continue, which other runs are kept out of meanwhile; None for
+    all processes but the first."""
+    if distributed.rank() > 0:
+        yield None
+        return
+    folder = RunFolder(opt.save_path, opt.dataset, name_of(opt)) if path is None else RunFolder.at(path)
+    try:
+        if not (folder / "options.json").exists():
+            here = provenance(vars(opt), str(device))
+            folder.write_json("options.json", here)
+            for line in differences(read_options(opt.repeat), here) if opt.repeat else ():
+                print(line)
+        yield folder
+    finally:
+        folder.close()
+
+
+def name_of(opt) -> str:
+    """The name of the run's folder."""
+    return opt.savename or f"{opt.recipe}-{opt.loss}-s{opt.seed}"
 
 
 def report(opt, metrics: dict) -> None:
@@ -336,18 +326,29 @@ def report(opt, metrics: dict) -> None:
 
 
 def options(argv: list[str]):
-    """The flags of the command line; with --evaluate_only those of the checkpoint where it has none."""
+    """The flags of the command line; with --evaluate_only those of the checkpoint where it has none, with --resume
+    those of the run."""
     explicit = explicit_flags(argv)
     if explicit.get("evaluate_only") and explicit.get("checkpoint"):
         return get_options(argv, trained=checkpoint.load(explicit["checkpoint"])["options"])
+    if explicit.get("resume"):
+        opt = get_options(argv)
+        path = resume.run_folder(opt.resume, opt.save_path, opt.dataset, name_of(opt))
+        if path and (state := resume.state_of(opt.resume, path)):
+            resume.refuse_differences(state["options"], explicit, path)
+            return get_options(argv, trained=state["options"])
     return get_options(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns 0 when all went well, 2 for wrong usage, 1 for what failed while running."""
     argv = sys.argv[1:] if argv is None else argv
-    return answer("main.py", lambda: run(options(argv)), debug="--debug" in argv,
-                  interrupted="Interrupted; the last checkpoint is in the run's folder.")
+
+    def command() -> None:
+        with distributed.first_speaks():
+            run(options(argv))
+    return answer("main.py", command, debug="--debug" in argv,
+                  interrupted="Interrupted at once; --resume continues from the run's last checkpoint.")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,16 @@ This module imports no torch, so that `--help` and wrong flags answer at once.
 """
 import argparse
 import difflib
+import json
 import sys
 from functools import partial
+from pathlib import Path
 
-SMALL = {"embed_dim": 128, "image_size": 32, "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 1e-3,
+from utilities.errors import UsageError
+
+SMALL = {"embed_dim": 128, "cache": "ram", "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 1e-3,
          "tau": [26, 30], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0, "xbm_start": 100}
-LARGE = {"embed_dim": 512, "image_size": 224, "augmentation": "base", "bs": 180, "n_epochs": 100, "lr": 1e-4,
+LARGE = {"embed_dim": 512, "cache": "none", "augmentation": "base", "bs": 180, "n_epochs": 100, "lr": 1e-4,
          "tau": [20, 40, 60, 80], "gamma": 0.5, "warmup_epochs": 5, "eval_every": 1, "kernels": 8, "xbm_start": 1000}
 RECIPES = {
     "default": {"loss": "gpw", "batch_mining": "none", "pair_weight_on": "term",
@@ -45,10 +49,27 @@ BY_LOSS = {
 }
 ONLY_WITH = {                                                  # prefix of flags: (flag that switches them on, its off)
     "policy_": ("pair_weighting", "uniform"), "memory_": ("memory", "none"), "relation_": ("relation", "none"),
-    "xbm_": ("xbm_size", 0),
+    "xbm_": ("xbm_size", 0), "cache_": ("cache", "none"),
 }
-MACHINE = {"save_path", "savename", "device", "gpu", "kernels", "checkpoint", "evaluate_only", "json",
-           "debug"}                                            # flags that no checkpoint decides
+BY_STORAGE = ("greedy_coreset", "d2_coreset", "disthist_batchmatch", "fid_batchmatch")
+SAMPLER_FLAGS = {                                              # flag: samplers that it is an argument of
+    "data_batchmatch_bigbs": BY_STORAGE, "data_batchmatch_ncomps": ("disthist_batchmatch", "fid_batchmatch"),
+    "data_gc_softened": ("greedy_coreset",), "data_d2_coreset_lambda": ("d2_coreset",),
+    "data_sampler_lowproj_dim": BY_STORAGE, "data_storage_no_update": BY_STORAGE, "data_mb_mom": BY_STORAGE,
+    "data_mb_lr": BY_STORAGE,
+}
+ONLY_FOR = {                                                   # flag: (flag that it needs, values of that)
+    "momentum": ("optim", ("sgd", "rmsprop")), "nesterov": ("optim", ("sgd",)),
+    "tau": ("scheduler", ("step", "multistep")), "gamma": ("scheduler", ("step", "multistep")),
+    "lr_min": ("scheduler", ("cosine",)),
+} | {flag: ("data_sampler", names) for flag, names in SAMPLER_FLAGS.items()}
+MACHINE = {"save_path", "savename", "device", "gpu", "kernels", "cache_path", "checkpoint", "evaluate_only", "json",
+           "debug", "repeat", "resume"}                        # flags that no checkpoint decides
+NOT_REPEATED = {"repeat", "resume", "evaluate_only", "json", "debug", "gpu"}
+REFUSED = {                                                    # flags of the base framework that there cannot be
+    "--wandb_key": "--wandb_key would leave your key in the shell's history and among the run's files: log in with "
+                   "wandb login, or set WANDB_API_KEY",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,9 +78,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         """Print the sentence, with the closest flag for an unknown one, and exit with code 2."""
         if message.startswith("unrecognized arguments: "):
-            word = message.split(": ")[1].split()[0]
+            word = message.split(": ")[1].split()[0].partition("=")[0]
             close = difflib.get_close_matches(word, self._option_string_actions, n=1)
             message = f"{word} is not a flag." + (f" Did you mean {close[0]}?" if close else "")
+            message = REFUSED.get(word, message)
         sys.stderr.write(f"{self.prog.split()[-1]}: {message} ({self.prog} --help lists every flag)\n")
         sys.exit(2)
 
@@ -96,8 +118,23 @@ def share(text: str) -> float:
     return float(text)
 
 
+def non_negative(text: str) -> float:
+    """A finite number of at least zero."""
+    if not 0 <= float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return float(text)
+
+
+def below_one(text: str) -> float:
+    """A number of at least zero and less than one."""
+    if not 0 <= float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and less than 1")
+    return float(text)
+
+
 positive_int.__name__ = non_negative_int.__name__ = "whole number"
 share.__name__ = "share"
+non_negative.__name__ = below_one.__name__ = "number"
 
 
 def add_run_flags(parser: Parser) -> None:
@@ -121,9 +158,25 @@ def add_run_flags(parser: Parser) -> None:
         help="Worker processes that load images; 0 loads in the main process.")
     add("--checkpoint", default=None, metavar="FILE",
         help="Start from the network of this checkpoint (last.pt or best_*.pt of a run).")
+    add("--resume", default=None, metavar="auto|RUN",
+        help="Continue a run after the last step that its last.pt holds, bit for bit: the run of this name with 'auto' "
+             "(a new one where there is none), or the given folder or checkpoint. Flags that are not given are the "
+             "run's; others are refused, but for --n_epochs, machine and paths.")
+    add("--checkpoint_minutes", type=float, default=10.0, metavar="MINUTES",
+        help="Time between checkpoints within an epoch; one is written after every epoch, and on SIGTERM and Ctrl-C.")
     add("--evaluate_only", action="store_true",
         help="Evaluate --checkpoint on the test classes, print the metrics and stop. Flags that are not given are "
              "those of the checkpoint's run.")
+    add("--repeat", default=None, metavar="FILE",
+        help="Take the flags of a run from its options.json, in a new folder; those of the command line go before "
+             "them. What differs from then (versions, commit, device) is printed.")
+    add("--tensorboard", action="store_true",
+        help="Write steps and epochs for TensorBoard too, into the folder tensorboard of the run.")
+    add("--log_online", action="store_true",
+        help="Send steps and epochs to Weights & Biases too; WANDB_MODE=offline keeps them for a later upload. The key "
+             "is that of wandb login or WANDB_API_KEY.")
+    add("--project", default="lm-metric", help="Project of --log_online.")
+    add("--group", default="", help="Group of runs of --log_online, such as the seeds of one setting.")
     add("--json", default=None, metavar="FILE", help="Write the metrics of --evaluate_only to this file, all digits.")
     add("--debug", action="store_true", help="Show the traceback of an error instead of one sentence.")
 
@@ -134,20 +187,52 @@ def add_data_flags(parser: Parser) -> None:
     add = group.add_argument
     add("--dataset", default="glyphs",
         help="'glyphs': characters drawn from the fonts that matplotlib ships, made once, needs no download; "
+             "'cub200', 'cars196', 'online_products' (or 'sop'), 'in_shop': the benchmarks, by their usual splits; "
              "'image_folder': your own images.")
     add("--source_path", default="", metavar="FOLDER",
-        help="image_folder: the folder with one folder per class, or with labels.csv (path,label[,super_label]"
-             "[,split]). glyphs: where the images are kept.")
-    add("--image_size", type=positive_int, default=None, metavar="PIXELS", help="Side of the square input image.")
-    add("--augmentation", default=None, choices=["base", "shift", "none"],
-        help="Training images: 'base' random resized crop and flip, 'shift' random shift by up to an eighth "
+        help="Benchmarks: the data set's own folder or the one that holds it, as the archive has it or prepared by "
+             "python -m datasets.prepare (docs/datasets.md). image_folder: the folder with one folder per class, or "
+             "with labels.csv (path,label[,super_label][,split]). glyphs: where the images are kept.")
+    add("--image_size", type=positive_int, default=None, metavar="PIXELS",
+        help="Side of the square input image; default: that of the backbone.")
+    add("--crop_size", type=positive_int, default=None, metavar="PIXELS",
+        help="Side of the square input where it differs from --image_size, to which the shorter side is then resized "
+             "before the crop: --image_size 256 --crop_size 224 is the usual pair.")
+    add("--augmentation", default=None, choices=["base", "adv", "big", "red", "shift", "none"],
+        help="Training images: 'base' random resized crop and flip, 'adv' and random colours, 'big' base at 256/224 of "
+             "the side, 'red' random crop of the resized image and flip, 'shift' random shift by up to an eighth "
              "(characters must not be flipped), 'none'.")
+    add("--cache", default=None, choices=["none", "ram", "disk"],
+        help="Keep decoded images: in memory that all workers share, or in a file for later runs too. They are filled "
+             "before training; larger images are kept at --cache_side (docs/datasets.md).")
+    add("--cache_side", type=positive_int, default=None, metavar="PIXELS",
+        help="Longest that the shorter side of a kept image may be; default: 1.71 times the input's side (384 at 224).")
+    add("--cache_path", default=".cache", metavar="FOLDER", help="Where --cache disk keeps its files.")
     add("--bs", type=positive_int, default=None, metavar="IMAGES", help="Images in a batch.")
     add("--samples_per_class", type=positive_int, default=4, metavar="IMAGES",
         help="Images of each class in a batch; --bs must be a multiple. A class with fewer images is drawn from "
              "with replacement.")
     add("--data_sampler", default="class_random",
-        help="'class_random': random classes, --samples_per_class images of each; 'random': random images.")
+        help="'class_random': random classes, --samples_per_class images of each; 'random': random images; "
+             "'hierarchical': two super-classes, and classes of each. By the images' embeddings: 'greedy_coreset', "
+             "'d2_coreset' (images that cover a larger batch), 'disthist_batchmatch', 'fid_batchmatch' (batches like "
+             "it). docs/datasets.md has the formulas.")
+    add("--data_batchmatch_bigbs", type=positive_int, default=512, metavar="IMAGES",
+        help="Random images that the samplers by embeddings choose a batch from.")
+    add("--data_batchmatch_ncomps", type=positive_int, default=10, metavar="BATCHES",
+        help="Random batches of which disthist_batchmatch and fid_batchmatch take the best.")
+    add("--data_gc_softened", action="store_true",
+        help="greedy_coreset draws each image from the farthest 3 %% instead of taking the farthest.")
+    add("--data_d2_coreset_lambda", type=non_negative, default=1.0, metavar="POWER",
+        help="Power of the distances in d2_coreset; 0: the density alone.")
+    add("--data_sampler_lowproj_dim", type=int, default=-1, metavar="D",
+        help="Choose in a random projection of the embeddings to so many dimensions; below 1: in the embeddings.")
+    add("--data_storage_no_update", action="store_true",
+        help="Keep the embeddings that are chosen by as they are before training; else those of each training batch "
+             "replace them.")
+    add("--data_mb_mom", type=float, default=-1.0, metavar="MOMENTUM",
+        help="Add to a replaced embedding its drift so far, averaged with this momentum; negative: none.")
+    add("--data_mb_lr", type=float, default=1.0, metavar="FACTOR", help="Factor of that drift.")
     add("--use_tv_split", action="store_true",
         help="Take validation classes out of the training half; they then choose the best checkpoint, and the test "
              "classes are only reported.")
@@ -433,18 +518,42 @@ def add_training_flags(parser: Parser) -> None:
     add = group.add_argument
     add("--n_epochs", type=non_negative_int, default=None,
         help="Passes over the training images; 0 only evaluates the untrained network.")
-    add("--optim", default="adam", choices=["adam", "sgd"], help="Optimizer (sgd: momentum .9).")
-    add("--lr", type=float, default=None, help="Learning rate of the backbone.")
+    add("--optim", default="adam", choices=["adam", "adamw", "sgd", "rmsprop"],
+        help="Optimizer; 'adamw': Adam whose decay stays out of its moments.")
+    add("--momentum", type=below_one, default=0.9, help="Momentum of sgd and rmsprop.")
+    add("--nesterov", action="store_true", help="Nesterov's momentum, for sgd.")
+    add("--lr", type=non_negative, default=None, help="Learning rate of the backbone.")
     add("--fc_lr", type=float, default=-1.0, help="Learning rate of the new layers; negative: that of --lr.")
-    add("--decay", type=float, default=1e-4, help="Weight decay.")
-    add("--scheduler", default="step", choices=["step", "none"], help="'step': times --gamma at the epochs --tau.")
+    add("--relation_lr", type=float, default=-1.0, help="Learning rate of the relation; negative: that of --fc_lr.")
+    add("--memory_lr", type=float, default=-1.0, help="Learning rate of the memory; negative: that of --fc_lr.")
+    add("--decay", type=non_negative, default=1e-4,
+        help="Weight decay of backbone, new layers, relation and memory; criterion and policy have none.")
+    add("--scheduler", default="step", choices=["step", "multistep", "cosine", "none"],
+        help="'step', also called 'multistep': times --gamma at the epochs --tau; 'cosine': falls at every step, to "
+             "--lr_min at the end.")
     add("--tau", type=positive_int, nargs="+", default=None, metavar="EPOCH", help="Epochs at which the rate falls.")
-    add("--gamma", type=float, default=None, help="Factor by which the rate falls.")
-    add("--warmup_epochs", type=non_negative_int, default=None, help="First epochs in which only new layers train.")
+    add("--gamma", type=non_negative, default=None, help="Factor by which the rate falls.")
+    add("--lr_min", type=below_one, default=0.0, metavar="SHARE",
+        help="Where --scheduler cosine ends, as a share of the first rate.")
+    add("--lr_warmup_epochs", type=non_negative, default=0.0, metavar="EPOCHS",
+        help="Epochs in which every learning rate rises linearly from zero; fractions count.")
+    add("--warmup_epochs", type=non_negative_int, default=None, metavar="EPOCHS",
+        help="First epochs in which only new layers train; the backbone is left as it is, batch norm statistics too.")
+    add("--frozen_bn_affine", action="store_true",
+        help="Keep scale and shift of batch norm fixed too, where --arch has the suffix _frozen.")
+    add("--grad_clip", type=non_negative, default=0.0, metavar="NORM",
+        help="Largest norm of the gradient over all parameters together; a longer one is shortened to it. 0: any.")
+    add("--ema", type=below_one, default=0.0, metavar="DECAY",
+        help="Average the network's weights over the steps with this decay, and evaluate and save the average; .999 is "
+             "usual. 0: the weights themselves.")
     add("--amp", default="none", choices=["none", "bf16", "fp16"],
         help="Precision of the backbone, in training and evaluation; what follows and the losses stay in float32. "
              "'fp16' scales the loss.")
-    add("--log_every", type=positive_int, default=10, metavar="STEPS", help="Steps between records of the policy.")
+    add("--accumulate", type=non_negative_int, default=0, metavar="IMAGES",
+        help="Images that the backbone sees at once, for batches that do not fit in memory; the loss still compares "
+             "the whole batch, with the same gradient, for one more forward pass. 0: all at once.")
+    add("--log_every", type=positive_int, default=10, metavar="STEPS",
+        help="Steps between rows of steps.csv, which is also when the host reads from the device.")
     group = parser.add_argument_group("evaluation", "Retrieval of classes that were never trained on.")
     add = group.add_argument
     add("--evaluation_metrics", nargs="+", default=["e_recall@1", "e_recall@2", "e_recall@4", "e_recall@8", "nmi",
@@ -503,7 +612,8 @@ def get_options(argv: list[str], trained: dict | None = None) -> argparse.Namesp
     checkpoint that is evaluated, which are then the defaults."""
     parser = build_parser()
     explicit = explicit_flags(argv)
-    parser.set_defaults(**layered_defaults(explicit) | inherited(explicit, trained or {}))
+    chosen = repeated(explicit)
+    parser.set_defaults(**layered_defaults(chosen | explicit) | chosen | inherited(explicit, trained or {}))
     opt = parser.parse_args(argv)
     for problem in problems(opt, explicit):
         parser.error(problem)
@@ -515,9 +625,78 @@ def inherited(explicit: dict, trained: dict) -> dict:
     asked for, those of the data."""
     left_out = MACHINE
     if explicit.get("dataset", trained.get("dataset")) != trained.get("dataset"):
-        left_out = {*MACHINE, "dataset", "source_path", *(flag for flag in trained if flag.startswith("glyphs_"))}
+        of_data = (flag for flag in trained if flag.startswith(("glyphs_", "data_")))
+        left_out = {*MACHINE, "dataset", "source_path", *of_data}
     known = {action.dest for action in build_parser()._actions} - left_out
     return {flag: value for flag, value in trained.items() if flag in known}
+
+
+def repeated(explicit: dict) -> dict:
+    """The flags that were chosen for the run of --repeat; what follows from them follows anew, so that a flag of the
+    command line has the same consequences as it would have had then."""
+    if "repeat" not in explicit:
+        return {}
+    chosen = chosen_flags(recorded_flags(explicit["repeat"]))
+    return {flag: value for flag, value in chosen.items() if flag not in NOT_REPEATED}
+
+
+def chosen_flags(flags: dict) -> dict:
+    """Those of a run's flags that differ from the defaults that hold for such a run."""
+    arch = layered_defaults({name: flags[name] for name in ("dataset",) if name in flags})["arch"]
+    defaults = {action.dest: action.default for action in build_parser()._actions} | layered_defaults(flags)
+    return {flag: value for flag, value in flags.items()
+            if flag in defaults and _plain(value) != _plain((defaults | {"arch": arch})[flag])}
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def recorded_flags(path: str) -> dict:
+    """The flags in a run's options.json, each checked as if it had been typed; a UsageError for a file without them."""
+    known = {action.dest: action for action in build_parser()._actions if action.dest != "help"}
+    flags = {flag: value for flag, value in read_options(path)["flags"].items() if value is not None}
+    if unknown := sorted(set(flags) - set(known)):
+        shown = ", ".join(ascii(flag)[1:-1][:40] for flag in unknown[:5])
+        raise UsageError(f"--repeat {path} has flags that this version does not know: {shown}. Remove them from the "
+                         "file, or use the commit that it names.")
+    for flag, value in flags.items():
+        if not _acceptable(known[flag], value):
+            raise UsageError(f"--repeat {path}: --{flag} cannot be {ascii(value)[:60]}; correct it in the file.")
+    return flags
+
+
+def read_options(path: str) -> dict:
+    """The content of a run's options.json; a UsageError where it is none."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file; give the options.json of a run.") from None
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("flags"), dict):
+        raise UsageError(f"{path} is not the options.json of a run.")
+    return content
+
+
+def _acceptable(action: argparse.Action, value) -> bool:
+    """Whether the command line could have given this value."""
+    if action.nargs == 0:
+        return isinstance(value, bool)
+    if action.nargs is None:
+        return _readable(action, value)
+    if not isinstance(value, list) or not all(_readable(action, part) for part in value):
+        return False
+    return len(value) == action.nargs or (action.nargs == "+" and (len(value) > 0 or action.default == ()))
+
+
+def _readable(action: argparse.Action, value) -> bool:
+    """Whether a single value is one of the flag's type and choices."""
+    try:
+        same = (action.type or str)(str(value)) == value
+    except (ValueError, argparse.ArgumentTypeError):
+        return False
+    return same and (action.choices is None or value in action.choices)
 
 
 def explicit_flags(argv: list[str]) -> dict:
@@ -552,9 +731,11 @@ def layered_defaults(explicit: dict) -> dict:
 def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
     """One sentence for everything in the options that cannot work."""
     found = [unused for flag in explicit if (unused := cannot_apply(flag, opt))]
-    if opt.data_sampler == "class_random" and opt.bs % opt.samples_per_class:
+    if opt.data_sampler != "random" and opt.bs % opt.samples_per_class:
         found.append(f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}: choose, for "
                      f"example, --bs {max(1, opt.bs // opt.samples_per_class) * opt.samples_per_class}")
+    if opt.data_mb_mom >= 1:
+        found.append(f"--data_mb_mom {opt.data_mb_mom:g} never forgets: pass less than 1")
     if opt.batch_mining == "parametric" and not opt.use_tv_split:
         found.append("--batch_mining parametric learns from validation classes: pass --use_tv_split")
     if opt.batch_mining == "parametric" and opt.xbm_size:
@@ -573,8 +754,21 @@ def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
         found.append("--gpu takes the number of one GPU, and none with --device cpu")
     if (opt.search_precision, opt.search_backend) == ("half", "faiss"):
         found.append("--search_precision half is torch's: pass --search_backend torch or auto")
+    if opt.crop_size and not opt.image_size:
+        found.append("--crop_size needs --image_size, the shorter side that the crop is cut from: pass both, such as "
+                     "--image_size 256 --crop_size 224")
+    if opt.crop_size and opt.image_size and opt.crop_size > opt.image_size:
+        found.append(f"--crop_size {opt.crop_size} cannot be cut from --image_size {opt.image_size}: pass at most that")
+    if opt.crop_size and opt.augmentation == "big":
+        found.append("--augmentation big chooses the crop itself, 256/224 of --image_size: pass no --crop_size, or "
+                     "--augmentation base")
     if opt.evaluate_only and not opt.checkpoint:
         found.append("--evaluate_only needs --checkpoint FILE")
+    if opt.nesterov and not opt.momentum:
+        found.append("--nesterov looks ahead along the momentum: pass --momentum, such as 0.9")
+    if opt.lr_warmup_epochs and opt.lr_warmup_epochs >= opt.n_epochs:
+        found.append(f"--lr_warmup_epochs {opt.lr_warmup_epochs:g} leaves no epoch at the full rate: pass less than "
+                     f"--n_epochs {opt.n_epochs}")
     if missing := [m for m in opt.storage_metrics if m not in opt.evaluation_metrics]:
         found.append(f"--storage_metrics {missing[0]} is not among --evaluation_metrics")
     if opt.dataset != "glyphs" and not opt.source_path:
@@ -591,6 +785,12 @@ def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
     for prefix, (switch, off) in ONLY_WITH.items():
         if flag.startswith(prefix) and flag != switch and getattr(opt, switch) == off:
             return f"--{flag} has no effect with --{switch} {off}"
+    if flag in ("project", "group") and not opt.log_online:
+        return f"--{flag} has no effect without --log_online"
+    if flag in ("tensorboard", "log_online", "repeat") and opt.evaluate_only:
+        return f"--{flag} has no effect with --evaluate_only"
+    if flag == "repeat" and opt.resume:
+        return "--repeat starts a run and --resume continues one: pass one of them"
     if flag == "json" and not opt.evaluate_only:
         return "--json has no effect without --evaluate_only"
     if flag.startswith(("map_", "eval_per_class")) and opt.evaluate_only:
@@ -599,8 +799,20 @@ def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
         return "--map_thumbnails has no effect with --map_images 0"
     if flag.startswith("glyphs_") and opt.dataset != "glyphs":
         return f"--{flag} has no effect with --dataset {opt.dataset}"
+    if flag == "cache_path" and opt.cache == "ram":
+        return "--cache_path has no effect with --cache ram"
     if flag.startswith("tv_split") and not opt.use_tv_split:
         return f"--{flag} has no effect without --use_tv_split"
+    if flag in ONLY_FOR:
+        switch, values = ONLY_FOR[flag]
+        if getattr(opt, switch) not in values:
+            return f"--{flag} has no effect with --{switch} {getattr(opt, switch)}"
+    if flag == "frozen_bn_affine" and "_frozen" not in opt.arch:
+        return f"--frozen_bn_affine has no effect with --arch {opt.arch}: pass --arch {opt.arch}_frozen"
+    if flag.startswith("data_mb_") and opt.data_storage_no_update:
+        return f"--{flag} has no effect with --data_storage_no_update"
+    if flag == "data_mb_lr" and opt.data_mb_mom < 0:
+        return "--data_mb_lr has no effect without --data_mb_mom"
     if flag == "pair_weight_on" and opt.pair_weighting == "uniform":
         return "--pair_weight_on has no effect with --pair_weighting uniform"
     if flag == "policy_constant" and opt.pair_weighting != "constant":

@@ -24,11 +24,13 @@ def parse_name(name: str) -> tuple[str, set[str]]:
     return name, suffixes
 
 
-def select(name: str, *, embed_dim: int, pretrained: bool, memory: ContextualMemory | None = None) -> Network:
+def select(name: str, *, embed_dim: int, pretrained: bool, memory: ContextualMemory | None = None,
+           frozen_affine: bool = False) -> Network:
     """The network called `name`; a UsageError that lists the names where there is none of that name."""
     base, suffixes = parse_name(name)
     backbone = lookup(ARCHITECTURES, base, "backbone", "--arch")(pretrained)
-    return Network(backbone, embed_dim, normalize="_normalize" in suffixes, frozen="_frozen" in suffixes, memory=memory)
+    return Network(backbone, embed_dim, normalize="_normalize" in suffixes, frozen="_frozen" in suffixes,
+                   frozen_affine=frozen_affine, memory=memory)
 
 
 def restore(path: str | Path) -> tuple[Network, dict]:

@@ -15,13 +15,18 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Backbone:
     """A network without its classifier, and how its images are to be prepared.
 
-    trunk maps (B, 3, H, W) to (B, feature_dim, h, w); mean and std are per RGB channel of images in [0, 1].
+    trunk maps (B, 3, H, W) to (B, feature_dim, h, w). Its images have sides of `image_size` where nothing else is asked
+    for, channels in the order of `channels` (RGB or BGR), and values from 0 to `value_range` before mean and std, which
+    are per channel in that order.
     """
 
     trunk: nn.Module
     feature_dim: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    image_size: int = 224
+    channels: str = "RGB"
+    value_range: float = 1.0
 
 
 class ConvNet(nn.Sequential):
@@ -47,7 +52,7 @@ class ConvNet(nn.Sequential):
 def convnet(pretrained: bool) -> Backbone:
     """The small network; there are no pretrained weights for it, so it always starts from random ones."""
     trunk = ConvNet()
-    return Backbone(trunk, trunk.feature_dim, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return Backbone(trunk, trunk.feature_dim, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), image_size=32)
 
 
 def resnet18(pretrained: bool) -> Backbone:

@@ -21,19 +21,25 @@ class Network(nn.Module):
     """Image -> feature h (average plus max pooling) -> embedding e = W h + b; at test time unit(e + c_hat).
 
     normalize: whether the criterion sees unit rows (suffix `_normalize`; `embed` always returns unit rows).
-    frozen: whether batch norm keeps its statistics also in training (suffix `_frozen`).
+    frozen: whether batch norm keeps its statistics also in training (suffix `_frozen`); with `frozen_affine` its scale
+    and shift too.
     """
 
     def __init__(self, backbone: Backbone, embed_dim: int, *, normalize: bool = True, frozen: bool = False,
-                 memory: ContextualMemory | None = None):
+                 frozen_affine: bool = False, memory: ContextualMemory | None = None):
         super().__init__()
         self.backbone = backbone.trunk
-        self.mean, self.std = backbone.mean, backbone.std
+        self.image_size = backbone.image_size
+        self.preprocessing = {"mean": backbone.mean, "std": backbone.std, "channels": backbone.channels,
+                              "value_range": backbone.value_range}                 # arguments of a transform
         self.feature_dim, self.embed_dim = backbone.feature_dim, embed_dim
         self.normalize, self.frozen = normalize, frozen
         self.projection = nn.Linear(backbone.feature_dim, embed_dim)
         self.memory = memory
-        self.train()
+        for norm in self._batch_norms() if frozen_affine else ():
+            norm.requires_grad_(False)
+        self._trainable = [p for p in self.backbone.parameters() if p.requires_grad]
+        self.hold_backbone(False)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> Features; the embedding is not normalised.
@@ -67,11 +73,23 @@ class Network(nn.Module):
         finally:
             self.train(training)
 
+    def hold_backbone(self, held: bool) -> None:
+        """While it is held the backbone is a fixed function of the image: it works as at test time, batch norm learns
+        no statistics, and no gradient reaches it, so that an optimizer leaves it, and its state for it, alone."""
+        self.held = held
+        for p in self._trainable:
+            p.requires_grad_(not held)
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "Network":
-        """As nn.Module.train, but frozen batch norm stays in evaluation mode."""
+        """As nn.Module.train, but frozen batch norm and a backbone that is held stay in evaluation mode."""
         super().train(mode)
-        if self.frozen:
-            for module in self.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        if self.held:
+            self.backbone.eval()
+        elif self.frozen:
+            for norm in self._batch_norms():
+                norm.eval()
         return self
+
+    def _batch_norms(self) -> list[nn.Module]:
+        return [module for module in self.backbone.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

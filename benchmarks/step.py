@@ -16,8 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch  # noqa: E402
 
 import main  # noqa: E402
+from datasets import Batch  # noqa: E402
 from evaluation.tables import markdown  # noqa: E402
 from parameters import get_options  # noqa: E402
+from training.step import Differentiator  # noqa: E402
 
 PLAIN = ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"]
 VARIANTS = {
@@ -36,20 +38,16 @@ def build_step(argv: list[str], device: torch.device):
     torch.manual_seed(0)
     network = main.build_network(opt).to(device, memory_format=torch.channels_last)
     method = main.build_method(opt, network, opt.bs).to(device)
-    optimizer, miner = main.build_optimizer(opt, network, method), main.build_miner(opt)
+    optimisation, miner = main.build_optimisation(opt, network, method, epoch_steps=100), main.build_miner(opt)
+    compute = Differentiator(network, method, miner, amp=opt.amp)
     image = torch.randn(opt.bs, 3, opt.image_size, opt.image_size, device=device)
     index = torch.arange(opt.bs, device=device)
     label = index // opt.samples_per_class
 
     def step() -> float:
         begin = time.perf_counter()
-        features = network(image)
-        related = method.relate(network, features)
-        triplets = miner(related.z, label) if miner else None
-        total = method(network, features, related, label, index, triplets)["total"]
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        optimizer.step()
+        compute(Batch(image, label, index))
+        optimisation.step(1)
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - begin

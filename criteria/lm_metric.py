@@ -143,12 +143,3 @@ class LMMetric(nn.Module):
             return batch_ap(z.detach(), label).expand(len(actions.positive), -1)
         weights = self.weighting.weights(actions, z, label)
         return lookahead(self.base, z, label, triplets, weights, self.step)
-
-    def param_groups(self, lr: float, policy_lr: float) -> list[dict]:
-        """Optimizer groups: the relation at `lr`, the policy at its own rate without decay, the base criterion's."""
-        groups = self.base.param_groups(lr)
-        if self.relation is not None:
-            groups.append({"params": list(self.relation.parameters()), "lr": lr})
-        if self.learns:
-            groups.append({"params": list(self.weighting.parameters()), "lr": policy_lr, "weight_decay": 0.0})
-        return groups

@@ -1,13 +1,21 @@
 """Images by split: parsers, the embedded glyphs, transforms, samplers, loaders."""
 from pathlib import Path
 
-from datasets import glyphs, image_folder
+from datasets import cars196, cub200, glyphs, image_folder, in_shop, online_products
 from datasets.base import Batch, ImageList, Splits, check, split_validation
 from datasets.images import ImageDataset
 from datasets.loader import batches, make_loader
 from utilities.registry import lookup
 
-DATASETS = {"glyphs": glyphs.glyphs, "image_folder": image_folder.image_folder}
+DATASETS = {
+    "cars196": cars196.cars196,
+    "cub200": cub200.cub200,
+    "glyphs": glyphs.glyphs,
+    "image_folder": image_folder.image_folder,
+    "in_shop": in_shop.in_shop,
+    "online_products": online_products.online_products,
+    "sop": online_products.online_products,
+}
 
 __all__ = ["DATASETS", "Batch", "ImageDataset", "ImageList", "Splits", "batches", "check", "make_loader", "select",
            "split_validation"]

@@ -1,5 +1,5 @@
 """What every data set is made of: lists of images by split, checked; and what a batch is."""
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,10 @@ class Batch(NamedTuple):
 
 
 class ImageList(NamedTuple):
-    """The images of one split. Labels are 0-based and contiguous; class_names and super_labels are by label."""
+    """The images of one split. Labels are 0-based and contiguous; class_names and super_labels are by label.
+
+    Queries and gallery share one numbering, so that a class of one may have no image in the other.
+    """
 
     paths: list[Path]
     labels: list[int]
@@ -28,14 +31,19 @@ class ImageList(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Training, validation (or None) and test images."""
+    """Training, validation (or None) and test images.
+
+    With a gallery the test images are queries, searched in it instead of among each other; both are labelled alike. A
+    query whose class is not in the gallery has nothing to find and is in no metric, as the evaluation has it.
+    """
 
     train: ImageList
     val: ImageList | None
     test: ImageList
+    gallery: ImageList | None = None
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {len(images.paths)} images of {len(images.class_names)} classes"
+        return ", ".join(f"{name} {len(images.paths)} images of {len(set(images.labels))} classes"
                          for name, images in self._asdict().items() if images is not None)
 
 
@@ -48,16 +56,35 @@ class Draw(NamedTuple):
     position: int
 
 
-def image_list(paths: Sequence[Path], names: Sequence[str], super_of: dict[str, str] | None = None) -> ImageList:
+def image_list(paths: Sequence[Path], names: Sequence[str], super_of: dict[str, str] | None = None,
+               classes: Collection[str] = ()) -> ImageList:
     """An ImageList from paths, their class names and the super-class of each class; the order is that of the names,
-    then of the paths, whatever the order of the arguments."""
+    then of the paths, whatever the order of the arguments. `classes` are counted too where they have no image."""
     rows = sorted(zip(names, paths), key=lambda row: (row[0], row[1].as_posix()))
-    class_names = sorted(set(names))
+    class_names = sorted({*names, *classes})
     label_of = {name: label for label, name in enumerate(class_names)}
     super_names = sorted({super_of[name] for name in class_names}) if super_of else None
     super_labels = [super_names.index(super_of[name]) for name in class_names] if super_of else None
     return ImageList(paths=[path for _, path in rows], labels=[label_of[name] for name, _ in rows],
                      class_names=class_names, super_labels=super_labels, super_names=super_names)
+
+
+def halves(source: Path, paths: Sequence[Path], names: Sequence[str], super_of: dict[str, str] | None = None,
+           classes: Sequence[str] | None = None) -> Splits:
+    """The first half of the classes for training, the second for testing. `classes` gives their order, else they are
+    sorted; `source` is where they were read, for messages."""
+    classes = sorted(set(names)) if classes is None else classes
+    if len(classes) < 4:
+        raise UsageError(f"{source}: {len(classes)} classes found, at least 4 are needed (half of them train, the "
+                         "others test); add classes, or give a labels.csv with a split column.")
+    held = set(names)
+    if empty := [name for name in classes if name not in held]:
+        raise UsageError(f"{source}: {len(empty)} of {len(classes)} classes have no images, the first is {empty[0]}; "
+                         "restore them, for the two halves would shift without them.")
+    first = set(classes[:len(classes) // 2])
+    half = [[row for row in zip(paths, names) if (row[1] in first) == of_train] for of_train in (True, False)]
+    train, test = (image_list(*map(list, zip(*rows)), super_of) for rows in half)
+    return Splits(train, None, test)
 
 
 def subset(images: ImageList, rows: Sequence[int]) -> ImageList:
@@ -90,15 +117,30 @@ def check(splits: Splits) -> Splits:
         raise UsageError("The train split has a single class; a metric can only be learned from two or more.")
     owner: dict[str, str] = {}
     for name, images in named.items():
+        role = "test" if name == "gallery" else name
         for class_name in images.class_names:
-            if owner.setdefault(class_name, name) != name:
-                raise UsageError(f"Class {class_name!r} is in the {owner[class_name]} split and in the {name} split; "
+            if owner.setdefault(class_name, role) != role:
+                raise UsageError(f"Class {class_name!r} is in the {owner[class_name]} split and in the {role} split; "
                                  "zero-shot retrieval needs disjoint classes: keep it in one.")
-    for name in named.keys() - {"train"}:
+    searched_alone = named.keys() - {"train", "gallery"}
+    if splits.gallery is not None:
+        _check_gallery(splits.test, splits.gallery)
+        searched_alone -= {"test"}
+    for name in sorted(searched_alone):
         if len(named[name].labels) == len(named[name].class_names):
             raise UsageError(f"Every class of the {name} split has a single image, so that no image has another of "
                              "its class to find; add images, or change the split.")
     return splits
+
+
+def _check_gallery(queries: ImageList, gallery: ImageList) -> None:
+    """Queries and gallery are labelled alike, and some query has an image to find."""
+    if queries.class_names != gallery.class_names:
+        raise UsageError("The test split and its gallery number their classes differently; label both by the classes "
+                         "of the two together.")
+    if not set(queries.labels) & set(gallery.labels):
+        raise UsageError("No class of the test split is in the gallery, so that no query has an image to find; add "
+                         "images, or change the split.")
 
 
 def split_validation(train: ImageList, fraction: float = 0.8, by_samples: bool = False,

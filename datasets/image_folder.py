@@ -9,10 +9,10 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
-from datasets.base import ImageList, Splits, image_list
+from datasets.base import ImageList, Splits, halves, image_list
+from datasets.files import IMAGE_SUFFIXES, images_by_class
 from utilities.errors import UsageError
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = ("train", "val", "test")
 
 
@@ -36,30 +36,12 @@ def image_folder(source_path: str | Path) -> Splits:
 
 
 def _from_classes(source: Path) -> Splits:
-    """The layout with a folder for each class."""
-    found = [(path, folder.name) for folder in _visible(source) if folder.is_dir()
-             for path in _visible(folder) if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
+    """The layout with a folder for each class; one without images is no class."""
+    paths = [path for images in images_by_class(source).values() for path in images]
+    if not paths:
         raise UsageError(f"{source}: no images found; expected {source}/<class>/<image> with endings "
                          f"{' '.join(sorted(IMAGE_SUFFIXES))}, or a labels.csv.")
-    return _halves(source, *map(list, zip(*found)))
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What a folder holds, sorted, without what operating systems leave behind (.DS_Store, ._x and the like)."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX")))
-
-
-def _halves(source: Path, paths: list[Path], names: list[str], super_of: dict[str, str] | None = None) -> Splits:
-    """The first half of the sorted classes for training, the second for testing."""
-    classes = sorted(set(names))
-    if len(classes) < 4:
-        raise UsageError(f"{source}: {len(classes)} classes found, at least 4 are needed (half of them train, the "
-                         "others test); add classes, or give a labels.csv with a split column.")
-    first = set(classes[:len(classes) // 2])
-    half = [[row for row in zip(paths, names) if (row[1] in first) == of_train] for of_train in (True, False)]
-    train, test = (image_list(*map(list, zip(*rows)), super_of) for rows in half)
-    return Splits(train, None, test)
+    return halves(source, paths, [path.parent.name for path in paths])
 
 
 def _from_table(table: Path) -> Splits:
@@ -68,7 +50,7 @@ def _from_table(table: Path) -> Splits:
     _check_files(table, rows)
     super_of = _one_per_class(table, rows, "super_label")
     if rows[0].split is None:
-        return _halves(table, [row.path for row in rows], [row.label for row in rows], super_of)
+        return halves(table, [row.path for row in rows], [row.label for row in rows], super_of)
     _one_per_class(table, rows, "split")
     return Splits(*(_of_split(rows, split, super_of) for split in SPLITS))
 

@@ -1,63 +1,105 @@
-"""From a decoded uint8 image (3, h, w) to a normalised float image (3, size, size).
+"""From an image to the network's input: a crop, changes of its pixels, and normalisation where the network computes.
 
 Random choices come from torch's generator alone, so that whoever seeds it decides them (see ImageDataset).
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from datasets.crops import CentreCrop, Crop, RandomCrop, RandomResizedCrop
 from utilities.errors import UsageError
 
-AUGMENTATIONS = ("base", "shift", "none")
+AUGMENTATIONS = ("base", "adv", "big", "red", "shift", "none")
 SMALL = 64   # up to this side, images are whole objects (characters, icons): no margin to cut off
 
 
-def train_transform(augmentation: str, image_size: int, mean: Sequence[float], std: Sequence[float],
-                    scale: tuple[float, float] = (0.08, 1.0)) -> v2.Compose:
-    """The training transform by the name of its augmentation.
+class Transform:
+    """plan(height, width) -> the Crop to take; then `finish` on its uint8 pixels; `normalise` is left to the loader.
 
-    base: a random part of the image (its share of the area in `scale`), resized, and a horizontal flip every other
-    time, as the base framework. shift: fitted to the size, then moved by up to an eighth of it, what is uncovered
-    mirrored; no flip, for a mirrored character is another character. none: fitted to the size.
+    Called with a decoded image (3, h, w) it gives the uint8 pixels (3, H, W); a dataset asks for the plan first and
+    decodes no more than it needs.
     """
-    if augmentation == "base":
-        steps = [v2.RandomResizedCrop(image_size, scale=scale, antialias=True), v2.RandomHorizontalFlip()]
-    elif augmentation == "shift":
-        steps = [Fit(image_size, image_size), Shift(image_size)]
-    elif augmentation == "none":
-        steps = [Fit(image_size, image_size)]
-    else:
+
+    def __init__(self, plan: Callable[[int, int], Crop], normalise: "Normalise", finish: nn.Module | None = None):
+        self.plan, self.normalise, self._finish = plan, normalise, finish
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """(3, h, w) uint8 -> (3, H, W) uint8"""
+        size = tuple(image.shape[1:])
+        return self.finish(image, size, self.plan(*size))
+
+    def finish(self, pixels: Tensor, size: tuple[int, int], crop: Crop) -> Tensor:
+        """The crop, and what is changed of it; for `size` see Crop.cut. (3, h, w) uint8 -> (3, H, W) uint8"""
+        image = crop.cut(pixels, size)
+        return self._finish(image) if self._finish else image
+
+
+class Sides(NamedTuple):
+    """Side of the square input, and of the image's shorter side before a window of that size is cut (pixels)."""
+
+    input: int
+    resize: int
+
+
+def sides(image_size: int, crop_size: int | None = None, augmentation: str = "base") -> Sides:
+    """The sides that --image_size, --crop_size and --augmentation ask for.
+
+    With a crop size that is the input, cut from an image of `image_size`. Without one the input is of image_size, cut
+    from 256/224 of that, as is usual; up to 64 pixels from image_size itself, so that images which have it already
+    pass as they are, and of others only the longer side loses anything. 'big' takes all 256/224 as the input.
+    """
+    if crop_size is not None:
+        return Sides(crop_size, image_size)
+    wide = round(image_size * 256 / 224)
+    if augmentation == "big":
+        return Sides(wide, wide)
+    return Sides(image_size, image_size if image_size <= SMALL else wide)
+
+
+def cache_side(side: int) -> int:
+    """The side at which a cache keeps images for an input of this side: half as much again as evaluation resizes to,
+    so that a crop of a usual share of the image is seldom enlarged."""
+    return round(1.5 * side * 256 / 224)
+
+
+def train_transform(augmentation: str, image_size: int, mean: Sequence[float], std: Sequence[float], *,
+                    crop_size: int | None = None, channels: str = "RGB", value_range: float = 1.0,
+                    scale: tuple[float, float] = (0.08, 1.0)) -> Transform:
+    """The training transform by the name of its augmentation; for mean to value_range see Normalise.
+
+    base, adv, big and red are those of the base framework (Roth 2020). base: a random part of the image (its share of
+    the area in `scale`), resized, and a horizontal flip every other time. adv: the same, and colours: grey one time in
+    five, brightness, contrast, saturation and hue changed by up to a fifth. big: base with 256/224 of the side. red: a
+    random window of the resized image, and the flip. shift: fitted to the size, then moved by up to an eighth of it,
+    what is uncovered mirrored; no flip, for a mirrored character is another character. none: fitted to the size.
+    """
+    side, resize = sides(image_size, crop_size, augmentation)
+    fitted = CentreCrop(side, side if crop_size is None else resize)
+    choices = {
+        "base": (RandomResizedCrop(side, scale), None), "big": (RandomResizedCrop(side, scale), None),
+        "adv": (RandomResizedCrop(side, scale), _colours()), "red": (RandomCrop(side, resize), None),
+        "shift": (fitted, Shift(side)), "none": (fitted, None),
+    }
+    if augmentation not in choices:
         raise UsageError(f"--augmentation {augmentation}: there is no augmentation of this name; "
                          f"choose one of: {', '.join(AUGMENTATIONS)}.")
-    return v2.Compose([*steps, Normalise(mean, std)])
+    plan, finish = choices[augmentation]
+    return Transform(plan, Normalise(mean, std, channels, value_range), finish)
 
 
-def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float],
-                   resize_size: int | None = None) -> v2.Compose:
-    """The evaluation transform: the shorter side to `resize_size`, then the centre of image_size x image_size.
-
-    Default of resize_size: 256/224 of the image size, as is usual; up to 64 pixels the image size itself, so that
-    images which have it already pass as they are, and of others only the longer side loses anything.
-    """
-    if resize_size is None:
-        resize_size = image_size if image_size <= SMALL else round(image_size * 256 / 224)
-    return v2.Compose([Fit(image_size, resize_size), Normalise(mean, std)])
+def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float], *, crop_size: int | None = None,
+                   augmentation: str = "base", channels: str = "RGB", value_range: float = 1.0) -> Transform:
+    """The evaluation transform of a network trained with these settings: the shorter side resized, the centre kept."""
+    return Transform(CentreCrop(*sides(image_size, crop_size, augmentation)),
+                     Normalise(mean, std, channels, value_range))
 
 
-class Fit(nn.Module):
-    """Any image to a square: the shorter side resized, the centre kept; one that fits already passes untouched."""
-
-    def __init__(self, image_size: int, resize_size: int):
-        super().__init__()
-        self.size = (image_size, image_size)
-        self.steps = nn.Sequential(v2.Resize(resize_size, antialias=True), v2.CenterCrop(image_size))
-        self.passes = image_size == resize_size
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(3, h, w) -> (3, H, W)"""
-        return image if self.passes and image.shape[1:] == self.size else self.steps(image)
+def _colours() -> nn.Module:
+    """Grey one time in five, and colours changed by up to a fifth."""
+    return nn.Sequential(v2.RandomGrayscale(0.2), v2.ColorJitter(0.2, 0.2, 0.2, 0.2))
 
 
 class Shift(nn.Module):
@@ -77,13 +119,25 @@ class Shift(nn.Module):
 
 
 class Normalise(nn.Module):
-    """uint8 to float in [0, 1], less the mean, over the standard deviation of each channel, in one pass."""
+    """uint8 RGB to the floats that a network was trained on: less the mean, over the standard deviation.
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+    mean and std are per channel, in the network's own order of `channels` (RGB or BGR) and with values from 0 to
+    `value_range` (1, or 255 as in networks that came from Caffe).
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: str = "RGB", value_range: float = 1.0):
         super().__init__()
         mean, std = torch.tensor(mean), torch.tensor(std)
-        self.scale, self.offset = (1 / (255 * std))[:, None, None], (-mean / std)[:, None, None]     # (3, 1, 1)
+        if channels not in ("RGB", "BGR"):
+            raise ValueError(f"channels are {channels!r}; they can be RGB or BGR")
+        self.reverse = channels == "BGR"
+        self.register_buffer("scale", (value_range / (255 * std))[:, None, None], persistent=False)    # (3, 1, 1)
+        self.register_buffer("offset", (-mean / std)[:, None, None], persistent=False)                 # (3, 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(3, H, W) uint8 -> (3, H, W) float"""
-        return torch.addcmul(self.offset, image.float(), self.scale)
+        """(..., 3, H, W) uint8 -> (..., 3, H, W) float, where the image is"""
+        self.to(image.device)
+        if self.reverse:
+            image = image.flip(-3)
+        image = image.float()
+        return torch.addcmul(self.offset, image, self.scale, out=image)            # in place: a third of the time

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 import architectures
 from datasets import DATASETS, ImageList, batches, make_loader
 from datasets.base import image_list
 from datasets.decode import ImageError, decode
-from datasets.image_folder import IMAGE_SUFFIXES
+from datasets.files import IMAGE_SUFFIXES, images_below
+from datasets.loader import Loader
 from datasets.transforms import eval_transform
 from parameters import Formatter, Parser, non_negative_int, positive_int
+from utilities import distributed
 from utilities.device import AMP, autocast, choose_device
 from utilities.errors import RunError, UsageError, answer
 
@@ -30,41 +31,28 @@ DAMAGED = -1   # the class of an image that cannot be decoded
 
 
 @torch.no_grad()
-def embed(network, loader: DataLoader, device: torch.device, *, amp: str = "none") -> tuple[Tensor, Tensor]:
+def embed(network, loader: Loader, device: torch.device, *, amp: str = "none") -> tuple[Tensor, Tensor]:
     """Unit embeddings (N, D) in float32 and labels (N,) of a loader's images, on the CPU, in the data set's order.
 
     Row i depends on image i alone; the network's mode is left as it was. amp: precision of the backbone, as in
     training. Under torch.distributed each process embeds every world-size-th image and all receive all rows. Memory:
     the result, once; with several processes once more on the device while they exchange it.
     """
-    rank, world = (dist.get_rank(), dist.get_world_size()) if _several() else (0, 1)
+    rank, world = distributed.rank(), distributed.world()
     size = len(loader.dataset)
     rows, labels = torch.zeros(size, network.embed_dim), torch.zeros(size, dtype=torch.long)
     if world > 1:
-        loader = _over(Subset(loader.dataset, range(rank, size, world)), loader)
-    for batch in tqdm(batches(loader), total=len(loader), desc="embed", unit="batch", leave=False, disable=rank > 0):
+        loader = loader.over(Subset(loader.dataset, range(rank, size, world)))
+    for image, label, index in tqdm(batches(loader, device), total=len(loader), desc="embed", unit="batch",
+                                    leave=False, disable=rank > 0):
         with autocast(device, amp):
-            found = network.embed(batch.image.to(device, non_blocking=True), batch.index.to(device))
-        rows[batch.index], labels[batch.index] = found.float().cpu(), batch.label
-    return (rows, labels) if world == 1 else (_united(rows, device), _united(labels, device))
-
-
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _over(data: Dataset, like: DataLoader) -> DataLoader:
-    """A loader as `like`, of all of `data` in order."""
-    return DataLoader(data, batch_size=like.batch_size, num_workers=like.num_workers, collate_fn=like.collate_fn,
-                      pin_memory=like.pin_memory, generator=like.generator)
-
-
-def _united(own: Tensor, device: torch.device) -> Tensor:
-    """The rows of all processes (N, ...): each is held by one and zero in the others, so that their sum is exact and
-    there is no padding to remove."""
-    whole = own.to(device)
-    dist.all_reduce(whole)
-    return whole.cpu()
+            found = network.embed(image, index)
+        index = index.cpu()
+        rows[index], labels[index] = found.float().cpu(), label.cpu()
+    if world > 1:   # each row is held by one and zero in the others: their sum is exact, without padding to remove
+        rows, labels = rows.to(device), labels.to(device)
+        distributed.sum_([rows, labels])
+    return rows.cpu(), labels.cpu()
 
 
 class Tolerant(Dataset):
@@ -99,9 +87,7 @@ def collect(source: Path, split: str = "all") -> ImageList:
         parts = [part for part in DATASETS["image_folder"](source) if part is not None]
         named = [(path, part.class_names[label]) for part in parts for path, label in zip(part.paths, part.labels)]
     else:
-        files = [path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-                 and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(source).parts)]
-        named = [(path, _folder_name(path.parent, source)) for path in files]
+        named = [(path, _folder_name(path.parent, source)) for path in images_below(source)]
     if not named:
         raise UsageError(f"{source}: no images found; expected endings {' '.join(sorted(IMAGE_SUFFIXES))}.")
     return image_list(*map(list, zip(*named)))
@@ -122,10 +108,12 @@ def run(opt: Namespace) -> None:
     device, source = choose_device(opt.device), Path(opt.source)
     images = collect(source, opt.split)
     network.to(device, memory_format=torch.channels_last)
-    transform = eval_transform(opt.image_size or trained["image_size"], network.mean, network.std)
+    size = {"image_size": opt.image_size} if opt.image_size else {
+        flag: trained.get(flag) for flag in ("image_size", "crop_size", "augmentation")}
+    transform = eval_transform(**size, **network.preprocessing)
     loader = make_loader(images, transform, batch_size=opt.bs or trained["bs"], workers=opt.kernels, device=device)
     if not opt.strict:
-        loader = _over(Tolerant(loader.dataset), loader)
+        loader = loader.over(Tolerant(loader.dataset))
     rows, labels = embed(network, loader, device, amp=opt.amp or trained.get("amp", "none"))
     kept = (labels != DAMAGED).nonzero()[:, 0].tolist()
     _report(images, (labels == DAMAGED).nonzero()[:, 0].tolist())

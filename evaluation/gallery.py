@@ -25,16 +25,19 @@ class Queries(NamedTuple):
     worst: Tensor
 
 
-def choose_queries(neighbours: Tensor, labels: Tensor, number: int, seed: int = 0) -> Queries:
+def choose_queries(neighbours: Tensor, labels: Tensor, number: int, seed: int = 0,
+                   gallery_labels: Tensor | None = None) -> Queries:
     """Some queries at random, and those whose first hit among their neighbours comes latest, fewest hits first.
 
-    neighbours (N, k): nearest other rows of every row, labels (N,). Rows without another row of their class have
-    nothing to find and are never chosen. Equally bad queries are picked at random; the draw depends on `seed` alone.
+    neighbours (N, k): nearest other rows of every row, labels (N,); with gallery_labels (G,): nearest rows of the
+    gallery. Rows whose class has none to find are never chosen. Equally bad queries are picked at random; the draw
+    depends on `seed` alone.
     """
-    query = (relevant(labels) > 0).nonzero()[:, 0].cpu()                           # (Q,)
+    there = labels if gallery_labels is None else gallery_labels
+    query = (relevant(labels, gallery_labels) > 0).nonzero()[:, 0].cpu()           # (Q,)
     order = query[torch.randperm(len(query), generator=torch.Generator().manual_seed(seed))]
     last = order.flip(0)  # so that, where all are equally good, the two kinds do not show the same rows
-    hit = (labels[neighbours] == labels[:, None]).cpu()[last].long()               # (Q, k)
+    hit = (there[neighbours] == labels[:, None]).cpu()[last].long()               # (Q, k)
     k = hit.shape[1]
     first = torch.where(hit.any(1), hit.argmax(1), k)                              # (Q,) rank of the first hit, from 0
     badness = first * (k + 1) + k - hit.sum(1)                                     # (Q,)
@@ -42,36 +45,41 @@ def choose_queries(neighbours: Tensor, labels: Tensor, number: int, seed: int = 
     return Queries(order[:number], last[worst][:number])
 
 
-def draw_run_gallery(similarities: Tensor, neighbours: Tensor, images, image_size: int, path, *, seed: int = 0,
-                     number: int = 6) -> None:
+def draw_run_gallery(similarities: Tensor, neighbours: Tensor, images, image_size: int, path, *, gallery=None,
+                     seed: int = 0, number: int = 6) -> None:
     """The gallery of a data set's split: similarities, neighbours (N, k) of the nearest other rows, in the order of
-    `images`, an ImageList. Images are shown whole, in at most `image_size` pixels a side, so that one sees the detail
-    that the network sees."""
+    `images`, an ImageList, or where there is a `gallery`, another ImageList, of its nearest rows. Images are shown
+    whole, in at most `image_size` pixels a side, so that one sees the detail that the network sees."""
     label = torch.as_tensor(images.labels)                                         # (N,)
-    queries = choose_queries(neighbours.cpu(), label, number, seed)
-    draw_gallery(lambda i: load_image(images.paths[i], image_size), label, images.class_names, neighbours,
-                 similarities, queries, path)
+    there = None if gallery is None else torch.as_tensor(gallery.labels)           # (G,)
+    queries = choose_queries(neighbours.cpu(), label, number, seed, there)
+    draw_gallery(lambda i: load_image(images.paths[i], image_size), label, images.class_names, neighbours, similarities,
+                 queries, path, gallery=gallery and (lambda i: load_image(gallery.paths[i], image_size)),
+                 gallery_labels=there)
 
 
 def draw_gallery(images: Images, labels: Tensor, class_names: Sequence[str], neighbours: Tensor, similarities: Tensor,
-                 queries: Queries, path) -> None:
+                 queries: Queries, path, *, gallery: Images | None = None,
+                 gallery_labels: Tensor | None = None) -> None:
     """Write the picture: one row a query, first the query itself, then its k nearest test images.
 
     images: index -> PIL image, or a list of them; labels (N,) index class_names; neighbours, similarities (N, k): the
-    nearest other rows of every row. A hit has a solid green frame and a check, a miss a dashed red one and a cross.
+    nearest other rows of every row, or of the gallery with gallery_labels (G,). A hit has a solid green frame and a
+    check, a miss a dashed red one and a cross.
     """
     labels, neighbours, similarities = (torch.as_tensor(t).cpu() for t in (labels, neighbours, similarities))
+    found, there = (images, labels) if gallery is None else (gallery, gallery_labels)
     blocks = [("Random queries", queries.random.tolist()),
               ("Worst queries: the first hit comes latest", queries.worst.tolist())]
     page = _Page(neighbours.shape[1], [len(rows) for _, rows in blocks])
-    page.title(_headline(neighbours, labels), "nearest first, cosine similarity below each image")
+    page.title(_headline(neighbours, labels, gallery_labels), "nearest first, cosine similarity below each image")
     for heading, rows in blocks:
         page.heading(heading)
         for i in rows:
             page.query(_picture(images, i), short_name(class_names[labels[i]]))
             for j, score in zip(neighbours[i].tolist(), similarities[i].tolist()):
-                hit = bool(labels[j] == labels[i])
-                page.result(_picture(images, j), short_name(class_names[labels[j]]), score, hit)
+                hit = bool(there[j] == labels[i])
+                page.result(_picture(found, j), short_name(class_names[there[j]]), score, hit)
             page.next_row()
     page.save(path)
 
@@ -143,13 +151,14 @@ class _Page:
                               parse_math=False, clip_on=True)
 
 
-def _headline(neighbours: Tensor, labels: Tensor) -> str:
+def _headline(neighbours: Tensor, labels: Tensor, gallery_labels: Tensor | None) -> str:
     """R@1 over all queries, and of how many."""
-    query = relevant(labels) > 0                                                   # (N,)
+    query = relevant(labels, gallery_labels) > 0                                   # (N,)
+    there, kind = (labels, "test") if gallery_labels is None else (gallery_labels, "gallery")
     if not query.any():
-        return f"Nearest neighbours in {len(labels):,} test images (no class has two images)"
-    share = (labels[neighbours[:, 0]] == labels)[query].double().mean().item()
-    return f"R@1 {100 * share:.1f} %   {int(query.sum()):,} queries in {len(labels):,} test images"
+        return f"Nearest neighbours in {len(there):,} {kind} images (no query has anything to find)"
+    share = (there[neighbours[:, 0]] == labels)[query].double().mean().item()
+    return f"R@1 {100 * share:.1f} %   {int(query.sum()):,} queries in {len(there):,} {kind} images"
 
 
 def _picture(images: Images, i: int) -> np.ndarray:

@@ -10,28 +10,29 @@ import sys
 from pathlib import Path
 
 NOT_PART_OF_THE_ROW = ("seed", "save_path", "savename", "gpu", "device", "kernels", "debug", "log_every", "eval_every",
-                       "source_path")
+                       "source_path", "repeat", "tensorboard", "log_online", "project", "group")
 NO_SHARES = ("dists@", "rho_spectrum@")  # metrics that are shown as they are
 
 
 def metric_table(rows: dict[str, dict[str, float]]) -> str:
     """Markdown table of metrics, shares in percent, one row per name, with their intervals where there are any."""
-    return markdown({name: {metric: _with_interval(row, metric) for metric in _metrics(row)}
+    return markdown({name: {metric: with_interval(row, metric) for metric in metric_names(row)}
                      for name, row in rows.items()})
 
 
-def _metrics(row: dict[str, float]) -> list[str]:
+def metric_names(row: dict[str, float]) -> list[str]:
     """The metrics in a row, without the ends of their intervals."""
     ends = {metric + end for metric in row for end in ("_low", "_high")}
     return [metric for metric in row if metric not in ends]
 
 
-def _with_interval(row: dict[str, float], metric: str) -> str:
-    shown = [_shown(metric, row[metric + end]) for end in ("", "_low", "_high") if metric + end in row]
-    return shown[0] + (f" [{shown[1]}, {shown[2]}]" if len(shown) == 3 else "")
+def with_interval(row: dict[str, float], metric: str) -> str:
+    """A metric as it is shown, with its interval where the row has one."""
+    cells = [shown(metric, row[metric + end]) for end in ("", "_low", "_high") if metric + end in row]
+    return cells[0] + (f" [{cells[1]}, {cells[2]}]" if len(cells) == 3 else "")
 
 
-def _shown(metric: str, value: float) -> str:
+def shown(metric: str, value: float) -> str:
     """A share in percent; a distance or a divergence as it is."""
     return f"{value:.3f}" if metric.startswith(NO_SHARES) else f"{100 * value:.1f}"
 
@@ -76,10 +77,10 @@ def grouped(runs: list[dict]) -> dict[str, list[dict]]:
 def summary(results: list[dict[str, float]]) -> dict[str, str]:
     """Mean, and standard deviation where there are several runs, shares in percent."""
     cells = {}
-    for metric in _metrics(results[0]):
+    for metric in metric_names(results[0]):
         values = [result[metric] for result in results]
-        spread = f" ± {_shown(metric, statistics.stdev(values))}" if len(values) > 1 else ""
-        cells[metric] = _shown(metric, statistics.mean(values)) + spread
+        spread = f" ± {shown(metric, statistics.stdev(values))}" if len(values) > 1 else ""
+        cells[metric] = shown(metric, statistics.mean(values)) + spread
     return {"n": str(len(results))} | cells
 
 

@@ -43,27 +43,28 @@ def read(out, name):
     return (out / "image_folder" / name / "metrics.csv").read_text()
 
 
-def without_times(text):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(text.splitlines())]
+def rows_of(text):
+    return list(csv.DictReader(text.splitlines()))
 
 
 def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsys):
     run(flags(folder, tmp_path, "--savename", "a"))
     assert "e_recall@1" in capsys.readouterr().out
     made = tmp_path / "image_folder" / "a"
-    assert set(os.listdir(made)) == {"options.json", "metrics.csv", "result.json", "last.pt", "best_e_recall@1.pt",
-                                     "progress.png", "gallery.png", "policy.png", "embedding.png", "confusions.csv"}
+    assert set(os.listdir(made)) == {"options.json", "metrics.csv", "steps.csv", "result.json", "last.pt",
+                                     "best_e_recall@1.pt", "progress.png", "gallery.png", "policy.png",
+                                     "embedding.png", "confusions.csv", "report.html"}
     result = json.loads((made / "result.json").read_text())
     assert {"final", "untrained", "best", "policy", "held_out_advantage_over_uniform", "seconds",
             "peak_memory_mib"} <= set(result)
-    rows = without_times(read(tmp_path, "a"))
+    rows = rows_of(read(tmp_path, "a"))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert {"loss", "metric", "metric_memory", "memory_nll", "policy", "entropy", "nmi", "mAP_r"} <= set(rows[0])
     torch.rand(3)                                                                  # another global state
     run(flags(folder, tmp_path, "--savename", "b"))
-    assert without_times(read(tmp_path, "b")) == rows
+    assert rows_of(read(tmp_path, "b")) == rows
     run(flags(folder, tmp_path, "--savename", "c", "--seed", "2"))
-    assert without_times(read(tmp_path, "c")) != rows
+    assert rows_of(read(tmp_path, "c")) != rows
 
 
 def test_evaluation_never_touches_training(folder, tmp_path):
@@ -125,10 +126,10 @@ def test_mixed_precision_trains_close_to_full_precision(folder, tmp_path, amp, m
         run(flags(folder, tmp_path, "--savename", precision, "--n_epochs", "1", "--map_images", "0",
                   "--amp", precision, *PLAIN))
     exact, half = (checkpoint.load(tmp_path / "image_folder" / name / "last.pt") for name in ("none", amp))
-    assert exact["scaler"] == {} and ("scale" in half["scaler"]) == (amp == "fp16")
+    assert exact["optimisation"]["scaler"] == {} and ("scale" in half["optimisation"]["scaler"]) == (amp == "fp16")
     if amp == "fp16":
-        assert half["scaler"]["_growth_tracker"] == len(steps) // 2                # no step was left out
-    rows = [without_times(read(tmp_path, name)) for name in ("none", amp)]
+        assert half["optimisation"]["scaler"]["_growth_tracker"] == len(steps) // 2   # none was left out
+    rows = [rows_of(read(tmp_path, name)) for name in ("none", amp)]
     assert float(rows[0][-1]["loss"]) != float(rows[1][-1]["loss"])
     assert float(rows[0][-1]["loss"]) == pytest.approx(float(rows[1][-1]["loss"]), rel=0.05, abs=0.02)
     assert not (tmp_path / "image_folder" / amp / "embedding.png").exists()
@@ -145,7 +146,7 @@ def test_mixed_precision_trains_close_to_full_precision(folder, tmp_path, amp, m
 ])
 def test_other_combinations_run(folder, tmp_path, argv):
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--log_every", "10", *argv))
-    row = without_times(read(tmp_path, "a"))[-1]
+    row = rows_of(read(tmp_path, "a"))[-1]
     assert 0 <= float(row["e_recall@1"]) <= 1
     if "--use_tv_split" in argv:
         result = json.loads((tmp_path / "image_folder" / "a" / "result.json").read_text())
@@ -210,7 +211,7 @@ def test_a_parametric_miner_adapts_to_the_validation_classes(folder, tmp_path):
 
 def test_a_cross_batch_memory_joins_the_loss_and_is_in_the_checkpoint(folder, tmp_path):
     run(flags(folder, tmp_path, "--savename", "xbm", "--xbm_size", "20", "--xbm_start", "1"))
-    rows = without_times(read(tmp_path, "xbm"))
+    rows = rows_of(read(tmp_path, "xbm"))
     assert float(rows[2]["metric_xbm"]) != 0
     state = checkpoint.load(tmp_path / "image_folder" / "xbm" / "last.pt")["method"]
     assert (state["xbm.index"] >= 0).all() and state["xbm.row"].shape == (20, 64)

@@ -25,7 +25,7 @@ def test_no_flags_is_the_full_method_on_glyphs():
 
 def test_layers_of_defaults():
     assert get_options(["--dataset", "image_folder", "--source_path", "x"]).arch == "resnet50_frozen_normalize"
-    assert get_options(["--arch", "resnet18_normalize"]).image_size == 224
+    assert get_options(["--arch", "resnet18_normalize"]).bs == 180
     paper = get_options(["--recipe", "paper"])
     assert (paper.loss, paper.batch_mining, paper.policy_action) == ("margin", "distance", "weight")
     assert paper.memory == "glow"
@@ -61,10 +61,29 @@ def test_layers_of_defaults():
     (["--pair_weighting", "constant"], "--policy_constant"),
     (["--arch", "convnet"], "--arch convnet_normalize"),
     (["--evaluate_only"], "--checkpoint"),
+    (["--crop_size", "24"], "--crop_size needs --image_size"),
+    (["--image_size", "24", "--crop_size", "32"], "cannot be cut"),
+    (["--image_size", "24", "--crop_size", "16", "--augmentation", "big"], "--augmentation big"),
+    (["--augmentation", "large"], "big"),
+    (["--cache", "none", "--cache_side", "99"], "no effect with --cache none"),
+    (["--cache", "ram", "--cache_path", "x"], "no effect with --cache ram"),
     (["--json", "x"], "no effect without --evaluate_only"),
     (["--evaluate_only", "--checkpoint", "x", "--map_images", "9"], "no effect with --evaluate_only"),
     (["--evaluate_only", "--checkpoint", "x", "--eval_per_class"], "no effect with --evaluate_only"),
     (["--eval_bootstrap", "-1"], "at least 0"),
+    (["--momentum", "0.5"], "no effect with --optim adam"),
+    (["--optim", "rmsprop", "--nesterov"], "no effect with --optim rmsprop"),
+    (["--optim", "sgd", "--nesterov", "--momentum", "0"], "--momentum"),
+    (["--scheduler", "cosine", "--tau", "3"], "no effect with --scheduler cosine"),
+    (["--scheduler", "none", "--gamma", "0.5"], "no effect with --scheduler none"),
+    (["--lr_min", "0.1"], "no effect with --scheduler step"),
+    (["--n_epochs", "2", "--lr_warmup_epochs", "2.5"], "less than --n_epochs 2"),
+    (["--lr_warmup_epochs", "nan"], "at least 0"),
+    (["--relation", "none", "--memory", "none", "--relation_lr", "1"], "no effect with --relation none"),
+    (["--memory", "none", "--memory_lr", "1"], "no effect with --memory none"),
+    (["--frozen_bn_affine"], "--arch convnet_normalize_frozen"),
+    (["--grad_clip", "-1"], "at least 0"),
+    (["--ema", "1"], "less than 1"),
     (["--map_images", "0", "--map_thumbnails"], "no effect with --map_images 0"),
     (["--amp", "fp8"], "bf16"),
     (["--dataset", "image_folder"], "--source_path"),
@@ -102,7 +121,8 @@ def test_miner_flags_are_the_constructors_arguments():
 def test_relation_and_policy_flags_are_the_constructors_arguments():
     from criteria.lm_metric import LMMetric
     from criteria.pair_weighting import BatchRelation, PairWeighting
-    assert flags_with("relation_") == signature_flags("relation_", BatchRelation, without=("feature_dim", "kind"))
+    assert flags_with("relation_") == signature_flags("relation_", BatchRelation,
+                                                    without=("feature_dim", "kind")) | {"relation_lr"}
     method = {"base", "relation", "weighting", "pair_weighting", "memory_weight", "memory_dual", "state_dim", "xbm"}
     assert flags_with("policy_") == signature_flags("policy_", PairWeighting, LMMetric, without=method) | {"policy_lr"}
 
@@ -121,7 +141,8 @@ def test_xbm_flags_are_the_constructors_arguments():
 
 def test_memory_flags_are_the_constructors_arguments():
     from architectures.memory import MEMORIES
-    assert flags_with("memory_") == signature_flags("memory_", *MEMORIES.values()) | {"memory_weight", "memory_dual"}
+    assert flags_with("memory_") == signature_flags("memory_", *MEMORIES.values()) | {"memory_weight", "memory_dual",
+                                                                                   "memory_lr"}
 
 
 @pytest.mark.parametrize("name,default", [("margin", 0.2), ("beta", 1.2), ("nu", 0.0)])

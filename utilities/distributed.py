@@ -2,8 +2,10 @@
 
 Without torchrun there is one process, and everything here is the identity.
 """
+import contextlib
 import datetime
 import os
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -18,6 +20,18 @@ def join(device: torch.device) -> None:
     """Join the processes that torchrun has started, by nccl on GPUs and gloo on CPUs; alone, do nothing."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not _joined():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+
+
+@contextlib.contextmanager
+def first_speaks() -> Iterator[None]:
+    """Inside, only the first of the processes that torchrun has started prints; at the end they part."""
+    try:
+        with contextlib.ExitStack() as stack:
+            if int(os.environ.get("RANK", 0)) > 0:
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            yield
+    finally:
+        leave()
 
 
 def leave() -> None:
@@ -80,6 +94,13 @@ def mean_(tensors: list[Tensor]) -> None:
     sum_(tensors)
     if world() > 1:
         torch._foreach_div_(tensors, world())
+
+
+def any_of(wish: bool, device: torch.device) -> bool:
+    """Whether any process wishes so; all hear the same."""
+    votes = torch.tensor([float(wish)], device=device)
+    sum_([votes])
+    return bool(votes.item())
 
 
 def from_first(values: dict[str, float] | None, names: list[str], device: torch.device) -> dict[str, float]:

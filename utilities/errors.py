@@ -1,4 +1,4 @@
-"""The two errors that a user can cause, and how a command answers them: one sentence and an exit code."""
+"""The errors that a user can cause, and how a command answers them: one sentence and an exit code."""
 import sys
 from collections.abc import Callable
 
@@ -11,14 +11,24 @@ class RunError(Exception):
     """The command was right, but something failed while it ran (exit code 1)."""
 
 
+class Stopped(Exception):
+    """The command was asked to stop, and did so with nothing lost; its exit code is 128 plus the signal's number."""
+
+    def __init__(self, text: str, code: int):
+        super().__init__(text)
+        self.code = code
+
+
 def answer(program: str, command: Callable[[], None], *, debug: bool = False, interrupted: str = "Interrupted.") -> int:
     """Run a command; returns 0 when all went well, 2 for wrong usage, 1 for what failed while running, 130 when it was
-    interrupted. `debug` raises instead."""
+    interrupted, 143 when it was terminated. `debug` raises instead."""
     try:
         command()
         return 0
     except KeyboardInterrupt:
         problem, code = interrupted, 130
+    except Stopped as stop:
+        problem, code = str(stop), stop.code
     except Exception as error:
         if debug:
             raise

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+import torch
+
+from utilities import distributed
 from utilities.errors import RunError
 
-PACKAGES = ("torch", "torchvision", "numpy", "faiss-gpu", "scikit-learn", "pillow", "matplotlib", "pretrainedmodels")
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "faiss-gpu", "faiss-cpu", "scikit-learn", "pillow", "matplotlib",
+            "pretrainedmodels", "timm", "pytorch-metric-learning")
 
 
 class RunFolder:
@@ -24,12 +28,42 @@ class RunFolder:
                 self.path = parent / (name if number == 1 else f"{name}-{number}")
                 try:
                     self.path.mkdir()
+                    self._lock()
                     return
                 except FileExistsError:
                     number += 1
         except OSError as error:
             raise RunError(f"The run's folder cannot be made in {parent} ({error.strerror}). Choose a --save_path that "
                            "you may write to.") from error
+
+    @classmethod
+    def at(cls, path: Path) -> "RunFolder":
+        """The folder of a run that is continued."""
+        folder = cls.__new__(cls)
+        folder.path = path
+        folder._lock()
+        return folder
+
+    def _lock(self) -> None:
+        """Keep other processes out until `close`; a system without such locks does without."""
+        self._handle: int | None = None
+        try:
+            import fcntl
+        except ImportError:
+            return
+        self._handle = os.open(self.path, os.O_RDONLY)                            # released when the process ends
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise RunError(f"{self.path}: another process is training in this folder; wait for it, or choose another "
+                           "--savename.") from None
+
+    def close(self) -> None:
+        """Let others in again."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -52,9 +86,14 @@ class RunFolder:
 
 def write_json(path: str | Path, content: dict) -> None:
     """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
     temporary = f"{path}.part"
     with _writing(temporary) as file:
-        file.write(json.dumps(content, indent=2) + "\n")
+        file.write(text)
     os.replace(temporary, path)
 
 
@@ -66,9 +105,42 @@ def _writing(path: str | Path):
 
 
 def provenance(options: dict, device: str) -> dict:
-    """Everything needed to repeat a run: flags, versions, git commit (None outside a checkout), device."""
-    return {"flags": options, "versions": {"python": platform.python_version()} | _versions(), "device": device,
+    """Everything needed to repeat a run: flags, versions, git commit (None outside a checkout), device, machine.
+
+    The numbers of a CPU depend on how many threads it computes with, those of a GPU on its model.
+    """
+    versions = {"python": platform.python_version()} | _versions() | {"cuda": torch.version.cuda}
+    model = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+    return {"flags": options, "versions": versions, "device": device, "device_model": model,
+            "system": platform.platform(), "threads": torch.get_num_threads(), "processes": distributed.world(),
             "commit": _git("rev-parse", "HEAD"), "uncommitted_changes": bool(_git("status", "--porcelain"))}
+
+
+def differences(recorded: dict, present: dict) -> list[str]:
+    """What a repetition does not have in common with the run that it repeats: a line for each flag, version, and fact
+    of the machine. recorded, present: as `provenance` gives them; the former may be of any origin."""
+    lines = []
+    for key, now in present.items():
+        then = recorded.get(key)
+        if isinstance(now, dict):
+            then = then if isinstance(then, dict) else {}
+            lines += [_difference(f"--{name}" if key == "flags" else name, then.get(name), value)
+                      for name, value in now.items() if name != "repeat" and _plain(value) != then.get(name)]
+        elif now != then:
+            lines.append(_difference(key.replace("_", " "), then, now))
+    if recorded.get("uncommitted_changes") is True:
+        lines.append("the code of the run had changes that no commit holds")
+    return lines
+
+
+def _difference(name: str, then, now) -> str:
+    was, present = (ascii(_plain(value))[:80] for value in (then, now))
+    return f"{name}: {present} instead of {was}"
+
+
+def _plain(value):
+    """A tuple as the list that JSON makes of it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _versions() -> dict:

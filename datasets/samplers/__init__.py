@@ -1,17 +1,37 @@
 """Batch samplers by the names of `--data_sampler`: which images make a batch."""
+import inspect
 from collections.abc import Sequence
 
 from datasets.samplers.base import BatchSampler
+from datasets.samplers.batch_match import DistanceHistogramMatch, FrechetMatch
 from datasets.samplers.by_class import ClassRandom, FullRandom
+from datasets.samplers.coreset import D2Coreset, GreedyCoreset
+from datasets.samplers.hierarchical import Hierarchical
 from utilities.registry import lookup
 
 __all__ = ["SAMPLERS", "BatchSampler", "select"]
 
-SAMPLERS = {"class_random": ClassRandom, "random": FullRandom}
+SAMPLERS = {
+    "class_random": ClassRandom,
+    "d2_coreset": D2Coreset,
+    "disthist_batchmatch": DistanceHistogramMatch,
+    "fid_batchmatch": FrechetMatch,
+    "greedy_coreset": GreedyCoreset,
+    "hierarchical": Hierarchical,
+    "random": FullRandom,
+}
 
 
 def select(name: str, labels: Sequence[int], bs: int, samples_per_class: int, seed: int = 0, rank: int = 0,
-           world: int = 1) -> BatchSampler:
-    """The batch sampler of this name."""
+           world: int = 1, **further) -> BatchSampler:
+    """The batch sampler of this name; of `further` arguments it is given those that it takes."""
     sampler = lookup(SAMPLERS, name, kind="batch sampler", flag="--data_sampler")
-    return sampler(labels, bs=bs, samples_per_class=samples_per_class, seed=seed, rank=rank, world=world)
+    taken = arguments(sampler)
+    return sampler(labels, bs=bs, samples_per_class=samples_per_class, seed=seed, rank=rank, world=world,
+                   **{name: value for name, value in further.items() if name in taken})
+
+
+def arguments(sampler: type[BatchSampler]) -> set[str]:
+    """The arguments that a sampler takes beyond those of all: its own and those of the classes that it derives from."""
+    every = {name for cls in sampler.__mro__ for name in inspect.signature(cls).parameters}
+    return every - {"args", "kwargs", *inspect.signature(BatchSampler).parameters}

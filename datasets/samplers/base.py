@@ -17,7 +17,8 @@ class BatchSampler:
     the batch of one process.
     """
 
-    notice: str | None = None   # a sentence that the user should see once
+    notice: str | None = None   # what the user should see once
+    needs_storage = False       # whether it chooses by the images' embeddings, which `update` brings
 
     def __init__(self, labels: Sequence[int], bs: int, samples_per_class: int = 1, seed: int = 0, rank: int = 0,
                  world: int = 1):
@@ -56,16 +57,19 @@ class BatchSampler:
             slots = range(self.rank * share, (self.rank + 1) * share)
             yield [Draw(rows[position][slot], epoch, position * self.bs + slot) for slot in slots]
 
+    def update(self, embedding: Tensor, index: Tensor) -> None:
+        """Take notice of a training batch: embedding (B, D) of the images `index` (B,). Most samplers do not."""
+
     def advance(self) -> None:
         """One batch further."""
         self.position += 1
         if self.position == len(self):
             self.epoch, self.position = self.epoch + 1, 0
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict:
         """Everything that the next batches follow from."""
         return {"seed": self.seed, "epoch": self.epoch, "position": self.position}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict) -> None:
         """Continue where `state_dict` was taken."""
         self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]

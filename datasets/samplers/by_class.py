@@ -18,12 +18,8 @@ class FullRandom(BatchSampler):
         return rows[:len(self) * self.bs].view(-1, self.bs)                        # (batches, bs)
 
 
-class ClassRandom(BatchSampler):
-    """bs / samples_per_class different classes a batch, samples_per_class images of each, grouped by class.
-
-    The classes come in random order, all of them before one comes again (but for those left over where the classes do
-    not divide into batches); so do the images of each class. The base framework draws both anew for every batch.
-    """
+class ByClass(BatchSampler):
+    """What samplers have that give samples_per_class images of each class drawn."""
 
     def __init__(self, labels: Sequence[int], bs: int, samples_per_class: int = 2, seed: int = 0, rank: int = 0,
                  world: int = 1):
@@ -31,36 +27,60 @@ class ClassRandom(BatchSampler):
         if samples_per_class < 1 or bs % samples_per_class:
             raise UsageError(f"--bs {bs} is not a multiple of --samples_per_class {samples_per_class}; change one of "
                              "them.")
-        self.labels = self.labels.unique(return_inverse=True)[1]   # whatever numbers they are, no class is empty
+        self.classes_per_batch = bs // samples_per_class
+        self.classes, self.labels = self.labels.unique(return_inverse=True)        # the numbers of those with images
         self.count = torch.bincount(self.labels)                                   # (C,)
-        if len(self.count) < bs // samples_per_class:
-            raise UsageError(f"--bs {bs} with --samples_per_class {samples_per_class} needs {bs // samples_per_class} "
-                             f"classes a batch, but there are {len(self.count)} to train on; lower --bs or raise "
-                             "--samples_per_class.")
+        self.start = self.count.cumsum(0) - self.count                             # (C,), in the rows by class
         few = int((self.count < samples_per_class).sum())
         if few:
             self.notice = (f"{few} of {len(self.count)} training classes have fewer than --samples_per_class "
                            f"{samples_per_class} images; theirs repeat within a batch.")
 
+    def require_classes(self) -> None:
+        """A UsageError where there are fewer classes than a batch holds."""
+        if len(self.count) < self.classes_per_batch:
+            raise UsageError(f"--bs {self.bs} with --samples_per_class {self.samples_per_class} needs "
+                             f"{self.classes_per_batch} classes a batch, but there are {len(self.count)} to train on; "
+                             "lower --bs or raise --samples_per_class.")
+
+    def images(self, label: Tensor, number: int, generator: torch.Generator) -> Tensor:
+        """`number` images for each entry of `label` (S,): those of a class in random order, all of them before one
+        comes again, (S, number)."""
+        order = ranked_within_class(self.labels, generator)[0]                     # (N,)
+        place = times_seen(label)[:, None] * number + torch.arange(number)         # (S, number)
+        return order[self.start[label][:, None] + place % self.count[label][:, None]]                # (S, number)
+
+
+class ClassRandom(ByClass):
+    """bs / samples_per_class different classes a batch, samples_per_class images of each, grouped by class.
+
+    The classes come in random order, all of them before one comes again (but for those left over where the classes do
+    not divide into batches); so do the images of each class. The base framework draws both anew for every batch.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.require_classes()
+
     def plan(self, epoch: int) -> Tensor:
         """The rows of all batches of an epoch, (batches, bs)."""
         generator = self.generator(epoch)
-        label = self._classes(generator)                                           # (S,), S slots of K images
-        order, _, count = ranked_within_class(self.labels, generator)
-        start = count.cumsum(0) - count
-        seen = _times_seen(label)[:, None] * self.samples_per_class + torch.arange(self.samples_per_class)    # (S, K)
-        rows = order[start[label][:, None] + seen % count[label][:, None]]         # (S, K)
-        return rows.view(-1, self.bs)                                              # (batches, bs)
-
-    def _classes(self, generator: torch.Generator) -> Tensor:
-        """The classes of all batches one after the other, different ones within each, (S,)."""
-        classes, per_batch = len(self.count), self.bs // self.samples_per_class
-        batches = classes // per_batch   # that one random order of the classes fills
-        orders = torch.rand(-(-len(self) // batches), classes, generator=generator).argsort(dim=1)   # (rounds, C)
-        return orders[:, :batches * per_batch].reshape(-1)[:len(self) * per_batch]
+        label = in_turn(len(self.count), self.classes_per_batch, len(self), generator).flatten()     # (S,)
+        return self.images(label, self.samples_per_class, generator).view(-1, self.bs)               # (batches, bs)
 
 
-def _times_seen(label: Tensor) -> Tensor:
+def in_turn(number: int, per_batch: int, batches: int, generator: torch.Generator) -> Tensor:
+    """`per_batch` of the numbers below `number` for every batch, (batches, per_batch).
+
+    They come in random order, all of them before one comes again, but for those left over where they do not divide
+    into batches. Within a batch they differ, or repeat as evenly as possible where there are too few.
+    """
+    orders_a_batch, batches_an_order = -(-per_batch // number), max(1, number // per_batch)
+    orders = torch.rand(-(-batches // batches_an_order), orders_a_batch, number, generator=generator).argsort(dim=-1)
+    return orders.flatten(1)[:, :batches_an_order * per_batch].reshape(-1, per_batch)[:batches]
+
+
+def times_seen(label: Tensor) -> Tensor:
     """For each entry, how many earlier ones are equal to it, (S,)."""
     order = label.argsort(stable=True)
     count = torch.bincount(label)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.base import Draw, Splits, check, image_list, split_validation, subset
+from datasets.base import Draw, Splits, check, halves, image_list, split_validation, subset
 from datasets.decode import ImageError, decode
 from datasets.image_folder import image_folder
 from datasets.images import ImageDataset, collate
@@ -50,6 +50,42 @@ def test_subset_labels_anew():
 def test_check_refuses(train, val, test, said):
     with pytest.raises(UsageError, match=said):
         check(Splits(listed(train), None if val is None else listed(val), listed(test)))
+
+
+def queried(queries, gallery, classes="bd"):
+    """Splits of two training classes, with queries and a gallery that number their classes alike."""
+    test, found = (image_list([Path(f"{kind}{i}") for i, _ in enumerate(names)], names, classes=classes)
+                   for kind, names in (("q", queries), ("g", gallery)))
+    return Splits(listed({"a": 2, "c": 2}), None, test, found)
+
+
+def test_check_takes_queries_with_a_gallery():
+    splits = queried("bd", "bb")                                                   # d has nothing to find
+    assert check(splits) == splits
+    assert splits.test.labels == [0, 1] and splits.gallery.labels == [0, 0]
+    assert str(splits) == ("train 4 images of 2 classes, test 2 images of 2 classes, gallery 2 images of 1 classes")
+
+
+@pytest.mark.parametrize("splits, said", [
+    (queried("bd", ""), "gallery split has no images"),
+    (queried("bb", "dd"), "No class of the test split is in the gallery"),
+    (queried("ab", "ab", "ab"), "Class 'a' is in the train split and in the test split"),
+    (queried("bd", "bd")._replace(gallery=image_list([Path("g")], ["b"])), "number their classes differently"),
+])
+def test_check_refuses_a_gallery(splits, said):
+    with pytest.raises(UsageError, match=said):
+        check(splits)
+
+
+def test_halves_go_by_the_order_given():
+    names = ["b", "b", "a", "a", "d", "c", "e"]
+    paths = [Path(f"{i}.png") for i in range(7)]
+    train, val, test, gallery = halves(Path("source"), paths, names, classes=["e", "d", "c", "b", "a"])
+    assert (train.class_names, test.class_names, val, gallery) == (["d", "e"], ["a", "b", "c"], None, None)
+    assert train.paths == [Path("4.png"), Path("6.png")]
+    assert halves(Path("source"), paths, names)[0].class_names == ["a", "b"]
+    with pytest.raises(UsageError, match="source: 2 of 7 classes have no images, the first is f"):
+        halves(Path("source"), paths, names, classes=["a", "b", "c", "d", "e", "f", "g"])
 
 
 def test_validation_by_classes():

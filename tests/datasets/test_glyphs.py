@@ -33,7 +33,7 @@ def digest(folder):
 
 
 def test_counts_labels_and_disjoint_classes(cache):
-    train, val, test = select("glyphs", cache, **SMALL)
+    train, val, test, _ = select("glyphs", cache, **SMALL)
     assert val is None and len(train.class_names) == len(test.class_names) == 12
     assert not set(train.class_names) & set(test.class_names)
     for images in (train, test):

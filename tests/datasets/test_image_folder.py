@@ -29,7 +29,7 @@ def refused(source, *said):
 
 
 def test_folders_first_half_trains(tree):
-    train, val, test = image_folder(tree)
+    train, val, test, _ = image_folder(tree)
     assert train.class_names == NAMES[:3] and test.class_names == NAMES[3:] and val is None
     assert train.labels == test.labels == [0] * 4 + [1] * 4 + [2] * 4
     assert [path.relative_to(tree).as_posix() for path in train.paths[:5]] == [
@@ -39,7 +39,7 @@ def test_folders_first_half_trains(tree):
 
 def test_odd_number_of_classes(tree):
     shutil.rmtree(tree / "class_5")
-    train, _, test = image_folder(tree)
+    train, _, test, _ = image_folder(tree)
     assert (len(train.class_names), len(test.class_names)) == (2, 3)
 
 
@@ -80,7 +80,7 @@ def test_table_without_split(tree):
 
 def test_table_with_split_and_labels_start_at_zero_in_each(tree):
     save_table(tree, rows_of(4), ("path", "label", "super_label", "split"))
-    train, val, test = select("image_folder", tree)
+    train, val, test, _ = select("image_folder", tree)
     assert (train.class_names, val.class_names, test.class_names) == (NAMES[:3], NAMES[3:4], NAMES[4:])
     assert val.labels == [0] * 4 and test.labels == [0] * 4 + [1] * 4
     assert (val.super_labels, val.super_names) == ([0], ["super_1"])
@@ -89,12 +89,12 @@ def test_table_with_split_and_labels_start_at_zero_in_each(tree):
 def test_table_with_byte_order_mark_spaces_and_windows_separators(tree):
     lines = ["path, label"] + [f"{path.replace('/', chr(92))}, {label} " for path, label in rows_of()]
     (tree / "labels.csv").write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n\r\n").encode())
-    train, _, test = image_folder(tree)
+    train, _, test, _ = image_folder(tree)
     assert train.class_names + test.class_names == NAMES and len(train.paths) == 12
 
 
 def test_unknown_data_set():
-    assert set(DATASETS) == {"glyphs", "image_folder"}
+    assert {"glyphs", "image_folder", "cub200", "cars196", "online_products", "sop", "in_shop"} <= set(DATASETS)
     with pytest.raises(UsageError, match="Did you mean 'glyphs'"):
         select("glyps", ".")
 

@@ -3,22 +3,30 @@ import os
 
 import pytest
 import torch
+from torchvision.transforms import v2
 
+from architectures.backbones import Backbone
+from architectures.network import Network
 from datasets import batches, make_loader
+from datasets.base import image_list
+from datasets.cache import open_cache
+from datasets.decode import decode
 from datasets.image_folder import image_folder
 from datasets.samplers import select
 from datasets.transforms import eval_transform, train_transform
+from tests.datasets.pictures import save_jpeg, textured
 from utilities.errors import RunError
 
 HALF = (0.5, 0.5, 0.5)
 
 
-def training(images, workers, seed=0, state=None, **share):
+def training(images, workers, seed=0, state=None, cache=None, **share):
     """A training loader and its sampler."""
     sampler = select("class_random", images.labels, bs=4, samples_per_class=2, seed=seed, **share)
     if state:
         sampler.load_state_dict(state)
-    return make_loader(images, train_transform("base", 16, HALF, HALF), sampler, workers=workers, seed=seed), sampler
+    transform = train_transform("base", 16, HALF, HALF)
+    return make_loader(images, transform, sampler, workers=workers, seed=seed, cache=cache), sampler
 
 
 def equal(one, two):
@@ -26,8 +34,8 @@ def equal(one, two):
     return len(one) == len(two) and all(torch.equal(a, b) for x, y in zip(one, two) for a, b in zip(x, y))
 
 
-def two_epochs(images, workers, seed=0):
-    loader, _ = training(images, workers, seed)
+def two_epochs(images, workers, seed=0, cache=None):
+    loader, _ = training(images, workers, seed, cache=cache)
     return [batch for _ in range(2) for batch in batches(loader)]
 
 
@@ -38,6 +46,61 @@ def test_equal_for_any_number_of_workers(tree):
     assert len(one) == 6 and equal(one, two_epochs(images, workers=0))
     assert equal(one, two_epochs(images, workers=2))
     assert not equal(one, two_epochs(images, workers=0, seed=1))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """JPEG files in class folders, of different sizes, one of them grey."""
+    for row in range(12):
+        size, mode = (60 + 9 * row, 150 - 5 * row), "L" if row == 5 else "RGB"
+        save_jpeg(tmp_path / "photographs" / f"class_{row // 2}" / f"{row}.jpg", textured(*size, seed=row), mode)
+    return image_folder(tmp_path / "photographs")
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_equal_from_a_cache_that_keeps_every_pixel(photographs, tmp_path, kind, workers):
+    """The scaled decoding is not asked for either: the crops are less than twice as large as what is cut from them."""
+    images, side = photographs.train, 70
+    cache = open_cache(kind, images.paths, 1000, tmp_path / "cache", workers=workers)
+
+    def epochs(workers, cache):
+        sampler = select("class_random", images.labels, bs=4, samples_per_class=2, seed=0)
+        loader = make_loader(images, train_transform("adv", side, HALF, HALF), sampler, workers=workers, cache=cache)
+        return [batch for _ in range(2) for batch in batches(loader)]
+    assert equal(epochs(0, None), epochs(workers, cache))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_scaled_decoding_and_small_caches_give_near_pixels(photographs, tmp_path, workers):
+    images = photographs.test
+    cache = open_cache("disk", images.paths, 40, tmp_path / "cache")
+    seen = [next(batches(make_loader(images, eval_transform(24, (0, 0, 0), (1, 1, 1)), workers=workers, cache=where)))
+            for where in (None, cache)]
+    plain = torch.stack([v2.Compose([v2.Resize(24, antialias=True), v2.CenterCrop(24)])(decode(path))
+                         for path in images.paths])
+    for batch in seen:
+        assert batch.image.is_contiguous(memory_format=torch.channels_last)
+        assert 0 < (batch.image * 255 - plain).abs().mean() < 4
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_grey_images_have_equal_channels_and_colours_stay_in_order(tmp_path, cached):
+    flat = torch.tensor([250, 120, 10], dtype=torch.uint8)[:, None, None].expand(3, 200, 260)
+    paths = [save_jpeg(tmp_path / "colour.jpg", flat), save_jpeg(tmp_path / "grey.jpg", flat, "L")]
+    cache = open_cache("ram", paths, 64) if cached else None
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    backbones = [Backbone(torch.nn.Identity(), 3, mean, std),
+                 Backbone(torch.nn.Identity(), 3, [255 * m for m in mean[::-1]], [255 * s for s in std[::-1]],
+                          channels="BGR", value_range=255)]
+    rgb, bgr = (eval_transform(32, **Network(backbone, 4).preprocessing) for backbone in backbones)
+    images = image_list(paths, ["colour", "grey"])
+    found = [next(batches(make_loader(images, transform, cache=cache))).image for transform in (rgb, bgr)]
+    expected = (flat[:, 0, 0] / 255 - torch.tensor(mean)) / torch.tensor(std)
+    assert (found[0][0] - expected[:, None, None]).abs().max() < 0.02
+    torch.testing.assert_close(found[1].flip(1), found[0], rtol=0, atol=1e-5)
+    grey = found[0][1] * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]
+    assert (grey - grey[:1]).abs().max() < 1e-6 and grey.std() < 1e-3
 
 
 def test_every_draw_of_an_image_is_augmented_anew(tree):
@@ -74,7 +137,8 @@ def test_state_counts_the_batches_used_not_those_fetched(tree, workers):
 def test_plain_iteration_moves_the_sampler_too(tree):
     images = image_folder(tree).train
     loader, sampler = training(images, workers=0)
-    assert equal(list(loader) + list(loader), two_epochs(images, workers=0))
+    expected = [batch.index for batch in two_epochs(images, workers=0)]
+    assert all(map(torch.equal, [batch.index for batch in [*loader, *loader]], expected))
     assert sampler.epoch == 2
     list(batches(loader))
     assert not equal(list(loader), list(loader)) and sampler.epoch == 5
@@ -108,6 +172,17 @@ def test_corrupt_image_is_one_sentence(tree, workers):
     sentence = str(caught.value)
     assert sentence.startswith(f"{images.paths[7]}: ") and "run again" in sentence
     assert "\n" not in sentence and "Traceback" not in sentence and sentence.count("decoded") == 1
+
+
+@pytest.mark.parametrize("workers,side", [(0, 16), (0, 150), (1, 16)])
+def test_truncated_photograph_is_one_sentence(photographs, workers, side):
+    """By the scaled decoding at 16, by the full one at 150."""
+    images = photographs.test
+    images.paths[3].write_bytes(images.paths[3].read_bytes()[:-400])
+    with pytest.raises(RunError) as caught:
+        list(batches(make_loader(images, eval_transform(side, HALF, HALF), workers=workers)))
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{images.paths[3]}: ") and "\n" not in sentence and sentence.count("decoded") == 1
 
 
 class Dies:

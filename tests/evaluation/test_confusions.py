@@ -48,3 +48,9 @@ def test_equals_a_loop_over_queries_and_adds_up_to_the_misses(rows, label):
 
 def test_nothing_is_mixed_up():
     assert confusions(torch.tensor([1, 0, 3, 2]), torch.tensor([0, 0, 1, 1]), NAMES) == []
+
+
+def test_in_a_gallery_apart():
+    # cat has nothing to find there; both queries of bee find ant, one of ant finds dog
+    found = confusions(torch.tensor([0, 2, 0, 1, 1]), torch.tensor([0, 0, 1, 1, 2]), NAMES, torch.tensor([0, 0, 3, 1]))
+    assert found == [Confusion("bee", "ant", 2, 2, 1.0), Confusion("ant", "dog", 1, 2, 0.5)]

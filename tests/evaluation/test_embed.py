@@ -10,10 +10,10 @@ from PIL import Image
 
 import architectures
 from architectures.memory import select as select_memory
-from datasets import make_loader
+from datasets import batches, make_loader
 from datasets.transforms import eval_transform
 from evaluation import embed as command
-from evaluation.embed import DAMAGED, Tolerant, _over, collect, embed
+from evaluation.embed import DAMAGED, Tolerant, collect, embed
 from utilities import checkpoint
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def test_rows_stand_in_the_order_of_the_images_whatever_the_batch(folder):
     assert [path.parent.name for path in images.paths] == ["a", "a", "b", "b", "b", "d", "d"]
     torch.testing.assert_close(whole.norm(dim=1), torch.ones(7))
     for i in range(7):                                                             # each row is its own image's
-        alone = model.embed(loader_of(folder).dataset[i][0][None])
+        alone = model.embed(list(batches(loader_of(folder, 1)))[i].image)
         torch.testing.assert_close(whole[i], alone[0])
 
 
@@ -74,7 +74,7 @@ def in_process(rank, world, folder, out):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=world)
     loader, seen = loader_of(folder, 2), []
-    loader = _over(Tolerant(loader.dataset), loader)
+    loader = loader.over(Tolerant(loader.dataset))
     model = network("realnvp")
     model.backbone.register_forward_hook(lambda module, args, output: seen.append(len(output)))
     rows, labels = embed(model, loader, CPU)
@@ -103,7 +103,7 @@ def damage(folder, tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_image_takes_no_other_with_it(folder, tmp_path, workers):
     loader = loader_of(damage(folder, tmp_path), 1, workers=workers)
-    rows, labels = embed(network(), _over(Tolerant(loader.dataset), loader), CPU)
+    rows, labels = embed(network(), loader.over(Tolerant(loader.dataset)), CPU)
     assert labels.tolist() == [0, 0, 1, DAMAGED, 1, 2, 2]
     whole, _ = embed(network(), loader_of(folder, 1), CPU)
     kept = labels != DAMAGED

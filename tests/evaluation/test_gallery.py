@@ -110,4 +110,21 @@ def test_gallery_without_queries_says_so(tmp_path, texts):
     near = torch.tensor([[1, 2], [0, 2], [0, 1]])
     draw_gallery(images, torch.arange(3), "abc", near, torch.zeros(3, 2), choose_queries(near, torch.arange(3), 2),
                  tmp_path / "g.png")
-    assert "Nearest neighbours in 3 test images (no class has two images)" in texts
+    assert "Nearest neighbours in 3 test images (no query has anything to find)" in texts
+
+
+def test_queries_and_gallery_apart(tmp_path, texts):
+    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250)]
+    paths = []
+    for i, colour in enumerate(colours):
+        paths.append(tmp_path / f"{i}.png")
+        Image.new("RGB", (20, 20), colour).save(paths[-1])
+    names = ["a", "b", "c"]
+    queries, among = ImageList(paths[:2], [0, 2], names), ImageList(paths[2:], [1, 0, 0], names)
+    near, score = torch.tensor([[1, 0, 2], [0, 1, 2]]), torch.tensor([[0.9, 0.5, 0.1]]).expand(2, 3)
+    draw_run_gallery(score, near, queries, 20, tmp_path / "g.png", gallery=among)
+    page = np.asarray(Image.open(tmp_path / "g.png").convert("RGB"))
+    y, x = TOP + HEADING + CELL // 2, EDGE + CELL // 2
+    shown = [tuple(page[y, x])] + [tuple(page[y, x + CELL + 2 * GAP + place * (CELL + GAP)]) for place in range(3)]
+    assert shown == [colours[0], colours[3], colours[2], colours[4]]               # class c has nothing to find
+    assert "R@1 100.0 %   1 queries in 3 gallery images" in texts and texts.count("query") == 2

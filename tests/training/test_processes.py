@@ -1,6 +1,9 @@
 """Several processes with their shares of a batch train as one process with all of it, for every criterion."""
+import csv
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,12 +11,14 @@ import torch.multiprocessing as multiprocessing
 
 from criteria import CRITERIA
 from datasets.base import Batch
+from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
 from tests.training.methods import batch, build, gradients
 from training.step import Differentiator
 from utilities import distributed
 from utilities.errors import UsageError
 
 STEPS, WORLD = 3, 2
+ROOT = Path(__file__).parents[2]
 
 
 def train(loss, rank=0, world=1):
@@ -31,11 +36,11 @@ def train(loss, rank=0, world=1):
     return found
 
 
-def work(rank, folder):
+def work(rank, place):
     """What one of the processes does."""
     torch.set_num_threads(1)
     os.environ |= {"WORLD_SIZE": str(WORLD), "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": (folder / "port").read_text()}
+                   "MASTER_PORT": (place / "port").read_text()}
     distributed.join(torch.device("cpu"))
     found = {loss: train(loss, rank, WORLD) for loss in CRITERIA}
     rows = torch.arange(6.0).view(2, 3) + 10 * rank
@@ -44,7 +49,7 @@ def work(rank, folder):
                                                  torch.device("cpu"))
     with pytest.raises(UsageError, match="--bs 7 cannot be shared by 2 processes"):
         distributed.share(7, "--bs")
-    torch.save(found, folder / f"{rank}.pt")
+    torch.save(found, place / f"{rank}.pt")
     distributed.leave()
 
 
@@ -52,12 +57,12 @@ def work(rank, folder):
 def found(tmp_path_factory):
     """What each of two processes found, and what one process alone finds."""
     import socket
-    folder = tmp_path_factory.mktemp("processes")
+    place = tmp_path_factory.mktemp("processes")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        (folder / "port").write_text(str(free.getsockname()[1]))
-    multiprocessing.start_processes(work, (folder,), nprocs=WORLD, start_method="spawn")
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
+        (place / "port").write_text(str(free.getsockname()[1]))
+    multiprocessing.start_processes(work, (place,), nprocs=WORLD, start_method="spawn")
+    return [torch.load(place / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo over loopback is tested on Linux")
@@ -91,3 +96,31 @@ def test_one_process_is_left_alone():
     distributed.sum_([rows])
     distributed.join(torch.device("cpu"))
     assert distributed.world() == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torchrun over loopback is tested on Linux")
+def test_the_command_gives_the_metrics_of_one_process(folder, tmp_path):  # noqa: F811
+    argv = flags(folder, tmp_path, "--n_epochs", "1", "--arch", "convnet_frozen_normalize", "--map_images", "0",
+                 "--xbm_size", "20", "--xbm_start", "1", "--lr", "1e-4", "--eval_bootstrap", "10")
+    run = [str(ROOT / "main.py"), *argv, "--savename"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    there = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*launch, *run, "two"], check=True, env=there, capture_output=True)
+    subprocess.run([sys.executable, *run, "one"], check=True, env=there, capture_output=True)
+    one, two = (list(csv.DictReader((tmp_path / "image_folder" / name / "metrics.csv").open()))
+                for name in ("one", "two"))
+    for first, second in zip(one, two, strict=True):
+        assert first.keys() == second.keys()
+        for name in first:
+            assert float(second[name] or 0) == pytest.approx(float(first[name] or 0), rel=1e-3, abs=1e-3), name
+    assert sorted(os.listdir(tmp_path / "image_folder")) == ["one", "two"]         # only the first process wrote
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torchrun over loopback is tested on Linux")
+def test_an_error_of_one_process_ends_all_with_its_sentence(folder, tmp_path):  # noqa: F811
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    argv = flags(folder, tmp_path, "--data_sampler", "random", *PLAIN, "--bs", "15")
+    found = subprocess.run([*launch, str(ROOT / "main.py"), *argv], capture_output=True, text=True, timeout=200,
+                           env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert found.returncode != 0 and "--bs 15 cannot be shared by 2 processes" in found.stderr
+    assert not (tmp_path / "image_folder").exists()

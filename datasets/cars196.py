@@ -1,0 +1,67 @@
+"""CARS196 (Krause et al., 3D Object Representations for Fine-Grained Categorization, 3dRR 2013): cars of 196 models."""
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from datasets.base import Splits, halves
+from datasets.files import Layout, class_halves, inner_path, listed_files, read_layout
+from utilities.errors import UsageError
+
+COUNTS = {"train": (8054, 98), "test": (8131, 98)}                                 # images, classes
+FOLDERS = ("cars196",)
+ANNOTATIONS = "cars_annos.mat"
+
+
+class Annotations(NamedTuple):
+    """What cars_annos.mat says: the path and the class of each image, and all classes in the order of their numbers."""
+
+    paths: list[str]
+    classes: list[str]
+    class_names: list[str]
+
+
+def cars196(source_path: str | Path) -> Splits:
+    """The first half of the class numbers for training, the second for testing, as is usual for retrieval; the
+    split of cars_annos.mat shares classes and is not used.
+
+    Layouts: car_ims/ and cars_annos.mat beside each other, or the base framework's images/<class>/, whose classes go by
+    their numbers where all have one (014.Audi TTS Coupe 2012), else by the alphabet.
+    """
+    return read_layout("cars196", source_path, FOLDERS, (
+        Layout(("car_ims", ANNOTATIONS), _official),
+        Layout(("images",), lambda root: class_halves(root / "images"))))
+
+
+def _official(root: Path) -> Splits:
+    """The two downloads."""
+    source = root / ANNOTATIONS
+    found = read_annotations(source)
+    return halves(source, listed_files(source, root, found.paths), found.classes, classes=found.class_names)
+
+
+def read_annotations(path: Path) -> Annotations:
+    """The annotations of the complete set, from a MATLAB file of version 5."""
+    from scipy.io import loadmat
+    try:
+        # Version 5 holds arrays, text and structs: scipy turns them into arrays and neither unpickles nor evaluates
+        # anything. Of the variables only the two are read, and appendmat=False keeps it from opening another file.
+        held = loadmat(path, appendmat=False, variable_names=["annotations", "class_names"], squeeze_me=True,
+                       struct_as_record=True)
+        rows = np.atleast_1d(held["annotations"])
+        names = [class_name(number, str(name)) for number, name in enumerate(np.atleast_1d(held["class_names"]), 1)]
+        paths = [inner_path(str(name)) for name in rows["relative_im_path"]]
+        numbers = [int(number) for number in rows["class"]]
+    except Exception as error:   # damage raises nearly any type, by where it is
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{path}: this is not the table of CARS196 ({reason}); fetch it again.") from None
+    if unnamed := sorted(set(numbers) - set(range(1, len(names) + 1))):
+        raise UsageError(f"{path}: class {unnamed[0]} has no name among the {len(names)} given; fetch the file again.")
+    return Annotations(paths, [names[number - 1] for number in numbers], names)
+
+
+def class_name(number: int, name: str) -> str:
+    """The name of a class, and of its folder in a prepared set: its number first, slashes replaced."""
+    safe = re.sub(r"[/\\\0]", "-", name)
+    return f"{number:03d}.{safe}"

@@ -1,0 +1,76 @@
+"""What the folder of a run holds, read for its report; the files may be unfinished, damaged, or of any origin."""
+import csv
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utilities.errors import UsageError
+from utilities.table import read_rows
+
+
+class Run(NamedTuple):
+    """What the folder of a run holds; the metrics in `result` are empty while the run goes on."""
+
+    folder: Path
+    options: dict[str, Any]
+    result: dict[str, Any]
+    history: list[dict[str, float]]        # of metrics.csv
+    steps: list[dict[str, float]]          # of steps.csv
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """The flags of the run."""
+        return self.options["flags"]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that it evaluates."""
+        return self.names("evaluation_metrics")
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end."""
+        return bool(self.result["final"])
+
+    def names(self, flag: str) -> list[str]:
+        """The names that a flag lists."""
+        value = self.flags.get(flag)
+        return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run; a UsageError where the folder is not that of one."""
+    options, result = _json(folder / "options.json"), _json(folder / "result.json")
+    if not isinstance(options.get("flags"), dict):
+        raise UsageError(f"{folder} is not the folder of a run: it has no readable options.json.")
+    history, steps = ([row_numbers(row) for row in table_rows(folder / name)] for name in ("metrics.csv", "steps.csv"))
+    for part in ("final", "untrained"):
+        result[part] = row_numbers(result[part]) if isinstance(result.get(part), dict) else {}
+    return Run(folder, options, result, history, steps)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def table_rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a table, none where it cannot be read."""
+    try:
+        return read_rows(path)
+    except (OSError, csv.Error):
+        return []
+
+
+def row_numbers(row: dict) -> dict[str, float]:
+    """The entries that are numbers or the text of one."""
+    found = {}
+    for name, value in row.items():
+        try:
+            found[str(name)] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return found

@@ -1,0 +1,112 @@
+"""The fast way of decoding against the plain one: equal pixels at full size, near ones reduced, and what falls back."""
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from datasets import decode as module
+from datasets.crops import CentreCrop, Crop, RandomResizedCrop
+from datasets.decode import ImageError, decode, decode_for
+from tests.datasets.pictures import save_jpeg, smooth, textured
+
+
+def whole(height, width):
+    """A plan for all pixels as they are."""
+    return Crop((0, 0, height, width), (height, width), (0, 0, height, width))
+
+
+@pytest.fixture
+def reductions(monkeypatch):
+    """The factors by which JPEG files were decoded on the fast path."""
+    seen, fast = [], module._decode_jpeg
+    monkeypatch.setattr(module, "_decode_jpeg", lambda *args: seen.append(args[2]) or fast(*args))
+    return seen
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}])
+@pytest.mark.parametrize("size", [(97, 130), (16, 16), (1, 9)])
+def test_full_size_equals_the_plain_way(tmp_path, reductions, mode, options, size):
+    path = save_jpeg(tmp_path / "a.jpg", textured(*size), mode, **options)
+    pixels, found, _ = decode_for(path, whole)
+    assert found == size and reductions == [1] and torch.equal(pixels, decode(path))
+    assert mode == "RGB" or (pixels == pixels[:1]).all()
+
+
+def test_the_day_torchvision_decodes_no_more(tmp_path, monkeypatch):
+    path = save_jpeg(tmp_path / "a.jpg", textured(60, 80))
+    monkeypatch.delattr(torchvision.io, "decode_jpeg")
+    assert torch.equal(decode_for(path, whole).pixels, decode(path))
+
+
+@pytest.mark.parametrize("name,tolerance", [("smooth", 1.0), ("textured", 3.0)])
+@pytest.mark.parametrize("plan", [RandomResizedCrop(64, scale=(0.3, 1.0)), CentreCrop(64, 73)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_reduced_crops_are_near_the_plain_ones(tmp_path, reductions, name, tolerance, plan, mode):
+    size = (403, 601)
+    path = save_jpeg(tmp_path / "a.jpg", {"smooth": smooth, "textured": textured}[name](*size), mode)
+    for seed in range(10):
+        torch.manual_seed(seed)
+        pixels, found, crop = decode_for(path, plan)
+        assert found == size
+        difference = (crop.cut(pixels, size).float() - crop.cut(decode(path), size).float()).abs().mean()
+        assert difference < tolerance
+    assert max(reductions) >= 2
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+@pytest.mark.parametrize("size", [(403, 601), (15, 17), (8, 500)])
+def test_sides_are_divided_and_rounded_up(tmp_path, reduction, size):
+    path = save_jpeg(tmp_path / "a.jpg", textured(*size))
+    assert module._decode_jpeg(path, size, reduction).shape == (3, -(-size[0] // reduction), -(-size[1] // reduction))
+
+
+def orientation(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+@pytest.mark.parametrize("save", [
+    lambda path, image: save_jpeg(path, image, exif=orientation(6)),
+    lambda path, image: save_jpeg(path, image, "CMYK"),
+    lambda path, image: Image.fromarray(image.permute(1, 2, 0).numpy()).save(path, format="PNG"),
+    lambda path, image: Image.fromarray(image.permute(1, 2, 0).numpy()).quantize(32).save(path, format="GIF"),
+], ids=["turned", "cmyk", "png named jpg", "gif named jpg"])
+def test_other_files_go_the_plain_way(tmp_path, reductions, save):
+    path = tmp_path / "a.jpg"
+    save(path, textured(300, 400))
+    pixels, size, crop = decode_for(path, CentreCrop(32, 36))
+    expected = decode(path)
+    assert reductions == [] and torch.equal(pixels, expected) and size == tuple(expected.shape[1:])
+    assert size == ((400, 300) if expected.shape[1] > expected.shape[2] else (300, 400)) and crop == CentreCrop(
+        32, 36)(*size)
+
+
+def test_upright_exif_stays_on_the_fast_path(tmp_path, reductions):
+    path = save_jpeg(tmp_path / "a.jpg", textured(300, 400), exif=orientation(1))
+    decode_for(path, CentreCrop(32, 36))
+    assert reductions == [8]
+
+
+@pytest.mark.parametrize("plan", [whole, CentreCrop(32, 36)], ids=["full", "reduced"])
+@pytest.mark.parametrize("keep", [0, 2, 40, 700, -2000])
+def test_truncated_files_are_named(tmp_path, plan, keep):
+    path = save_jpeg(tmp_path / "a.jpg", textured(300, 400))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ImageError) as caught:
+        decode_for(path, plan)
+    assert str(caught.value).startswith(f"{path}: this image cannot be decoded") and "\n" not in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ImageError, match="gone"):
+        decode_for(tmp_path / "a.jpg", whole)
+
+
+def test_random_bytes_behind_a_jpegs_beginning(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\xff\xd8\xff" + np.random.default_rng(0).bytes(5000))
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        decode_for(path, whole)

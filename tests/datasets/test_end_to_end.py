@@ -1,0 +1,131 @@
+"""Whole runs on tiny trees of the real data sets, and colours that reach the network as they are in the files."""
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import main
+from datasets import select
+from datasets.samplers import SAMPLERS
+from evaluation.embed import embed
+from parameters import get_options
+from tests.datasets import trees
+
+
+def run(dataset, source, out, *more):
+    """One epoch on a tree: result.json and the last row of metrics.csv."""
+    argv = ["--dataset", dataset, "--source_path", str(source), "--save_path", str(out), "--savename", "run",
+            "--device", "cpu", "--kernels", "0", "--arch", "resnet18_frozen_normalize", "--not_pretrained",
+            "--image_size", "48", "--embed_dim", "32", "--bs", "16", "--samples_per_class", "4", "--n_epochs", "1",
+            "--warmup_epochs", "0", "--map_images", "0", *more]
+    assert main.main(argv) == 0
+    made = Path(out) / dataset / "run"
+    result = json.loads((made / "result.json").read_text())
+    assert all(0 <= value <= 1 for value in result["final"].values())
+    assert result["steps"] >= 1 and (made / "last.pt").is_file()
+    with (made / "metrics.csv").open(newline="") as file:
+        return result, list(csv.DictReader(file))[-1]
+
+
+def birds_of_every_kind(root):
+    """A tree with a grey, a CMYK and a turned image, a name with spaces and stray files."""
+    return trees.cub_official(root, traps=("grey", "cmyk", "rotated", "spaces", "stray"))
+
+
+@pytest.mark.parametrize("dataset, make", [
+    ("cub200", birds_of_every_kind), ("cars196", trees.cars_official),
+    pytest.param("cub200", trees.cub_base, marks=pytest.mark.slow),
+    pytest.param("cars196", trees.cars_base, marks=pytest.mark.slow)])
+def test_birds_and_cars_train(dataset, make, tmp_path, capsys):
+    result, row = run(dataset, make(tmp_path), tmp_path / "out")
+    assert np.isfinite(float(row["loss"])) and result["steps"] == 1
+    assert f"{dataset}: train 16 images of 4 classes, test 16 images of 4 classes" in capsys.readouterr().out
+
+
+def test_a_truncated_bird_stops_the_run_with_its_name(tmp_path, capsys):
+    root = trees.cub_base(tmp_path, traps=["truncated"])
+    argv = ["--dataset", "cub200", "--source_path", str(root), "--save_path", str(tmp_path), "--device", "cpu",
+            "--kernels", "0", "--arch", "convnet_normalize", "--bs", "16", "--n_epochs", "1"]
+    assert main.main(argv) == 1
+    said = capsys.readouterr().err
+    assert "Black_Footed_Albatross_0004_796103.jpg" in said.splitlines()[-1] and "Traceback" not in said
+
+
+@pytest.mark.parametrize("sampler", [name for name in ("class_random", "hierarchical") if name in SAMPLERS])
+def test_products_train(sampler, tmp_path):
+    _, row = run("sop", trees.sop_base(tmp_path), tmp_path / "out", "--data_sampler", sampler, "--use_tv_split",
+                 "--tv_split_by_samples", "--tv_split_perc", "0.5")
+    assert np.isfinite(float(row["loss"])) and 0 <= float(row["val_e_recall@1"]) <= 1
+
+
+def test_clothes_are_searched_in_their_gallery(tmp_path, capsys):
+    """One query an item, which has nothing to find among the queries and its own copy in the gallery."""
+    root = trees.in_shop_official(tmp_path, trees.in_shop_rows(items=16, queries=1))
+    _, _, queries, gallery = select("in_shop", root)
+    for path, label in zip(queries.paths, queries.labels):
+        path.write_bytes(gallery.paths[gallery.labels.index(label)].read_bytes())
+    result, _ = run("in_shop", root, tmp_path / "out")
+    assert result["final"]["e_recall@1"] == 1
+    assert "test 16 images of 16 classes, gallery 48 images of 16 classes" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------------- colours
+
+
+class Probe(torch.nn.Module):
+    """A network whose embedding of an image is the mean of each channel in its left and in its right half."""
+
+    embed_dim = 6
+    preprocessing = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5), "channels": "RGB", "value_range": 1.0}
+
+    def embed(self, image, index=None):
+        middle = image.shape[3] // 2
+        halves = [image[..., :middle - 2], image[..., middle + 2:]]                # without the blur of the edge
+        return torch.cat([half.float().mean((2, 3)) for half in halves], dim=1)    # (B, 6)
+
+
+RED, GREEN, GREY = (230, 20, 10), (15, 200, 30), (90, 90, 90)
+KINDS = {"large.jpg": (320, 240), "fits.jpg": (56, 48), "small.png": (40, 30), "large.png": (200, 300)}
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """Four classes of four images each, of many sizes and formats: two classes red on the left and green on the right,
+    two grey, stored as such."""
+    for label in range(4):
+        for name, (width, height) in KINDS.items():
+            pixels = np.full((height, width, 3), RED if label % 2 else GREY, np.uint8)
+            pixels[:, width // 2:] = GREEN if label % 2 else GREY
+            image = Image.fromarray(pixels) if label % 2 else Image.fromarray(pixels[:, :, 0])
+            path = tmp_path / f"{label}" / name
+            path.parent.mkdir(exist_ok=True)
+            image.save(path, **({"quality": 95, "subsampling": 0} if name.endswith("jpg") else {}))
+    return tmp_path
+
+
+def through_the_loader(folder, size):
+    """What Probe sees of the test images, the normalisation undone, as numbers to 255 by path, (2, 3) each."""
+    opt = get_options(["--dataset", "image_folder", "--source_path", str(folder), "--image_size", str(size),
+                       "--bs", "4", "--samples_per_class", "2", "--kernels", "0"])
+    splits, network = select("image_folder", folder), Probe()
+    loaders = main.build_loaders(opt, splits, network, torch.device("cpu"))
+    rows, _ = embed(network, loaders["test"], torch.device("cpu"))
+    mean, std = (torch.tensor(network.preprocessing[name]) for name in ("mean", "std"))
+    seen = rows.view(-1, 2, 3) * std + mean
+    return dict(zip(splits.test.paths, 255 * seen))
+
+
+@pytest.mark.parametrize("size", [48, 112])
+def test_red_green_and_grey_reach_the_network_in_their_channels(colours, size):
+    seen = through_the_loader(colours, size)
+    assert len(seen) == 8
+    for path, (left, right) in seen.items():
+        expected = (GREY, GREY) if path.parent.name == "2" else (RED, GREEN)
+        for half, colour in zip((left, right), expected):
+            torch.testing.assert_close(half, torch.tensor(colour, dtype=torch.float32), rtol=0, atol=4)
+        if path.parent.name == "2":
+            torch.testing.assert_close(left, left[:1].expand(3), rtol=0, atol=0.01)    # three equal channels

@@ -1,0 +1,173 @@
+"""A run that is killed at any step and continued ends as the uninterrupted one, bit for bit."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
+from training import loop
+from utilities import checkpoint
+from utilities.logger import RunFolder
+
+ROOT = Path(__file__).parents[2]
+
+
+class Killed(BaseException):
+    """What stops a run in these tests without a chance to clean up."""
+
+
+def kill_after(monkeypatch, step, moment="after_step"):
+    """Kill the next run at this step, before or after what follows it."""
+    original = getattr(loop.Training, moment)
+
+    def dying(self, *arguments):
+        if self.step == step and moment != "after_step":
+            raise Killed
+        result = original(self, *arguments)
+        if self.step == step:
+            raise Killed
+        return result
+    monkeypatch.setattr(loop.Training, moment, dying)
+
+
+def same(a, b, path=""):
+    """Assert that two nested states are equal to the last bit."""
+    assert type(a) is type(b), path
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b)):
+            same(x, y, f"{path}[{i}]")
+    else:
+        assert a == b or (a != a and b != b), path
+
+
+def compare(out, one, other):
+    """Everything but names and times of two runs."""
+    first, second = (out / "image_folder" / name for name in (one, other))
+    assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
+    states = [checkpoint.load(path / "last.pt") for path in (first, second)]
+    for state in states:
+        for part in ("options",):
+            del state[part]
+        for time_spent in ("seconds", "training_seconds"):
+            del state["progress"][time_spent]
+    same(*states)
+    results = [json.loads((path / "result.json").read_text()) for path in (first, second)]
+    for name in ("final", "untrained", "best", "policy", "steps"):
+        assert results[0][name] == results[1][name]
+    assert set(os.listdir(first)) == set(os.listdir(second))
+
+
+CASES = {
+    "default": [], "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "2"],
+    "mined": ["--loss", "margin", "--xbm_size", "20", "--xbm_start", "2"],
+    "published": ["--recipe", "paper", "--relation_hidden", "0", "--memory_channels", "8", "--memory_steps", "2"],
+    "validated": ["--loss", "margin", "--batch_mining", "parametric", "--bs", "8", "--miner_parametric_every", "2",
+                  "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN],
+    "workers": ["--kernels", "2", *PLAIN], "half precision": ["--amp", "bf16", "--accumulate", "6"],
+    "warm-up and decay": ["--warmup_epochs", "1", "--tau", "1", "--gamma", "0.1", "--optim", "sgd", *PLAIN],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_twice_and_continued(folder, tmp_path, monkeypatch, case):  # noqa: F811
+    argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", *CASES[case])
+    assert main.main([*argv, "--savename", "whole"]) == 0
+    for step, moment, minutes in ((2, "after_step", "0"), (3, "train_step", "0"), (5, "train_step", "100")):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            kill_after(patch, step, moment)
+            main.main([*argv, "--savename", "cut", "--resume", "auto", "--checkpoint_minutes", minutes])
+    assert main.main([*argv, "--savename", "cut", "--resume", "auto"]) == 0
+    compare(tmp_path, "whole", "cut")
+
+
+def test_killed_between_the_files_of_an_epoch(folder, tmp_path, monkeypatch):  # noqa: F811
+    argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", *PLAIN)
+    assert main.main([*argv, "--savename", "whole"]) == 0
+    save, count = checkpoint.save, 0
+
+    def dying(path, state):
+        nonlocal count
+        count += 1
+        if count % 2 == 0:
+            raise Killed
+        save(path, state)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", dying)
+        for _ in range(3):
+            with pytest.raises(Killed):
+                main.main([*argv, "--savename", "cut", "--resume", "auto"])
+    assert main.main([*argv, "--savename", "cut", "--resume", "auto"]) == 0
+    compare(tmp_path, "whole", "cut")
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_epochs(folder, tmp_path, capsys):  # noqa: F811
+    argv = flags(folder, tmp_path, "--map_images", "0", "--scheduler", "none", *PLAIN)
+    assert main.main([*argv, "--savename", "whole", "--n_epochs", "3"]) == 0
+    assert main.main([*argv, "--savename", "cut", "--n_epochs", "1"]) == 0
+    run = tmp_path / "image_folder" / "cut"
+    assert main.main(["--resume", str(run), "--n_epochs", "3", "--source_path", str(folder), "--device", "cpu",
+                      "--kernels", "0", "--map_images", "0"]) == 0
+    assert "Continuing at step 3" in capsys.readouterr().out
+    compare(tmp_path, "whole", "cut")
+
+
+def test_flags_that_differ_are_listed_and_refused(folder, tmp_path, capsys):  # noqa: F811
+    argv = flags(folder, tmp_path, "--n_epochs", "0", "--savename", "a", *PLAIN)
+    assert main.main(argv) == 0
+    last = tmp_path / "image_folder" / "a" / "last.pt"
+    before = last.read_bytes()
+    assert main.main([*argv, "--resume", "auto", "--lr", "0.5", "--seed", "7"]) == 2
+    error = capsys.readouterr().err
+    assert "--lr 0.5 (the run has 0.001)" in error and "--seed 7 (the run has 1)" in error and "--n_epochs" not in error
+    assert last.read_bytes() == before
+    assert main.main([*argv, "--resume", str(tmp_path)]) == 2 and "no last.pt" in capsys.readouterr().err
+    state = checkpoint.load(last)
+    del state["progress"]
+    torch.save(state, last)
+    assert main.main([*argv, "--resume", "auto"]) == 2 and "--checkpoint" in capsys.readouterr().err
+
+
+def test_two_runs_never_write_to_one_folder(tmp_path, folder, capsys):  # noqa: F811
+    holder = RunFolder(str(tmp_path), "image_folder", "a")
+    assert main.main([*flags(folder, tmp_path, *PLAIN), "--savename", "a", "--resume", "auto"]) == 1
+    assert "another process is training in this folder" in capsys.readouterr().err
+    assert os.listdir(holder.path) == []
+
+
+@pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_with_a_checkpoint_of_that_step(folder, tmp_path, number, code):  # noqa: F811
+    argv = flags(folder, tmp_path, "--n_epochs", "100000", "--eval_every", "100000", "--map_images", "0", *PLAIN)
+    command = [sys.executable, str(ROOT / "main.py"), *argv, "--savename", "a"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                               env=os.environ | {"OMP_NUM_THREADS": "1"})
+    last = tmp_path / "image_folder" / "a" / "last.pt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == code and "--resume" in error.strip().splitlines()[-1]
+    state = checkpoint.load(last)
+    assert state["progress"]["step"] > 0
+    assert state["optimisation"]["optimizer"]["state"][0]["step"] == state["progress"]["step"]
+
+
+def test_the_length_of_a_cosine_schedule_is_part_of_the_run(folder, tmp_path, capsys):  # noqa: F811
+    argv = flags(folder, tmp_path, "--savename", "a", "--scheduler", "cosine", "--map_images", "0", *PLAIN)
+    assert main.main([*argv, "--n_epochs", "1"]) == 0
+    assert main.main([*argv, "--n_epochs", "2", "--resume", "auto"]) == 2
+    assert "--n_epochs 2 (the run has 1)" in capsys.readouterr().err

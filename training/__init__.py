@@ -1,0 +1,1 @@
+"""The training engine: step, optimisation, resume, records."""

@@ -1,0 +1,120 @@
+"""What a run measures between evaluations: a row of steps.csv every few steps.
+
+Loss terms and gradient norms stay on the device until a row is due; then the host reads them all at once.
+"""
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from utilities.table import GrowingTable
+
+DIGITS = 9   # significant ones of a recorded number, enough to tell any two of float32 apart
+
+
+class StepRecorder:
+    """Averages what the steps measure, and writes a row of steps.csv when one is asked for.
+
+        for batch in recorder.watch(batches(loader)):
+            ...
+            recorder.add(terms, images=len(label), gradient_norm=norm)
+            if step % log_every == 0:
+                row = recorder.record(epoch, step, optimisation.rates())
+
+    path: the file, or None where nothing is written (all processes but the first). after: the step from which a resumed
+    run continues; rows beyond it are cut off. The averages have a state, so that a run which was left between two rows
+    records the same losses when it is resumed.
+    """
+
+    def __init__(self, path: Path | None, device: torch.device, *, after: int = 0):
+        self.table = GrowingTable(path, after=after) if path else None
+        self.device = device
+        self.mark = time.perf_counter()
+        self._begin_interval()
+
+    def _begin_interval(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.images, self.waited, self.worked = 0, 0.0, 0.0
+
+    def watch(self, batches: Iterable) -> Iterator:
+        """The batches; measures how long each is waited for. What passes outside of the loop, as in evaluation, is
+        left out."""
+        self.mark = time.perf_counter()
+        for batch in batches:
+            self.waited += self._lap()
+            yield batch
+            self.worked += self._lap()
+
+    def _lap(self) -> float:
+        """Seconds since the last call."""
+        before, self.mark = self.mark, time.perf_counter()
+        return self.mark - before
+
+    def add(self, terms: Mapping[str, Tensor], *, images: int, gradient_norm: Tensor | None = None) -> None:
+        """Take note of a step without synchronisation: its scalars, and how many images it saw in all processes.
+
+        A scalar that only some steps have is averaged over those.
+        """
+        found = terms if gradient_norm is None else {**terms, "gradient_norm": gradient_norm}
+        values = [value.detach() for value in found.values()]
+        for name, value in zip(found, values):
+            self.sums.setdefault(name, torch.zeros_like(value))
+            self.counts[name] = self.counts.get(name, 0) + 1
+        torch._foreach_add_([self.sums[name] for name in found], values)           # one kernel for all of them
+        self.images += images
+
+    def record(self, epoch: int, step: int, rates: Mapping[str, float], more: Mapping | None = None) -> dict:
+        """Write and return the row of the steps since the last one; synchronises with the device once.
+
+        rates: learning rates by the names of their groups. more: further numbers, such as those of the policy; what is
+        not a number in it is left out.
+        """
+        row = {"epoch": epoch, "step": step} | self._means() | numbers(more or {})
+        self.worked += self._lap()                                                 # reading waited for the device
+        row |= {f"lr_{name}": rate for name, rate in rates.items()} | self._speed()
+        row["peak_memory_mib"] = peak_memory_mib(self.device)
+        if self.table:
+            self.table.append(row)
+        self._begin_interval()
+        return row
+
+    def _means(self) -> dict[str, float]:
+        """The mean of each scalar; the total is called loss, as in metrics.csv."""
+        if not self.sums:
+            return {}
+        sums = torch.stack([value.double() for value in self.sums.values()]).tolist()
+        means = {name: total / self.counts[name] for name, total in zip(self.sums, sums)}
+        return {"loss" if name == "total" else name: float(f"{mean:.{DIGITS}g}") for name, mean in means.items()}
+
+    def _speed(self) -> dict[str, float]:
+        """Images a second, and the share of the time in which the host waited for them."""
+        seconds = self.waited + self.worked
+        return {"images_per_second": round(self.images / seconds, 2), "data_wait": round(self.waited / seconds, 4)}
+
+    def state_dict(self) -> dict:
+        """The averages since the last row."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue the averages; speed is measured anew."""
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+        self.counts = dict(state["counts"])
+
+
+def numbers(row: Mapping) -> dict[str, float]:
+    """The entries of a row that are numbers."""
+    return {name: value for name, value in row.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)}
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Largest memory held so far (MiB): of the GPU where one is used, of the process otherwise."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    unit = 2**20 if sys.platform == "darwin" else 2**10                            # bytes there, KiB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

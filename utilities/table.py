@@ -1,0 +1,72 @@
+"""Tables as CSV files: one that grows by a line at a time, and the reading of any."""
+import contextlib
+import csv
+import itertools
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from utilities.errors import RunError
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a table; none where there is no file. A last line without its end, which is still being written, is
+    left out."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return list(csv.DictReader(text[:text.rfind("\n") + 1].splitlines()))
+
+
+class GrowingTable:
+    """A CSV file that gains a line at a time and can be read meanwhile; each line is flushed.
+
+    path: continued where it exists, up to the last line whose column `step` is at most `after`; what follows was
+    written by a run that went on beyond its checkpoint, or was being written when it was killed, and is cut off.
+    """
+
+    def __init__(self, path: Path, *, after: int):
+        self.path, self.columns = path, []
+        if path.exists():
+            rows = list(itertools.takewhile(lambda row: _step(row) <= after, read_rows(path)))
+            self.columns = [name for name in (rows[0] if rows else []) if name]
+            self._rewrite(rows)
+
+    def append(self, row: dict) -> None:
+        """Add a line; a column that is new in it is added to all."""
+        if new := [name for name in row if name not in self.columns]:
+            self.columns += new
+            self._rewrite([*read_rows(self.path), row])
+            return
+        with self._errors(), open(self.path, "a", newline="", encoding="utf-8") as file:
+            self._writer(file).writerow(row)
+
+    def _rewrite(self, rows: list[dict]) -> None:
+        """All rows anew, whole or not at all."""
+        temporary = self.path.with_name(self.path.name + ".part")
+        with self._errors():
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = self._writer(file)
+                writer.writeheader()
+                writer.writerows(rows)
+            os.replace(temporary, self.path)
+
+    def _writer(self, file) -> csv.DictWriter:
+        return csv.DictWriter(file, self.columns, extrasaction="ignore", lineterminator="\n")
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written ({error.strerror}). Free space; --resume then continues "
+                           "from the last checkpoint.") from error
+
+
+def _step(row: dict) -> float:
+    """The step of a line, beyond all others where it is unreadable."""
+    try:
+        return int(row["step"])
+    except (KeyError, TypeError, ValueError):
+        return math.inf
