@@ -55,31 +55,34 @@ def decode_for(path: str | Path, plan: Callable[[int, int], Crop]) -> Decoded:
     Of a plain JPEG the size is known from its header, so that it can be scaled down by 2, 4 or 8 while it is decoded,
     which the format makes cheap. Whatever is not a plain JPEG, or does not decode as one, goes through `decode`.
     """
-    size = _plain_jpeg_size(path)
-    if size is None:
+    image = _plain_jpeg(path)
+    if image is None:
         pixels = decode(path)
         size = tuple(pixels.shape[1:])
         return Decoded(pixels, size, plan(*size))
-    crop = plan(*size)
-    return Decoded(_decode_jpeg(path, size, crop.reduction()), size, crop)
+    with image:
+        size = (image.height, image.width)
+        crop = plan(*size)
+        return Decoded(_decode_jpeg(image, path, crop.reduction()), size, crop)
 
 
-def _plain_jpeg_size(path: str | Path) -> tuple[int, int] | None:
-    """(height, width) of a JPEG in colour or grey that lies upright; None for any other file."""
+def _plain_jpeg(path: str | Path) -> Image.Image | None:
+    """A JPEG in colour or grey that lies upright, opened but not yet decoded; None for any other file."""
     try:
         with open(path, "rb") as file:
-            if file.read(len(JPEG)) != JPEG:
+            if file.read(len(JPEG)) != JPEG:   # PIL takes a tenth of a millisecond to say so
                 return None
-            file.seek(0)
-            with Image.open(file) as image:
-                plain = image.format == "JPEG" and image.mode in ("RGB", "L")
-                upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-                return (image.height, image.width) if plain and upright else None
+        image = Image.open(path, formats=("JPEG",))
+        plain = image.format == "JPEG" and image.mode in ("RGB", "L")
+        if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
+        image.close()
     except Exception:   # `decode` will say what is wrong
-        return None
+        pass
+    return None
 
 
-def _decode_jpeg(path: str | Path, size: tuple[int, int], reduction: int) -> Tensor:
+def _decode_jpeg(image: Image.Image, path: str | Path, reduction: int) -> Tensor:
     """A plain JPEG, each side divided by `reduction` and rounded up: (3, h, w).
 
     Both libraries read by libjpeg-turbo and give equal pixels: torchvision's writes them as torch wants them, in three
@@ -88,9 +91,9 @@ def _decode_jpeg(path: str | Path, size: tuple[int, int], reduction: int) -> Ten
     try:
         if reduction == 1 and hasattr(torchvision.io, "decode_jpeg"):
             return torchvision.io.decode_jpeg(torch.from_numpy(np.fromfile(path, dtype=np.uint8)), mode="RGB")
-        with Image.open(path) as image:
-            image.draft(None, (size[1] // reduction, size[0] // reduction))
-            return _tensor(image.convert("RGB"))
+        image.draft(None, (image.width // reduction, image.height // reduction))
+        image.load()
+        return _tensor(image if image.mode == "RGB" else image.convert("RGB"))     # even RGB to RGB is a copy
     except Exception:
         return decode(path)
 

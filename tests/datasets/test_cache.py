@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from datasets import batches, make_loader
 from datasets import cache as module
+from datasets.base import image_list
 from datasets.cache import ImageCache, available_memory, open_cache
 from datasets.crops import Shrink
 from datasets.decode import ImageError, decode, decode_for
+from datasets.transforms import train_transform
 from tests.datasets.pictures import save_jpeg, textured
 from utilities.errors import RunError, UsageError
 
@@ -288,6 +291,17 @@ def test_reading_takes_no_memory_of_its_own(tmp_path):
     for path in paths:
         brightest = max(brightest, reader[path][0].numpy().max())
     assert brightest == 255 and private_bytes() - before < 2 * 400 * 400 * 3       # of eight
+
+
+def test_decoding_keeps_nothing(paths):
+    """Without a cache an image is forgotten once it is given: passes over the images take no more and more memory."""
+    loader = make_loader(image_list(paths, ["one"] * len(paths)), train_transform("base", 64, (0.5,) * 3, (0.5,) * 3))
+    held = []
+    for _ in range(60):
+        for _ in batches(loader):
+            pass
+        held.append(private_bytes())
+    assert held[-1] - held[9] < 50 * sum(3 * height * width for height, width in SIZES) / 4
 
 
 def private_bytes():

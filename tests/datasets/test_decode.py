@@ -59,7 +59,9 @@ def test_reduced_crops_are_near_the_plain_ones(tmp_path, reductions, name, toler
 @pytest.mark.parametrize("size", [(403, 601), (15, 17), (8, 500)])
 def test_sides_are_divided_and_rounded_up(tmp_path, reduction, size):
     path = save_jpeg(tmp_path / "a.jpg", textured(*size))
-    assert module._decode_jpeg(path, size, reduction).shape == (3, -(-size[0] // reduction), -(-size[1] // reduction))
+    with Image.open(path) as image:
+        pixels = module._decode_jpeg(image, path, reduction)
+    assert pixels.shape == (3, -(-size[0] // reduction), -(-size[1] // reduction))
 
 
 def orientation(value):
