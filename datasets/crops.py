@@ -34,7 +34,8 @@ class Crop(NamedTuple):
         """The crop (3, h, w) of an image of `size` (height, width) whose pixels (3, H, W) may be fewer than that."""
         part = _part(pixels, self._box_in(pixels.shape[1:], size))                 # (3, h, w)
         if part.shape[1:] != self.resized:
-            part = resize_image(part, list(self.resized), antialias=True)
+            part = part.permute(1, 2, 0).contiguous().permute(2, 0, 1)             # in one piece: a quarter less time,
+            part = resize_image(part, list(self.resized), antialias=True)          # and the result is channels last
         part = _part(part, self.window)
         return part.flip(-1) if self.flip else part
 

@@ -1,18 +1,22 @@
 """From an image file to an RGB tensor, or to one sentence that names the file."""
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from datasets.crops import Crop
 from utilities.errors import RunError
 
-JPEG = b"\xff\xd8\xff"   # how every JPEG file begins
+JPEG = b"\xff\xd8\xff"                         # how every JPEG file begins
+ORIENTED = (b"Exif\0\0", b"tiff:Orientation")   # what a file holds that says which way is up, in EXIF or in XMP
 _MARK = "\ndatasets.decode.ImageError: "   # how a traceback introduces the error; only there it starts a line
 
 
@@ -55,47 +59,87 @@ def decode_for(path: str | Path, plan: Callable[[int, int], Crop]) -> Decoded:
     Of a plain JPEG the size is known from its header, so that it can be scaled down by 2, 4 or 8 while it is decoded,
     which the format makes cheap. Whatever is not a plain JPEG, or does not decode as one, goes through `decode`.
     """
-    image = _plain_jpeg(path)
-    if image is None:
+    jpeg = read_jpeg(path)
+    if jpeg is None:
         pixels = decode(path)
         size = tuple(pixels.shape[1:])
         return Decoded(pixels, size, plan(*size))
-    with image:
-        size = (image.height, image.width)
-        crop = plan(*size)
-        return Decoded(_decode_jpeg(image, path, crop.reduction()), size, crop)
+    crop = plan(*jpeg.size)
+    return Decoded(_decode_jpeg(jpeg, path, crop.reduction()), jpeg.size, crop)
 
 
-def _plain_jpeg(path: str | Path) -> Image.Image | None:
-    """A JPEG in colour or grey that lies upright, opened but not yet decoded; None for any other file."""
+class Jpeg(NamedTuple):
+    """The content of a plain JPEG file, and its (height, width)."""
+
+    data: bytes
+    size: tuple[int, int]
+
+
+def read_jpeg(path: str | Path) -> Jpeg | None:
+    """A JPEG in colour or grey that lies upright, not yet decoded; None for any other file, a damaged one too."""
     try:
         with open(path, "rb") as file:
             if file.read(len(JPEG)) != JPEG:   # PIL takes a tenth of a millisecond to say so
                 return None
-        image = Image.open(path, formats=("JPEG",))
-        plain = image.format == "JPEG" and image.mode in ("RGB", "L")
-        if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return image
-        image.close()
+            data = JPEG + file.read()
+        size = _size_if_plain(data)
+        if size is None or size[0] * size[1] > Image.MAX_IMAGE_PIXELS or _turned(data):
+            return None
+        return Jpeg(data, size)
     except Exception:   # `decode` will say what is wrong
-        pass
-    return None
+        return None
 
 
-def _decode_jpeg(image: Image.Image, path: str | Path, reduction: int) -> Tensor:
-    """A plain JPEG, each side divided by `reduction` and rounded up: (3, h, w).
+def _size_if_plain(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a JPEG in colour or grey, from its header; None for one in CMYK."""
+    if library := _simplejpeg():
+        height, width, space, _ = library.decode_jpeg_header(data)
+        return (height, width) if space in ("RGB", "YCbCr", "Gray") else None
+    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+        return (image.height, image.width) if image.mode in ("RGB", "L") else None
 
-    Both libraries read by libjpeg-turbo and give equal pixels: torchvision's writes them as torch wants them, in three
-    quarters of PIL's time, but cannot reduce, and is announced to go one day.
-    """
+
+def _turned(data: bytes) -> bool:
+    """Whether a JPEG has an EXIF orientation other than upright; PIL is asked only where it can find one."""
+    if not any(mark in data for mark in ORIENTED):
+        return False
+    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+
+
+def _decode_jpeg(jpeg: Jpeg, path: str | Path, reduction: int) -> Tensor:
+    """A plain JPEG, each side divided by `reduction` and rounded up: (3, h, w); by `decode` where that fails."""
     try:
-        if reduction == 1 and hasattr(torchvision.io, "decode_jpeg"):
-            return torchvision.io.decode_jpeg(torch.from_numpy(np.fromfile(path, dtype=np.uint8)), mode="RGB")
-        image.draft(None, (image.width // reduction, image.height // reduction))
-        image.load()
-        return _tensor(image if image.mode == "RGB" else image.convert("RGB"))     # even RGB to RGB is a copy
+        return (_by_simplejpeg if _simplejpeg() else _by_pil)(jpeg, reduction)
     except Exception:
         return decode(path)
+
+
+def _by_simplejpeg(jpeg: Jpeg, reduction: int) -> Tensor:
+    """(3, h, w); the pixels are PIL's, for both libraries read by libjpeg-turbo, in two thirds to nine tenths of the
+    time, since no copy is made. Whatever libjpeg-turbo warns of is an error here, and PIL then decides."""
+    least = {}
+    if reduction > 1:
+        least = {f"min_{side}": -(-length // reduction) for side, length in zip(("height", "width"), jpeg.size)}
+    pixels = _simplejpeg().decode_jpeg(jpeg.data, min_factor=reduction, **least)
+    return torch.from_numpy(pixels).permute(2, 0, 1)                               # (3, h, w)
+
+
+def _by_pil(jpeg: Jpeg, reduction: int) -> Tensor:
+    """(3, h, w)"""
+    image = Image.open(BytesIO(jpeg.data), formats=("JPEG",))
+    image.draft(None, (image.width // reduction, image.height // reduction))
+    image.load()
+    return _tensor(image if image.mode == "RGB" else image.convert("RGB"))         # even RGB to RGB is a copy
+
+
+@cache
+def _simplejpeg() -> ModuleType | None:
+    """The package simplejpeg where it is installed; without it PIL does the same, more slowly."""
+    try:
+        return import_module("simplejpeg")
+    except ImportError:
+        return None
 
 
 def _tensor(image: Image.Image) -> Tensor:

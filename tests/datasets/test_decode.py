@@ -1,19 +1,33 @@
-"""The fast way of decoding against the plain one: equal pixels at full size, near ones reduced, and what falls back."""
+"""The fast way of decoding against the plain one, by both libraries: equal pixels at full size, near ones reduced, and
+what falls back."""
+import sys
+
 import numpy as np
 import pytest
 import torch
-import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from datasets import decode as module
 from datasets.crops import CentreCrop, Crop, RandomResizedCrop
-from datasets.decode import ImageError, decode, decode_for
+from datasets.decode import ImageError, decode, decode_for, read_jpeg
 from tests.datasets.pictures import save_jpeg, smooth, textured
 
 
 def whole(height, width):
     """A plan for all pixels as they are."""
     return Crop((0, 0, height, width), (height, width), (0, 0, height, width))
+
+
+@pytest.fixture(params=["simplejpeg", "PIL"], autouse=True)
+def library(request, monkeypatch):
+    """What decodes plain JPEG files: the package, or PIL where it is not installed."""
+    if request.param == "PIL":
+        monkeypatch.setattr(module, "_simplejpeg", lambda: None)
+    else:
+        pytest.importorskip("simplejpeg")
+    return request.param
 
 
 @pytest.fixture
@@ -34,9 +48,12 @@ def test_full_size_equals_the_plain_way(tmp_path, reductions, mode, options, siz
     assert mode == "RGB" or (pixels == pixels[:1]).all()
 
 
-def test_the_day_torchvision_decodes_no_more(tmp_path, monkeypatch):
+def test_what_is_not_installed_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    monkeypatch.setattr(module, "_simplejpeg", module._simplejpeg.__wrapped__)
+    assert module._simplejpeg() is None
     path = save_jpeg(tmp_path / "a.jpg", textured(60, 80))
-    monkeypatch.delattr(torchvision.io, "decode_jpeg")
     assert torch.equal(decode_for(path, whole).pixels, decode(path))
 
 
@@ -59,9 +76,10 @@ def test_reduced_crops_are_near_the_plain_ones(tmp_path, reductions, name, toler
 @pytest.mark.parametrize("size", [(403, 601), (15, 17), (8, 500)])
 def test_sides_are_divided_and_rounded_up(tmp_path, reduction, size):
     path = save_jpeg(tmp_path / "a.jpg", textured(*size))
-    with Image.open(path) as image:
-        pixels = module._decode_jpeg(image, path, reduction)
+    jpeg = read_jpeg(path)
+    pixels = module._decode_jpeg(jpeg, path, reduction)
     assert pixels.shape == (3, -(-size[0] // reduction), -(-size[1] // reduction))
+    assert min(size) < 2 * reduction or torch.equal(pixels, module._by_pil(jpeg, reduction))
 
 
 def orientation(value):
@@ -112,3 +130,54 @@ def test_random_bytes_behind_a_jpegs_beginning(tmp_path):
     path.write_bytes(b"\xff\xd8\xff" + np.random.default_rng(0).bytes(5000))
     with pytest.raises(ImageError, match="cannot be decoded"):
         decode_for(path, whole)
+
+
+def xmp(value):
+    """An APP1 segment of XMP with this orientation."""
+    text = b"http://ns.adobe.com/xap/1.0/\0" + f'<x:xmpmeta tiff:Orientation="{value}"/>'.encode()
+    return b"\xff\xe1" + (len(text) + 2).to_bytes(2, "big") + text
+
+
+@pytest.mark.parametrize("value", [1, 3, 8])
+def test_orientation_in_xmp_counts_too(tmp_path, reductions, value):
+    path = save_jpeg(tmp_path / "a.jpg", textured(300, 400))
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + xmp(value) + data[2:])
+    pixels, _, _ = decode_for(path, whole)
+    assert torch.equal(pixels, decode(path)) and bool(reductions) == (value == 1)
+
+
+def test_more_pixels_than_pil_allows_are_left_to_it(tmp_path, monkeypatch):
+    path = save_jpeg(tmp_path / "a.jpg", textured(40, 50))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    assert read_jpeg(path) is None
+    with pytest.raises(ImageError, match="decompression bomb"):
+        decode_for(path, whole)
+
+
+def outcome(function, *args):
+    """The pixels that a function gives, or the kind of its error."""
+    try:
+        return function(*args)
+    except ImageError as error:
+        return type(error)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")   # PIL's, of damaged EXIF blocks
+@given(st.data(), st.sampled_from(["RGB", "L", "CMYK"]), st.booleans(), st.sampled_from([0, 1, 2]),
+       st.sampled_from([None, 1, 2, 6]))
+@settings(max_examples=150, deadline=None)
+def test_whatever_the_bytes_the_outcome_is_that_of_the_plain_way(tmp_path_factory, data, mode, progressive, sampling,
+                                                                  turned):
+    """Bytes of a good file are changed, left out, or none of it."""
+    size = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
+    path = tmp_path_factory.mktemp("jpeg") / "a.jpg"
+    options = {} if turned is None else {"exif": orientation(turned)}
+    save_jpeg(path, textured(*size), mode, progressive=progressive, subsampling=sampling, **options)
+    content = bytearray(path.read_bytes())
+    for place, value in data.draw(st.lists(st.tuples(st.integers(2, len(content) - 1), st.integers(0, 255)),
+                                           max_size=3)):
+        content[place] = value
+    path.write_bytes(content[:data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))])
+    plain, fast = outcome(decode, path), outcome(lambda: decode_for(path, whole).pixels)
+    assert torch.equal(fast, plain) if isinstance(plain, torch.Tensor) else fast is plain
