@@ -23,6 +23,7 @@ from criteria.policy_health import held_out_advantage
 from criteria.xbm import CrossBatchMemory
 from datasets import batches, make_loader, samplers, transforms
 from datasets.cache import open_cache
+from datasets.on_device import require_nvjpeg
 from evaluation import QueryMetric, evaluate, parse_metric, query_values
 from evaluation.confusions import Confusion, confusions
 from evaluation.embed import embed
@@ -227,7 +228,7 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
     cached = (splits.test, splits.gallery) if opt.evaluate_only and opt.cache == "ram" else splits
     cache = open_cache(opt.cache, [path for images in cached if images for path in images.paths], opt.cache_side,
                        opt.cache_path, name=opt.dataset, workers=opt.kernels)
-    common = {"workers": opt.kernels, "seed": opt.seed, "device": device, "cache": cache}
+    common = {"workers": opt.kernels, "seed": opt.seed, "device": device, "cache": cache, "decode": opt.decode}
     geometry = {"image_size": opt.image_size, "crop_size": opt.crop_size, "augmentation": opt.augmentation}
     train_transform = transforms.train_transform(**geometry, **network.preprocessing)
     eval_transform = transforms.eval_transform(**geometry, **network.preprocessing)
@@ -254,6 +255,8 @@ def run(opt) -> None:
     """Build everything, then train, or evaluate a checkpoint."""
     own_gpu = distributed.local_rank()
     device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
+    if opt.decode == "nvjpeg":
+        require_nvjpeg(device)
     distributed.join(device)
     asked = [parse_metric(name)[0] for name in opt.evaluation_metrics]             # refuse a wrong name before any work
     if opt.eval_per_class and not any(isinstance(metric, QueryMetric) for metric in asked):

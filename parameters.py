@@ -208,6 +208,9 @@ def add_data_flags(parser: Parser) -> None:
     add("--cache_side", type=positive_int, default=None, metavar="PIXELS",
         help="Longest that the shorter side of a kept image may be; default: 1.71 times the input's side (384 at 224).")
     add("--cache_path", default=".cache", metavar="FOLDER", help="Where --cache disk keeps its files.")
+    add("--decode", default="cpu", choices=["cpu", "nvjpeg"],
+        help="Who decodes JPEG files: the worker processes, or the GPU, to which they then only hand the files. Not "
+             "with --cache, which keeps decoded images.")
     add("--bs", type=positive_int, default=None, metavar="IMAGES", help="Images in a batch.")
     add("--samples_per_class", type=positive_int, default=4, metavar="IMAGES",
         help="Images of each class in a batch; --bs must be a multiple. A class with fewer images is drawn from "
@@ -752,6 +755,11 @@ def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
         found.append(f"relation, pair weights and memory work on unit rows: pass --arch {opt.arch}_normalize")
     if opt.gpu and (len(opt.gpu) > 1 or opt.device == "cpu"):
         found.append("--gpu takes the number of one GPU, and none with --device cpu")
+    if opt.decode == "nvjpeg" and opt.cache != "none":
+        found.append(f"--decode nvjpeg reads the files in every epoch, and --cache {opt.cache} decodes them once: pass "
+                     "--cache none")
+    if opt.decode == "nvjpeg" and opt.device == "cpu":
+        found.append("--decode nvjpeg needs a GPU: pass no --device cpu, or --decode cpu")
     if (opt.search_precision, opt.search_backend) == ("half", "faiss"):
         found.append("--search_precision half is torch's: pass --search_backend torch or auto")
     if opt.crop_size and not opt.image_size:

@@ -114,7 +114,8 @@ class Shift(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(3, H, W) -> (3, H, W)"""
         top, left = torch.randint(2 * self.margin + 1, (2,)).tolist()
-        rows, columns = self.source[top:top + self.size], self.source[left:left + self.size]
+        source = self.source.to(image.device)
+        rows, columns = source[top:top + self.size], source[left:left + self.size]
         return image.index_select(1, rows).index_select(2, columns)                # (3, H, W)
 
 

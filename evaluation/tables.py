@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 NOT_PART_OF_THE_ROW = ("seed", "save_path", "savename", "gpu", "device", "kernels", "debug", "log_every", "eval_every",
-                       "source_path", "repeat", "tensorboard", "log_online", "project", "group")
+                       "source_path", "repeat", "tensorboard", "log_online", "project", "group", "decode")
 NO_SHARES = ("dists@", "rho_spectrum@")  # metrics that are shown as they are
 
 

