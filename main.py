@@ -25,6 +25,7 @@ from datasets import batches, make_loader, samplers, transforms
 from datasets.cache import open_cache
 from datasets.on_device import require_nvjpeg
 from evaluation import QueryMetric, evaluate, parse_metric, query_values
+from evaluation.cells import metric_table
 from evaluation.confusions import Confusion, confusions
 from evaluation.embed import embed
 from evaluation.gallery import SHOWN, draw_run_gallery
@@ -32,7 +33,6 @@ from evaluation.map import draw_run_map
 from evaluation.neighbours import nearest_neighbours
 from evaluation.per_class import class_table
 from evaluation.report import write_report
-from evaluation.tables import metric_table
 from parameters import (
     explicit_flags,
     get_options,

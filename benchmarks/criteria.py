@@ -30,7 +30,7 @@ from tqdm import tqdm  # noqa: E402
 
 import batchminer  # noqa: E402
 import criteria  # noqa: E402
-from evaluation.tables import markdown  # noqa: E402
+from evaluation.cells import markdown  # noqa: E402
 from parameters import BY_LOSS  # noqa: E402
 
 RANKINGS = ("smoothap", "supap", "recallatk")

@@ -17,7 +17,7 @@ import torch  # noqa: E402
 
 import main  # noqa: E402
 from datasets import Batch  # noqa: E402
-from evaluation.tables import markdown  # noqa: E402
+from evaluation.cells import markdown  # noqa: E402
 from parameters import get_options  # noqa: E402
 from training.step import Differentiator  # noqa: E402
 

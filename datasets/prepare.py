@@ -18,7 +18,7 @@ from datasets.cars196 import ANNOTATIONS, read_annotations
 from datasets.download import download, md5_of
 from datasets.in_shop import LIST
 from datasets.verify import BENCHMARKS, find, verify
-from evaluation.tables import markdown
+from evaluation.cells import markdown
 from parameters import Formatter, Parser, non_negative_int
 from utilities.errors import RunError, UsageError, answer
 

@@ -10,10 +10,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from evaluation.cells import NO_SHARES, metric_names, shown, with_interval
 from evaluation.report_curves import metric_curves, policy_curves, training_curves
 from evaluation.report_style import STYLE
 from evaluation.run_files import Run, read_run, row_numbers, table_rows
-from evaluation.tables import NO_SHARES, metric_names, shown, with_interval
 from parameters import Formatter, Parser, cannot_apply, chosen_flags
 from utilities.errors import answer
 from utilities.html import Element, element, page, picture, section, table

@@ -1,8 +1,8 @@
 """The curves of report.html: metrics, losses, what was measured, and the policy."""
 import numpy as np
 
+from evaluation.cells import NO_SHARES
 from evaluation.run_files import Run, row_numbers
-from evaluation.tables import NO_SHARES
 from utilities.html import Element, element, section
 from utilities.svg import Line, chart
 

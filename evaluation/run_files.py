@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from utilities.errors import UsageError
 from utilities.table import read_rows
 
+OF_A_RUN = ("options.json", "result.json", "metrics.csv", "last.pt")      # a folder with one of these is that of a run
+
 
 class Run(NamedTuple):
     """What the folder of a run holds; the metrics in `result` are empty while the run goes on."""
@@ -38,15 +40,38 @@ class Run(NamedTuple):
         return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
-def read_run(folder: Path) -> Run:
-    """Read a run; a UsageError where the folder is not that of one."""
+def find_runs(place: Path) -> list[Path]:
+    """The folder itself where it is that of a run, else the runs in it at any depth, by name."""
+    folders = [place, *(path for path in place.rglob("*") if path.is_dir())]
+    runs = [folder for folder in folders if any((folder / name).is_file() for name in OF_A_RUN)]
+    return runs[:1] if place in runs else sorted(runs)
+
+
+def read_run(folder: Path, with_steps: bool = True) -> Run:
+    """Read a run; a UsageError where the folder is not that of one. with_steps: steps.csv too."""
     options, result = _json(folder / "options.json"), _json(folder / "result.json")
     if not isinstance(options.get("flags"), dict):
         raise UsageError(f"{folder} is not the folder of a run: it has no readable options.json.")
-    history, steps = ([row_numbers(row) for row in table_rows(folder / name)] for name in ("metrics.csv", "steps.csv"))
+    history, steps = ([row_numbers(row) for row in table_rows(folder / name)] if wanted else []
+                      for name, wanted in (("metrics.csv", True), ("steps.csv", with_steps)))
     for part in ("final", "untrained"):
         result[part] = row_numbers(result[part]) if isinstance(result.get(part), dict) else {}
     return Run(folder, options, result, history, steps)
+
+
+def shortcoming(run: Run) -> str | None:
+    """Why a run cannot stand in a table, or None."""
+    last = run.history[-1] if run.history else {}
+    if not isinstance(run.flags.get("seed"), int):
+        return "its options.json names no seed"
+    if not run.finished:
+        return f"it has no result: epoch {last.get('epoch', 0):.0f} of {run.flags.get('n_epochs', 'unknown')}"
+    if not run.history:
+        return "it has no readable metrics.csv"
+    if last.get("step") != run.result.get("steps"):
+        return (f"its result.json is of step {run.result.get('steps')}, its metrics.csv goes to step "
+                f"{last.get('step', 0):.0f}")
+    return None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from evaluation import evaluate, parse_metric
-from evaluation.tables import metric_table
+from evaluation.cells import metric_table
 from parameters import Formatter, Parser, add_search_flags, search_arguments
 from parameters import build_parser as build_main_parser
 from utilities.errors import UsageError, answer
