@@ -109,7 +109,7 @@ def conclude(opt, training: Training, splits, loaders: dict, folder: RunFolder |
               "seconds_per_epoch": round(training.training_seconds / max(1, opt.n_epochs), 3)}
     bs = min(opt.bs, len(splits.test.class_names) * opt.samples_per_class,
              len(splits.test.labels) // opt.samples_per_class * opt.samples_per_class)
-    if parts.method.learns and bs:
+    if parts.method.learns and bs and not parts.method.base.knows_its_classes_only():
         sampler = samplers.select("class_random", labels=splits.test.labels, bs=bs,
                                   samples_per_class=opt.samples_per_class, seed=opt.seed)
         loader = make_loader(splits.test, loaders["test"].dataset.transform, batch_sampler=sampler, workers=0,

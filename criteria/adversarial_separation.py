@@ -51,6 +51,10 @@ class AdversarialSeparation(Criterion):
                 drawn = torch.empty(len(target), *shape).uniform_(-bound, bound)
                 self.register_parameter(name, nn.Parameter(drawn))                 # (F, out, in) or (F, out)
 
+    def knows_its_classes_only(self) -> bool:
+        """As the base loss; the regressors are the same for all classes."""
+        return self.base.knows_its_classes_only()
+
     def param_groups(self, lr: float) -> list[dict]:
         """The base loss's groups and that of the regressors."""
         own = [self.w1, self.b1, self.w2, self.b2]

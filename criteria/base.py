@@ -43,6 +43,11 @@ class Criterion(nn.Module):
     weight_on = "term"
     own_lr: float | None = None
 
+    def knows_its_classes_only(self) -> bool:
+        """Whether it has parameters of the classes that it trains on (proxies, boundaries), so that it says nothing of
+        others."""
+        return any(True for _ in self.parameters())
+
     def param_groups(self, lr: float) -> list[dict]:
         """Optimizer groups of the criterion's own parameters, at their own rate (else `lr`), never decayed: decay
         would shrink a boundary that is a distance, and does nothing but rescale proxies, which are normalised."""

@@ -67,6 +67,14 @@ def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsy
     assert rows_of(read(tmp_path, "c")) != rows
 
 
+@pytest.mark.parametrize("loss", ["margin", "softmax"])
+def test_a_loss_with_parameters_of_its_classes_is_not_asked_about_others(folder, tmp_path, loss):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--bs", "12", "--use_tv_split", "--loss", loss,
+              "--relation", "none", "--memory", "none", "--map_images", "0", "--evaluation_metrics", "e_recall@1"))
+    result = json.loads((tmp_path / "image_folder" / "a" / "result.json").read_text())
+    assert "held_out_advantage_over_uniform" not in result and result["policy"]
+
+
 def test_evaluation_never_touches_training(folder, tmp_path):
     run(flags(folder, tmp_path, "--savename", "often", "--eval_every", "1"))
     run(flags(folder, tmp_path, "--savename", "seldom", "--eval_every", "2"))
