@@ -24,8 +24,9 @@ test: .venv/.installed-dev      ## the tests, slow ones left out
 test-all: .venv/.installed-dev  ## every test
 	$(BIN)/python -m pytest -n 2 tests
 
-lint: .venv/.installed-dev      ## ruff over the whole tree
+lint: .venv/.installed-dev      ## ruff over the whole tree, shellcheck over the scripts
 	$(BIN)/ruff check .
+	$(BIN)/shellcheck scripts/*.sh
 
 bench: .venv/.installed-dev     ## every benchmark; each prints ratios against a peer in the same run
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done

@@ -156,7 +156,7 @@ def build_parser() -> Parser:
         help="Epoch that the values are of; 'best': the one that the validation classes have chosen, or, in runs "
              "without --use_tv_split, the test classes, which is said.")
     add("--best_by", default="e_recall@1", metavar="METRIC", help="Metric that chooses, for --at best and --pick.")
-    add("--pick", nargs="+", default=[], metavar="PATTERN",
+    add("--pick", action="extend", nargs="+", default=[], metavar="PATTERN",
         help="Of the rows whose name matches, such as 'constant-*', keep the best on the validation classes. "
              "--baseline takes the pattern too.")
     add("--expected", default=None, metavar="FILE",

@@ -5,12 +5,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/demo-$(date +%Y%m%d-%H%M%S)}
-plain="--relation none --memory none --pair_weighting uniform"
+plain=(--relation none --memory none --pair_weighting uniform)
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
 python -c 'import datasets; datasets.select("glyphs", ".cache")'    # drawn once, before two processes want it
-(python main.py --save_path "$out" --savename gpw-uniform --map_images 0 --loss gpw $plain &&
- python main.py --save_path "$out" --savename smoothap --map_images 0 --loss smoothap $plain) > "$out/baselines.log" 2>&1 &
+(python main.py --save_path "$out" --savename gpw-uniform --map_images 0 --loss gpw "${plain[@]}" &&
+ python main.py --save_path "$out" --savename smoothap --map_images 0 --loss smoothap "${plain[@]}") \
+    > "$out/baselines.log" 2>&1 &
 baselines=$!
 trap 'kill $baselines 2>/dev/null || true' EXIT
 python main.py --save_path "$out" --savename full-method

@@ -1,0 +1,61 @@
+"""Check the commands of a table script before the first of them runs: `python -m scripts.check_runs < COMMANDS`.
+
+Every command must parse, no folder may hold a run with other flags (it would be skipped or continued as if it were the
+one that is asked for), and the images must be there.
+"""
+import shlex
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import datasets
+from evaluation.tables import NOT_PART_OF_THE_ROW
+from parameters import get_options, kwargs_for, read_options
+from utilities.errors import UsageError, answer
+
+FOUND_BY_THE_RUN = ("image_size", "cache_side")                 # where no flag sets them
+
+
+def folder_of(opt: Namespace) -> Path:
+    """The folder of a run."""
+    return Path(opt.save_path) / opt.dataset / opt.savename
+
+
+def refuse_another_run(opt: Namespace) -> None:
+    """A UsageError where the run's folder holds one with other flags."""
+    path = folder_of(opt) / "options.json"
+    if not path.exists():
+        return
+    trained = read_options(str(path))["flags"]
+    decides = {name: value for name, value in vars(opt).items() if name not in NOT_PART_OF_THE_ROW or name == "seed"
+               or (name == "source_path" and opt.dataset == "image_folder")}
+    differing = [f"--{name} {_text(trained[name])} instead of {_text(value)}" for name, value in decides.items()
+                 if name in trained and _text(value) != _text(trained[name])
+                 and not (value is None and name in FOUND_BY_THE_RUN)]
+    if differing:
+        raise UsageError(f"{path.parent} holds a run with other flags: {'; '.join(differing)}. Choose another folder "
+                         "with OUT, or remove it.")
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def check(commands: list[str]) -> None:
+    """Parse all commands, look into their folders, and read the data of those that are left to run."""
+    runs = [get_options(words[words.index("main.py") + 1:]) for words in map(shlex.split, commands)]
+    for opt in runs:
+        refuse_another_run(opt)
+    left = {(opt.dataset, opt.source_path): opt for opt in runs if not (folder_of(opt) / "result.json").exists()}
+    for (dataset, source_path), opt in left.items():
+        datasets.select(dataset, source_path, **kwargs_for(opt, f"{dataset}_"))
+
+
+def main() -> int:
+    """Check what stdin holds; 0 when all is well, 2 otherwise."""
+    return answer("scripts.check_runs", lambda: check(sys.stdin.read().splitlines()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""The scripts of the tables: every command parses and builds, and the queue runs what is left, once, on every GPU."""
+import csv
+import functools
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import main
+from architectures.memory import select as select_memory
+from evaluation.tables import build_parser
+from parameters import get_options, kwargs_for
+
+ROOT = Path(__file__).parents[2]
+TABLES = sorted(path.name for path in (ROOT / "scripts").glob("table_*.sh"))
+SCRIPTS = [*TABLES, "toy_cpu.sh"]
+OURS = ("SEEDS", "GPUS", "DATA", "OUT", "DRY_RUN", "EXTRA", "ONLY", "ARCHS", "ARCH", "DATASET", "DATASETS")
+
+
+def call(script, cwd=ROOT, **variables):
+    """Run a script with these variables and none of the caller's."""
+    environment = {name: value for name, value in os.environ.items() if name not in (*OURS, "CUDA_VISIBLE_DEVICES")}
+    environment |= {"PYTHON": sys.executable} | {name: str(value) for name, value in variables.items()}
+    return subprocess.run(["bash", str(ROOT / "scripts" / script)], cwd=cwd, env=environment, capture_output=True,
+                          text=True)
+
+
+@functools.cache
+def commands(script, **variables):
+    """The arguments of main.py and those of evaluation.tables that a script would call them with."""
+    done = call(script, DRY_RUN=1, **variables)
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert {line[0] for line in lines} == {sys.executable}
+    return ([line[2:] for line in lines if line[1] == "main.py"],
+            [line[3:] for line in lines if line[1:3] == ["-m", "evaluation.tables"]])
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_command_parses_and_its_parts_fit_together(script):
+    runs, tables = commands(script, SEEDS=1)
+    built = set()
+    for argv in runs:
+        opt = get_options(argv)
+        method = str({name: value for name, value in vars(opt).items() if name not in ("savename", "arch", "dataset")})
+        if method not in built:
+            built.add(method)
+            main.build_method(opt, SimpleNamespace(feature_dim=64), 8)
+            main.build_miner(opt)
+            select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
+    assert tables and all(build_parser().parse_args(argv).runs for argv in tables)
+    assert len({tuple(argv) for argv in runs}) == len(runs) >= 12
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_run_stands_in_a_table_under_its_own_name(script):
+    runs, tables = commands(script, SEEDS="3 7")
+    folders = ["/".join((opt.save_path, opt.dataset, opt.savename)) for opt in map(get_options, runs)]
+    shown = {str(path) for argv in tables for path in build_parser().parse_args(argv).runs}
+    assert len(set(folders)) == len(folders) and set(folders) == shown
+    assert {(folder[-3:], opt.seed) for folder, opt in zip(folders, map(get_options, runs))} == {("-s3", 3), ("-s7", 7)}
+
+
+def test_the_environment_reaches_every_command():
+    runs, _ = commands("table_cub200.sh", SEEDS=5, DATA="/my images", EXTRA="--n_epochs 2 --amp bf16",
+                       ARCHS="a_normalize")
+    for opt in map(get_options, runs):
+        assert (opt.seed, opt.source_path, opt.n_epochs, opt.amp, opt.arch, opt.resume) == (
+            5, "/my images", 2, "bf16", "a_normalize", "auto")
+    names = {get_options(argv).savename for argv in commands("toy_cpu.sh", SEEDS=1, ONLY="^(full|smoothap)$")[0]}
+    assert names == {"full-s1", "smoothap-s1"}
+
+
+@pytest.mark.parametrize("file", ["benchmarks", "base_losses"])
+def test_published_numbers_are_of_rows_and_metrics_that_there_are(file):
+    rows = {}
+    for script in TABLES:
+        for opt in map(get_options, commands(script, SEEDS=1)[0]):
+            rows.setdefault((opt.dataset, opt.savename.removesuffix("-s1")), set()).update(opt.evaluation_metrics)
+    for line in csv.DictReader((ROOT / "scripts" / "expected" / f"{file}.csv").read_text().splitlines()):
+        assert line["metric"] in rows[line["dataset"], line["row"]] and line["source"] and line["selection"]
+        assert 50 < float(line["percent"]) < 100
+
+
+@pytest.mark.parametrize("script", TABLES)
+def test_without_data_nothing_begins(script, tmp_path):
+    for data, words in (("", "set DATA to the folder that holds"), (tmp_path / "no", "there is no such folder")):
+        done = call(script, OUT=tmp_path / "out", DATA=data)
+        assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("variables, words", [({"EXTRA": "--n_epoch 1"}, "Did you mean --n_epochs?"),
+                                              ({"EXTRA": "--lr 1 --seed=3"}, "EXTRA holds --seed"),
+                                              ({"DATA": "."}, "labels.csv"), ({"ONLY": "nothing"}, "matches no row")])
+def test_what_cannot_work_is_refused_before_the_first_run(variables, words, tmp_path):
+    done = call("toy_cpu.sh", cwd=tmp_path, SEEDS=1, OUT=tmp_path / "out", **variables)
+    assert done.returncode == 2 and words in done.stderr and not (tmp_path / "out").exists()
+
+
+# The queue, with a program in the place of Python that only notes what it is called with.
+FAKE = """#!/usr/bin/env bash
+if [[ $2 == evaluation.tables ]]; then echo "TABLE ${*:3}"; exit; fi
+if [[ $1 != main.py ]]; then cat > /dev/null; exit; fi
+while (($#)); do
+    case $1 in --save_path) out=$2 ;; --dataset) dataset=$2 ;; --savename) name=$2 ;; esac
+    shift
+done
+mkdir -p "$out/$dataset/$name" "$out/busy"
+mkdir "$out/busy/$CUDA_VISIBLE_DEVICES" || { echo "$name" >> "$out/collisions"; }
+echo "$CUDA_VISIBLE_DEVICES $name" >> "$out/calls"
+if [[ -e ${out%/*}/slow ]]; then trap 'echo "$name" >> "$out/stopped"; kill $!; exit 143' TERM; sleep 30 & wait; fi
+sleep 0.1
+rmdir "$out/busy/$CUDA_VISIBLE_DEVICES"
+if [[ $name == *margin-s2 && ! -e $out/heal ]]; then echo broken; exit 1; fi
+echo '{}' > "$out/$dataset/$name/result.json"
+"""
+
+
+@pytest.fixture
+def queue_flags(tmp_path):
+    """The variables for the program above; one backbone, twelve rows and two seeds make 24 runs."""
+    fake = tmp_path / "python"
+    fake.write_text(FAKE)
+    fake.chmod(0o755)
+    return {"PYTHON": str(fake), "OUT": str(tmp_path / "out"), "DATA": str(tmp_path), "SEEDS": "1 2",
+            "GPUS": "0 1 5", "ARCHS": "a_x"}
+
+
+@pytest.fixture
+def queue(queue_flags):
+    """Calls a table script with them, and with more."""
+    return lambda **more: call("table_cub200.sh", **queue_flags | more)
+
+
+def test_runs_spread_over_the_gpus_and_only_what_is_left_runs_again(queue, tmp_path):
+    done = queue()
+    calls = [line.split() for line in (tmp_path / "out" / "calls").read_text().splitlines()]
+    assert len(calls) == 24 == len({name for _, name in calls}) and {gpu for gpu, _ in calls} == {"0", "1", "5"}
+    assert not (tmp_path / "out" / "collisions").exists()
+    assert done.returncode == 1 and "1 runs have failed" in done.stderr and "a-margin-s2.log" in done.stderr
+    assert (tmp_path / "out" / "logs" / "cub200" / "a-margin-s2.log").read_text() == "broken\n"
+    assert "--skip_incomplete" in done.stdout
+    (tmp_path / "out" / "heal").touch()
+    again, third = queue(), queue()
+    assert (again.returncode, third.returncode) == (0, 0)
+    calls = (tmp_path / "out" / "calls").read_text().splitlines()
+    assert len(calls) == 25 and calls[-1].endswith("a-margin-s2")
+    tables = [[line for line in run.stdout.splitlines() if line.startswith("TABLE")] for run in (done, again, third)]
+    assert tables[0] == tables[1] == tables[2] and len(tables[0]) == 2
+
+
+def test_stopping_stops_the_runs_too(queue_flags, tmp_path):
+    (tmp_path / "slow").touch()
+    script = subprocess.Popen(["bash", str(ROOT / "scripts" / "table_cub200.sh")], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, env={**os.environ, **queue_flags})
+    calls = tmp_path / "out" / "calls"
+    while script.poll() is None and not (calls.exists() and len(calls.read_text().splitlines()) == 3):
+        time.sleep(0.05)
+    script.terminate()
+    assert "the same command continues" in script.communicate(timeout=20)[1] and script.returncode == 130
+    assert len((tmp_path / "out" / "stopped").read_text().splitlines()) == 3
+
+
+def test_on_the_cpu_no_gpu_is_seen(queue, tmp_path):
+    assert queue(GPUS="cpu", ONLY="softmax").returncode == 0
+    calls = (tmp_path / "out" / "calls").read_text().splitlines()
+    assert [line.split(" ")[0] for line in calls] == [""] * 6
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
+                    reason="needs shellcheck")
+def test_shellcheck_finds_nothing():
+    program = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    scripts = sorted(str(path) for path in (ROOT / "scripts").glob("*.sh"))
+    done = subprocess.run([program, *scripts], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def small_images(root):
+    random = np.random.default_rng(0)
+    for label in range(12):
+        (root / f"class{label}").mkdir(parents=True)
+        for i in range(8):
+            image = np.clip(random.integers(40, 215) + random.normal(0, 25, (20, 20, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(image).save(root / f"class{label}" / f"{i}.png")
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own_images", [False, True])
+def test_the_toy_runs_end_to_end_and_a_second_call_prints_the_same_table(tmp_path, own_images):
+    small = ("--n_epochs 1 --bs 16 --embed_dim 16 --image_size 16 --relation_hidden 8 "
+             "--evaluation_metrics e_recall@1 mAP_r")
+    flags = {"SEEDS": "1 2", "OUT": tmp_path / "out", "EXTRA": small, "ONLY": "^(full|memory-none|decode-off)$"}
+    if own_images:
+        flags["DATA"] = small_images(tmp_path / "images")
+    else:
+        flags["EXTRA"] += " --glyphs_classes 40 --glyphs_images_per_class 8"
+    first = call("toy_cpu.sh", **flags)
+    assert first.returncode == 0, first.stderr + first.stdout
+    results = sorted((tmp_path / "out").rglob("result.json"))
+    written = [path.stat().st_mtime_ns for path in results]
+    assert len(results) == 6 and all(json.loads(path.read_text())["steps"] for path in results)
+    second = call("toy_cpu.sh", **flags)
+    assert second.returncode == 0 and [path.stat().st_mtime_ns for path in results] == written
+    table = first.stdout[first.stdout.index("\n|"):]
+    assert second.stdout == table and "| full " in table and "baseline" in table and "/2" in table
+    other = call("toy_cpu.sh", **flags | {"EXTRA": flags["EXTRA"] + " --lr 0.5"})
+    assert other.returncode == 2 and "holds a run with other flags: --lr 0.001 instead of 0.5" in other.stderr
