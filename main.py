@@ -28,8 +28,10 @@ from evaluation import QueryMetric, evaluate, parse_metric, query_values
 from evaluation.cells import metric_table
 from evaluation.confusions import Confusion, confusions
 from evaluation.embed import embed
+from evaluation.explorer import write_run_explorer
+from evaluation.explorer_data import NEIGHBOURS
 from evaluation.gallery import SHOWN, draw_run_gallery
-from evaluation.map import draw_run_map
+from evaluation.map import draw_run_map, place_images
 from evaluation.neighbours import nearest_neighbours
 from evaluation.per_class import class_table
 from evaluation.report import write_report
@@ -132,14 +134,15 @@ def retrieved(opt, parts: Parts, loaders: dict) -> tuple:
 
 
 def picture(opt, found: tuple, splits, folder: RunFolder) -> None:
-    """What the test embeddings look like: gallery.png, embedding.png, the classes mixed up, and the worst."""
+    """What the test embeddings look like: gallery.png, embedding.png, the classes mixed up, and the worst; all of it to
+    walk through in explorer.html."""
     images = splits.test
     rows, labels, among, there = found
     among = rows if among is None else among
-    depth = min(SHOWN, len(among) - (there is None))
+    depth = min(max(SHOWN, NEIGHBOURS), len(among) - (there is None))
     score, index = nearest_neighbours(rows, among, depth, exclude_self=there is None, **search_arguments(opt))
-    draw_run_gallery(score, index, images, opt.image_size, folder / "gallery.png", gallery=splits.gallery,
-                     seed=opt.seed)
+    draw_run_gallery(score[:, :SHOWN], index[:, :SHOWN], images, opt.image_size, folder / "gallery.png",
+                     gallery=splits.gallery, seed=opt.seed)
     pairs = confusions(index[:, 0], labels, images.class_names, there)
     folder.write_csv("confusions.csv", [pair._asdict() for pair in pairs], Confusion._fields)
     for pair in pairs[:3]:
@@ -148,8 +151,12 @@ def picture(opt, found: tuple, splits, folder: RunFolder) -> None:
         values, query = query_values(rows, labels, opt.evaluation_metrics, gallery=among if splits.gallery else None,
                                      gallery_labels=there, **search_arguments(opt))
         folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))
-    if opt.map_images:
-        draw_run_map(rows, images, folder / "embedding.png", limit=opt.map_images, thumbnails=opt.map_thumbnails)
+    places = place_images(rows, labels, opt.map_images) if opt.map_images else None
+    if places:
+        draw_run_map(places, rows.shape[1], images, folder / "embedding.png", thumbnails=opt.map_thumbnails)
+    if opt.explorer_images:
+        write_run_explorer(folder.path, score, index, images, limit=opt.explorer_images, gallery=splits.gallery,
+                           places=places)
 
 
 # ----------------------------------------------------------------------------------------------------- building

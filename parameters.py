@@ -572,6 +572,9 @@ def add_training_flags(parser: Parser) -> None:
         help="Test images in embedding.png, the 2-D map drawn after training; 0: no map. Time grows with it (some 10 s "
              "for 3000).")
     add("--map_thumbnails", action="store_true", help="Show images in the map where there is room.")
+    add("--explorer_images", type=non_negative_int, default=5000, metavar="IMAGES",
+        help="Test images that explorer.html, the page of thumbnails with their nearest neighbours written after "
+             "training, lets you open; 0: no page. Some 15 MB for 5000.")
 
 
 def add_search_flags(group) -> None:
@@ -801,7 +804,7 @@ def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
         return "--repeat starts a run and --resume continues one: pass one of them"
     if flag == "json" and not opt.evaluate_only:
         return "--json has no effect without --evaluate_only"
-    if flag.startswith(("map_", "eval_per_class")) and opt.evaluate_only:
+    if flag.startswith(("map_", "explorer_", "eval_per_class")) and opt.evaluate_only:
         return f"--{flag} has no effect with --evaluate_only"
     if flag == "map_thumbnails" and not opt.map_images:
         return "--map_thumbnails has no effect with --map_images 0"

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 from datasets.base import Splits, halves
@@ -70,6 +70,15 @@ def images_by_class(folder: Path) -> dict[str, list[Path]]:
     return {entry.name: [Path(image.path) for image in _listed(folder / entry.name)
                          if is_image(image.name) and image.is_file()]
             for entry in _listed(folder) if entry.is_dir()}
+
+
+def within(folder: Path, name: str) -> Path | None:
+    """The file that a table names relative to a folder, None where it would lie outside; windows separators are
+    understood."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or PureWindowsPath(path).drive or ".." in path.parts:
+        return None
+    return folder / path
 
 
 def images_below(folder: Path) -> list[Path]:

@@ -6,11 +6,11 @@
 """
 import csv
 from collections import defaultdict
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 from datasets.base import ImageList, Splits, halves, image_list
-from datasets.files import IMAGE_SUFFIXES, images_by_class
+from datasets.files import IMAGE_SUFFIXES, images_by_class, within
 from utilities.errors import UsageError
 
 SPLITS = ("train", "val", "test")
@@ -83,7 +83,7 @@ def _read(table: Path) -> list[Row]:
 
 
 def _row(table: Path, line: int, fields: dict[str, str | None]) -> Row:
-    """One row, its path made absolute; windows separators are understood."""
+    """One row, its path below the table's folder."""
     fields = {name: (value or "").strip() for name, value in fields.items() if isinstance(value, str | None)}
     for name in {"path", "label", "super_label"} & fields.keys():
         if not fields[name]:
@@ -91,11 +91,11 @@ def _row(table: Path, line: int, fields: dict[str, str | None]) -> Row:
     split = fields.get("split")
     if split is not None and split not in SPLITS:
         raise UsageError(f"{table}, line {line}: split {split!r} is unknown; write train, val or test.")
-    path = PurePosixPath(fields["path"].replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(path).drive or ".." in path.parts:
+    path = within(table.parent, fields["path"])
+    if path is None:
         raise UsageError(f"{table}, line {line}: path {fields['path']} leaves the folder; write it relative to "
                          f"{table.parent}, without '..'.")
-    return Row(line, table.parent / path, fields["label"], fields.get("super_label"), split)
+    return Row(line, path, fields["label"], fields.get("super_label"), split)
 
 
 def _check_files(table: Path, rows: list[Row]) -> None:

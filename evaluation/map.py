@@ -1,5 +1,6 @@
 """A map of the test embeddings: near in the picture is near in the embedding, coloured by class or super-class."""
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,21 +17,31 @@ FEW = 4                                # images that a class needs to show where
 PCA_DIMENSIONS, PERPLEXITY, STEPS = 50, 30, 500
 
 
-def draw_run_map(embedding, images, path, *, limit: int, thumbnails: bool = False, seed: int = 0) -> None:
-    """The map of a data set's split: embedding (N, D) unit rows in the order of `images`, an ImageList.
+class Places(NamedTuple):
+    """Which rows a map shows, (n,) ascending, and where, (n, 2) float32."""
 
-    Up to `limit` images are drawn, as many of each class. 3,000 take some 10 s: the time grows a little faster than
-    their number, and not with N.
-    """
-    label = torch.as_tensor(images.labels)                                         # (N,)
-    chosen = choose_images(label, limit, seed)                                     # (n,)
-    own = label[chosen].numpy()                                                    # (n,)
+    row: torch.Tensor
+    point: torch.Tensor
+
+
+def place_images(embedding: torch.Tensor, label: torch.Tensor, limit: int, seed: int = 0) -> Places:
+    """The map of up to `limit` rows, as many of each class. embedding (N, D) unit rows, label (N,) 0-based. 3,000 rows
+    take some 10 s: the time grows a little faster than their number, and not with N."""
+    row = choose_images(label, limit, seed)                                        # (n,)
+    return Places(row, torch.from_numpy(project(embedding[row].cpu().numpy(), seed)))
+
+
+def draw_run_map(places: Places, width: int, images, path, *, thumbnails: bool = False) -> None:
+    """The map of a data set's split, an ImageList, whose rows, embedded in `width` dimensions, lie at these places."""
+    chosen = places.row.tolist()                                                   # (n,)
+    own = np.asarray(images.labels)[chosen]                                        # (n,)
     of_class = images.super_labels or range(len(images.class_names))
-    note = (f"{len(chosen):,} of {len(label):,} test images, {len(set(own)):,} of {len(images.class_names):,} classes, "
-            f"by {'super-class' if images.super_labels else 'class'}; t-SNE of {min(PCA_DIMENSIONS, *embedding.shape)} "
-            "principal components: neighbourhoods count, sizes and far distances do not")
+    note = (f"{len(chosen):,} of {len(images.labels):,} test images, {len(set(own)):,} of "
+            f"{len(images.class_names):,} classes, by {'super-class' if images.super_labels else 'class'}; t-SNE of "
+            f"{min(PCA_DIMENSIONS, len(chosen), width)} principal components: neighbourhoods count, sizes and far "
+            "distances do not")
     picture = (lambda i: load_image(images.paths[chosen[i]], 2 * THUMBNAIL)) if thumbnails else None
-    draw_map(project(embedding[chosen].cpu().numpy(), seed), own, images.class_names, np.asarray(of_class)[own],
+    draw_map(places.point.numpy(), own, images.class_names, np.asarray(of_class)[own],
              images.super_names or images.class_names, path, note, picture)
 
 

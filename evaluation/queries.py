@@ -39,7 +39,7 @@ def values_by_query(embeddings: Tensor, labels: Tensor, asked: dict[str, tuple[Q
                        "the retrieval metrics out, or evaluate more images.")
     values = {name: torch.zeros(len(label), dtype=torch.float64, device=label.device) for name in asked}
     for cosine, names in _spaces(embeddings, gallery, asked).items():
-        rows, among = _searched(embeddings, gallery, cosine)
+        rows, among = searched(embeddings, gallery, cosine)
         search = Search(rows, label, count, among, there, gallery is None, cosine, backend, block, gpu, precision)
         _fill(values, {name: asked[name] for name in names}, search)
     return values, query
@@ -65,8 +65,9 @@ def _spaces(embeddings: Tensor, gallery: Tensor | None, asked: dict) -> dict[boo
     return {cosine: found for cosine, found in names.items() if found}
 
 
-def _searched(embeddings: Tensor, gallery: Tensor | None, cosine: bool) -> tuple[Tensor, Tensor]:
-    """Queries and gallery whose inner product ranks as asked; rows of unit length stay as they are."""
+def searched(embeddings: Tensor, gallery: Tensor | None, cosine: bool) -> tuple[Tensor, Tensor]:
+    """Queries and gallery (the same tensor where it is None) whose inner product ranks as asked; rows of unit length
+    stay as they are."""
     rows, among = embeddings.float(), (embeddings if gallery is None else gallery).float()
     if not cosine:
         return euclidean(rows, among)

@@ -13,13 +13,12 @@ from typing import Any
 from evaluation.cells import NO_SHARES, metric_names, shown, with_interval
 from evaluation.report_curves import metric_curves, policy_curves, training_curves
 from evaluation.report_style import STYLE
-from evaluation.run_files import Run, read_run, row_numbers, table_rows
+from evaluation.run_files import EXPLORER, REPORT, Run, read_run, row_numbers, table_rows
 from parameters import Formatter, Parser, cannot_apply, chosen_flags
 from utilities.errors import answer
 from utilities.html import Element, element, page, picture, section, table
 from utilities.logger import write_text
 
-NAME = "report.html"
 PICTURE_LIMIT = 600_000                    # bytes of each picture
 ROWS = 15                                  # of confusions and of worst classes
 LONGEST = 80                               # characters of a name or a value
@@ -189,12 +188,12 @@ def short_text(value: Any) -> str:
 
 def report(run: Run) -> str:
     """The page."""
-    flags, columns = run.flags, scores(run)
-    what = [flags.get("dataset"), flags.get("arch"), flags.get("loss"), f"seed {short_text(flags.get('seed'))}"]
+    columns = scores(run)
     state = None if run.finished else element("p", "This run has not finished; the page shows what there is so far.",
                                             class_="notice")
-    header = element("header", element("h1", run.folder.name), element("p", " · ".join(map(short_text, what))), state,
-                     headline(run, columns))
+    link = element("a", "Explore the test images", href=EXPLORER) if (run.folder / EXPLORER).is_file() else None
+    facts = element("p", " · ".join(map(short_text, run.facts)), link)
+    header = element("header", element("h1", run.folder.name), facts, state, headline(run, columns))
     sections = [metric_section(columns), metric_curves(run), training_curves(run), policy_curves(run),
                 *(picture_section(run, name) for name in PICTURES), class_section(run), flag_section(run),
                 origin_section(run)]
@@ -203,8 +202,8 @@ def report(run: Run) -> str:
 
 def write_report(folder: Path) -> Path:
     """Write report.html into the folder of a run; returns its path."""
-    write_text(folder / NAME, report(read_run(folder)))
-    return folder / NAME
+    write_text(folder / REPORT, report(read_run(folder)))
+    return folder / REPORT
 
 
 def main(argv: list[str] | None = None) -> int:

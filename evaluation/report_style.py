@@ -1,6 +1,6 @@
 """The style of report.html: light, dark where the system is, and light on paper."""
 
-STYLE = """
+PALETTE = """
 :root {
   --page: #ffffff; --panel: #f6f6f4; --ink: #1c1c1a; --quiet: #5c5c58; --rule: #deded9; --link: #2f5d9b;
   --c0: #2f5d9b; --c1: #b8580f; --c2: #2f7554; --c3: #7a5195;
@@ -11,6 +11,9 @@ STYLE = """
     --c0: #8fb4ea; --c1: #f0a262; --c2: #7cc7a2; --c3: #c9a3e6;
   }
 }
+"""
+
+STYLE = PALETTE + """
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
 body {
@@ -22,6 +25,7 @@ h1 { margin: 0; font-size: clamp(1.5rem, 5vw, 2.1rem); font-weight: 650; }
 h2 { margin: 3rem 0 1rem; padding-top: 0.75rem; border-top: 1px solid var(--rule); font-size: 1.2rem;
   font-weight: 600; }
 header > p { margin: 0.35rem 0 0; color: var(--quiet); overflow-wrap: anywhere; }
+header a { margin-left: 1rem; color: var(--link); white-space: nowrap; }
 header > .notice { color: var(--c1); }
 code { font: 0.875em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 0.75rem;

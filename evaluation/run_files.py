@@ -8,6 +8,7 @@ from utilities.errors import UsageError
 from utilities.table import read_rows
 
 OF_A_RUN = ("options.json", "result.json", "metrics.csv", "last.pt")      # a folder with one of these is that of a run
+REPORT, EXPLORER = "report.html", "explorer.html"   # the pages of a run, which lead to each other
 
 
 class Run(NamedTuple):
@@ -33,6 +34,11 @@ class Run(NamedTuple):
     def finished(self) -> bool:
         """Whether it has come to its end."""
         return bool(self.result["final"])
+
+    @property
+    def facts(self) -> list[Any]:
+        """What was trained, on what."""
+        return [self.flags.get(flag) for flag in ("dataset", "arch", "loss")] + [f"seed {self.flags.get('seed')}"]
 
     def names(self, flag: str) -> list[str]:
         """The names that a flag lists."""

@@ -53,7 +53,8 @@ def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsy
     made = tmp_path / "image_folder" / "a"
     assert set(os.listdir(made)) == {"options.json", "metrics.csv", "steps.csv", "result.json", "last.pt",
                                      "best_e_recall@1.pt", "progress.png", "gallery.png", "policy.png",
-                                     "embedding.png", "confusions.csv", "report.html"}
+                                     "embedding.png", "confusions.csv", "report.html", "explorer.html"}
+    assert 'href="explorer.html"' in (made / "report.html").read_text()
     result = json.loads((made / "result.json").read_text())
     assert {"final", "untrained", "best", "policy", "held_out_advantage_over_uniform", "seconds",
             "peak_memory_mib"} <= set(result)

@@ -73,6 +73,8 @@ def test_layers_of_defaults():
     (["--json", "x"], "no effect without --evaluate_only"),
     (["--evaluate_only", "--checkpoint", "x", "--map_images", "9"], "no effect with --evaluate_only"),
     (["--evaluate_only", "--checkpoint", "x", "--eval_per_class"], "no effect with --evaluate_only"),
+    (["--evaluate_only", "--checkpoint", "x", "--explorer_images", "9"], "no effect with --evaluate_only"),
+    (["--explorer_images", "-1"], "at least 0"),
     (["--eval_bootstrap", "-1"], "at least 0"),
     (["--momentum", "0.5"], "no effect with --optim adam"),
     (["--optim", "rmsprop", "--nesterov"], "no effect with --optim rmsprop"),

@@ -1,7 +1,9 @@
 """HTML built as a tree, in which every text and attribute is escaped by construction, and pictures inside of it."""
 import base64
+import hashlib
 import io
-import unicodedata
+import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from PIL import Image
 Element = ET.Element
 WIDTHS = (1600, 1200, 900, 600, 400)   # to which a large picture is brought, the first that is small enough (pixels)
 QUALITY = 84
+NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")   # control characters, lone surrogates
 
 
 def element(tag: str, *children: Element | str | None, **attributes: object) -> Element:
@@ -29,7 +32,7 @@ def element(tag: str, *children: Element | str | None, **attributes: object) -> 
 
 def clean(text: str) -> str:
     """The text with a mark in the place of what no page may hold: control characters and lone surrogates."""
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text)
+    return NO_TEXT.sub("\ufffd", text)
 
 
 def section(title: str, *content: Element | None) -> Element:
@@ -77,13 +80,30 @@ def _encoded(path: Path, image: Image.Image, limit: int) -> tuple[str, bytes, tu
     return "jpeg", buffer.getvalue(), small.size
 
 
-def page(title: str, style: str, *body: Element | None) -> str:
-    """A whole page that asks nothing of any network."""
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+def data_block(name: str, content: object) -> Element:
+    """Data for the page's script, as JSON in an element of this id. No text in it can end the element."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return element("script", text, id=name, type="application/json")
+
+
+def page(title: str, style: str, *body: Element | None, script: str = "") -> str:
+    """A whole page that asks nothing of any network: its own style and script, which are known by their hashes, and
+    pictures in it are all that its policy allows."""
+    parts = [element("style", style), element("script", script, type="module") if script else None]
+    for part, end in zip(parts, ("</style", "</script")):
+        if part is not None and (end in part.text.lower() or "<!--" in part.text):
+            raise ValueError(f"The text of a page's {part.tag} may not hold {end} or <!--.")
+    rules = ["default-src 'none'", "base-uri 'none'", "form-action 'none'", "img-src data:",
+             *(f"{part.tag}-src '{_fingerprint(part.text)}'" for part in parts if part is not None)]
     head = element("head", element("meta", charset="utf-8"),
-                   element("meta", http_equiv="Content-Security-Policy", content=policy),
+                   element("meta", http_equiv="Content-Security-Policy", content="; ".join(rules)),
                    element("meta", name="viewport", content="width=device-width, initial-scale=1"),
                    element("meta", name="color-scheme", content="light dark"),
-                   element("title", title), element("style", style))
-    tree = element("html", head, element("body", *body), lang="en")
+                   element("title", title), parts[0])
+    tree = element("html", head, element("body", *body, parts[1]), lang="en")
     return "<!DOCTYPE html>\n" + ET.tostring(tree, encoding="unicode", method="html") + "\n"
+
+
+def _fingerprint(text: str) -> str:
+    """How a Content-Security-Policy names the text of an inline element."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -8,7 +8,17 @@ from PIL import Image
 
 from datasets.base import ImageList
 from evaluation import map as maps
-from evaluation.map import COLOURS, FEW, MARKERS, THUMBNAIL, choose_images, draw_map, draw_run_map, project
+from evaluation.map import (
+    COLOURS,
+    FEW,
+    MARKERS,
+    THUMBNAIL,
+    choose_images,
+    draw_map,
+    draw_run_map,
+    place_images,
+    project,
+)
 from tests.evaluation.sets import clusters
 
 
@@ -92,7 +102,7 @@ def test_superclasses_colour_and_are_left_out_of_the_names(tmp_path, texts):
     rows, label = clusters(0, classes=6, per_class=5)
     images = ImageList([None] * 30, label.tolist(), [f"AB.c{i}" for i in range(3)] + [f"XY_d{i}" for i in range(3)],
                        [0, 0, 0, 1, 1, 1], ["AB", "XY"])
-    draw_run_map(rows, images, tmp_path / "m.png", limit=20)
+    draw_run_map(place_images(rows, label, 20), 8, images, tmp_path / "m.png")
     assert {"AB", "XY"} <= set(texts) and set(texts) & {"c0", "c1", "c2", "d0", "d1", "d2"}
     assert any(text.startswith("20 of 30 test images, 5 of 6 classes, by super-class") for text in texts)
     pixels = page(tmp_path / "m.png")
@@ -123,6 +133,6 @@ def test_a_run_map_is_the_same_twice(tmp_path):
         Image.new("RGB", (9, 12), (10 * i, 0, 99)).save(paths[-1])
     images = ImageList(paths, label.tolist(), list("abcd"))
     for name in ("one", "two"):
-        draw_run_map(rows, images, tmp_path / f"{name}.png", limit=16, thumbnails=True)
+        draw_run_map(place_images(rows, label, 16), 8, images, tmp_path / f"{name}.png", thumbnails=True)
     assert np.array_equal(page(tmp_path / "one.png"), page(tmp_path / "two.png"))
     assert page(tmp_path / "one.png").shape[1] > maps.WIDE

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.report import LONGEST, NAME, PICTURE_LIMIT, ROWS, main, read_run, report, scores
+from evaluation.report import LONGEST, PICTURE_LIMIT, ROWS, main, read_run, report, scores
+from evaluation.run_files import EXPLORER, REPORT
 from parameters import get_options
 from utilities.html import clean, element, picture
 from utilities.logger import provenance
@@ -114,12 +115,19 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(run):
     page = made(run)
     assert not {"script", "link", "iframe", "object", "base", "form", "a"} & set(page.tags)
     for tag, attributes in page.attributes:
-        assert not [name for name in attributes if name.startswith("on") or name in ("href", "srcset", "action")]
+        assert not [name for name in attributes if name.startswith("on") or name in ("href", "srcset", "action",
+                                                                                     "style")]
         if tag == "img":
             assert attributes["src"].startswith("data:image/")
     text = report(read_run(run))
     assert not re.search(r"https?:|url\(|@import", text)
-    assert "default-src 'none'" in text
+    assert "default-src 'none'" in text and "unsafe" not in text
+
+
+def test_it_leads_to_the_explorer_where_there_is_one(run):
+    (run / EXPLORER).touch()
+    page = made(run)
+    assert [attributes for tag, attributes in page.attributes if tag == "a"] == [{"href": "explorer.html"}]
 
 
 def test_names_of_unknown_origin_stay_text(run):
@@ -200,8 +208,8 @@ def test_options_of_another_version_are_shown_without_order(run):
 
 
 def test_the_command_writes_the_page_and_refuses_other_folders(run, tmp_path, capsys):
-    assert main([str(run)]) == 0 and (run / NAME).read_text().startswith("<!DOCTYPE html>")
-    assert capsys.readouterr().out.strip() == str(run / NAME)
+    assert main([str(run)]) == 0 and (run / REPORT).read_text().startswith("<!DOCTYPE html>")
+    assert capsys.readouterr().out.strip() == str(run / REPORT)
     assert main([str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "is not the folder of a run" in error and error.count("\n") == 1
