@@ -28,6 +28,7 @@ from evaluation import QueryMetric, evaluate, parse_metric, query_values
 from evaluation.cells import metric_table
 from evaluation.confusions import Confusion, confusions
 from evaluation.embed import embed
+from evaluation.exact import full_precision
 from evaluation.explorer import write_run_explorer
 from evaluation.explorer_data import NEIGHBOURS
 from evaluation.gallery import SHOWN, draw_run_gallery
@@ -51,9 +52,9 @@ from training.optimisation import Optimisation
 from training.records import peak_memory_mib
 from training.schedule import Schedule
 from utilities import checkpoint, distributed
-from utilities.device import choose_device
-from utilities.errors import UsageError, answer
-from utilities.logger import RunFolder, differences, provenance, write_json
+from utilities.device import choose_device, require_compiler, set_arithmetic
+from utilities.errors import RunError, UsageError, answer
+from utilities.logger import FULL, RunFolder, differences, provenance, write_json
 from utilities.plots import plot_policy, plot_progress
 from utilities.registry import accepted
 from utilities.seed import preserved_randomness, seed_everything
@@ -116,8 +117,9 @@ def conclude(opt, training: Training, splits, loaders: dict, folder: RunFolder |
                                   samples_per_class=opt.samples_per_class, seed=opt.seed)
         loader = make_loader(splits.test, loaders["test"].dataset.transform, batch_sampler=sampler, workers=0,
                              seed=opt.seed)
-        result["held_out_advantage_over_uniform"] = held_out_advantage(
-            parts.method, parts.network, build_miner(opt), batches(loader, parts.device), parts.device)
+        with full_precision(parts.device):
+            result["held_out_advantage_over_uniform"] = held_out_advantage(
+                parts.method, parts.network, build_miner(opt), batches(loader, parts.device), parts.device)
     result["peak_memory_mib"] = peak_memory_mib(parts.device)
     folder.write_json("result.json", result)
     print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
@@ -261,6 +263,7 @@ def fill_storage(loaders: dict, parts: Parts) -> None:
 def run(opt) -> None:
     """Build everything, then train, or evaluate a checkpoint."""
     own_gpu = distributed.local_rank()
+    set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
     device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
     if opt.decode == "nvjpeg":
         require_nvjpeg(device)
@@ -279,7 +282,7 @@ def run(opt) -> None:
     if opt.checkpoint:
         checkpoint.load_network(opt.checkpoint, network, vars(opt))
     settle_sizes(opt, network)
-    network.to(device, memory_format=torch.channels_last)                          # a fifth to a third faster
+    network.to(device, memory_format=torch.channels_last if opt.channels_last else torch.contiguous_format)
     if distributed.world() > 1 and device.type == "cuda":
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     loaders = build_loaders(opt, splits, network, device)
@@ -287,6 +290,9 @@ def run(opt) -> None:
         report(opt, score_split(opt, network, loaders["test"], device, opt.evaluation_metrics,
                                 gallery=loaders.get("gallery"), bootstrap=opt.eval_bootstrap))
         return
+    if opt.compile:
+        require_compiler(device)
+        network.compile_backbone()
     method = build_method(opt, network, len(splits.train.class_names)).to(device)
     parts = Parts(network, method, build_miner(opt), build_optimisation(opt, network, method, len(loaders["train"])),
                   device, opt.amp)
@@ -319,6 +325,11 @@ def run_folder(opt, path: Path | None, device: torch.device) -> Iterator[RunFold
             for line in differences(read_options(opt.repeat), here) if opt.repeat else ():
                 print(line)
         yield folder
+    except OSError as error:
+        if error.errno in FULL:
+            raise RunError(f"The disk of {folder.path} is full ({error.strerror}); what was complete is intact. Free "
+                           f"space, then --resume {folder.path} continues from the last checkpoint.") from error
+        raise
     finally:
         folder.close()
 
@@ -355,10 +366,11 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
 
     def command() -> None:
-        with distributed.first_speaks():
+        with distributed.lost_ones_named():
             run(options(argv))
-    return answer("main.py", command, debug="--debug" in argv,
-                  interrupted="Interrupted at once; --resume continues from the run's last checkpoint.")
+    with distributed.first_speaks():
+        return answer("main.py", command, debug="--debug" in argv,
+                      interrupted="Interrupted at once; --resume continues from the run's last checkpoint.")
 
 
 if __name__ == "__main__":

@@ -555,6 +555,17 @@ def add_training_flags(parser: Parser) -> None:
     add("--accumulate", type=non_negative_int, default=0, metavar="IMAGES",
         help="Images that the backbone sees at once, for batches that do not fit in memory; the loss still compares "
              "the whole batch, with the same gradient, for one more forward pass. 0: all at once.")
+    add("--tf32", action=argparse.BooleanOptionalAction, default=True,
+        help="Let the backbone compute its float32 in TF32 (10 bits of a mantissa) on GPUs that can, Ampere and later; "
+             "relation, policy, memory and losses stay in full float32.")
+    add("--channels_last", action=argparse.BooleanOptionalAction, default=True,
+        help="Keep the channel as the fastest axis of images and convolutions, which are a fifth to a third faster so.")
+    add("--compile", action="store_true",
+        help="Compile the backbone for training: the first steps take longer, by seconds to minutes, all others less. "
+             "Needs a C++ compiler, or Triton on a GPU; evaluation does not use it.")
+    add("--deterministic", action="store_true",
+        help="On a GPU give the same numbers for the same input at every run, where torch can, instead of choosing the "
+             "fastest kernels by measurement. A CPU does so in any case.")
     add("--log_every", type=positive_int, default=10, metavar="STEPS",
         help="Steps between rows of steps.csv, which is also when the host reads from the device.")
     group = parser.add_argument_group("evaluation", "Retrieval of classes that were never trained on.")
@@ -798,7 +809,7 @@ def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
             return f"--{flag} has no effect with --{switch} {off}"
     if flag in ("project", "group") and not opt.log_online:
         return f"--{flag} has no effect without --log_online"
-    if flag in ("tensorboard", "log_online", "repeat") and opt.evaluate_only:
+    if flag in ("tensorboard", "log_online", "repeat", "compile") and opt.evaluate_only:
         return f"--{flag} has no effect with --evaluate_only"
     if flag == "repeat" and opt.resume:
         return "--repeat starts a run and --resume continues one: pass one of them"

@@ -1,4 +1,5 @@
 """The network that a user deploys: backbone, pooling, projection and contextual memory."""
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,7 @@ class Network(nn.Module):
         for norm in self._batch_norms() if frozen_affine else ():
             norm.requires_grad_(False)
         self._trainable = [p for p in self.backbone.parameters() if p.requires_grad]
+        self._compiled: Callable[[Tensor], Tensor] | None = None
         self.hold_backbone(False)
 
     def forward(self, image: Tensor) -> Features:
@@ -46,7 +48,8 @@ class Network(nn.Module):
 
         Mixed precision is the backbone's: what follows is small, and a ranking needs more than 8 bits of a similarity.
         """
-        feature_map = self.backbone(image)                                         # (B, F, h, w)
+        backbone = self._compiled if self._compiled and self.training else self.backbone
+        feature_map = backbone(image)                                              # (B, F, h, w)
         with torch.autocast(image.device.type, enabled=False):
             if feature_map.dtype in (torch.float16, torch.bfloat16):
                 feature_map = feature_map.float()
@@ -72,6 +75,15 @@ class Network(nn.Module):
             return unit(embedding if context is None else embedding + context)     # (B, D)
         finally:
             self.train(training)
+
+    def compile_backbone(self) -> None:
+        """From now on train with a compiled backbone; to be called where all else about it is settled.
+
+        Evaluation computes as ever, so that no metric depends on it. It is compiled for each shape by itself, since
+        code for any shape would depend on which shapes came before, and a continued run would round differently. Only
+        the function is compiled: modules, their names and the state dict stay as they are.
+        """
+        self._compiled = torch.compile(self.backbone.forward, dynamic=False)
 
     def hold_backbone(self, held: bool) -> None:
         """While it is held the backbone is a fixed function of the image: it works as at test time, batch norm learns

@@ -134,9 +134,10 @@ class PairWeighting(nn.Module):
         return Decision(self.head_positive(x).log_softmax(-1), self.head_negative(x).log_softmax(-1))
 
     def sample(self, decision: Decision, number: int) -> Actions:
-        """Draw `number` actions from the decision, (K, N) indices each."""
-        generator = self.stream.on(decision.positive.device)
-        return Actions(*(torch.multinomial(p.detach().exp(), number, replacement=True, generator=generator).T
+        """Draw `number` actions from the decision, (K, N) indices each. Two are drawn where one is asked for: a single
+        draw would make the host wait for a check of the probabilities."""
+        generator, draws = self.stream.on(decision.positive.device), max(number, 2)
+        return Actions(*(torch.multinomial(p.detach().exp(), draws, replacement=True, generator=generator).T[:number]
                          for p in decision))
 
     def random(self, number: int, deciders: int) -> Actions:

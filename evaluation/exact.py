@@ -70,7 +70,8 @@ def euclidean(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """No TF32, bfloat16 or autocast inside: training may allow them, a ranking must not depend on them."""
-    products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    products = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn,
+                torch.backends.mkldnn.matmul)
     before = [product.fp32_precision for product in products]
     try:
         for product in products:

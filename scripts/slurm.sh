@@ -18,7 +18,7 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 requeue() { kill -TERM "$step"; wait "$step" || true; scontrol requeue "$SLURM_JOB_ID"; exit 0; }
 trap requeue TERM
 
-srun torchrun --nnodes="$SLURM_NNODES" --nproc_per_node="${GPUS_PER_NODE:-4}" --rdzv_backend=c10d \
+srun --kill-on-bad-exit=1 torchrun --nnodes="$SLURM_NNODES" --nproc_per_node="${GPUS_PER_NODE:-4}" --rdzv_backend=c10d \
     --rdzv_id="$SLURM_JOB_ID" --rdzv_endpoint="$first:29500" \
     main.py --savename "$name" --resume auto "$@" &
 step=$!

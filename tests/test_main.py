@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import main
+from tests.training.methods import same
 from utilities import checkpoint
 
 
@@ -76,14 +77,34 @@ def test_a_loss_with_parameters_of_its_classes_is_not_asked_about_others(folder,
     assert "held_out_advantage_over_uniform" not in result and result["policy"]
 
 
-def test_evaluation_never_touches_training(folder, tmp_path):
-    run(flags(folder, tmp_path, "--savename", "often", "--eval_every", "1"))
-    run(flags(folder, tmp_path, "--savename", "seldom", "--eval_every", "2"))
+EVALUATED = {"full method": ["--eval_bootstrap", "20"], "averaged": ["--ema", "0.9"], "mined": ["--loss", "margin"],
+             "published": ["--recipe", "paper", "--memory_channels", "8", "--memory_steps", "2"],
+             "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "1"]}
+
+
+@pytest.mark.parametrize("case", EVALUATED)
+def test_evaluation_never_touches_training(folder, tmp_path, case):
+    for name, every in (("often", "1"), ("seldom", "3")):
+        run(flags(folder, tmp_path, "--savename", name, "--n_epochs", "3", "--eval_every", every, "--map_images", "0",
+                  *EVALUATED[case]))
     often, seldom = (checkpoint.load(tmp_path / "image_folder" / name / "last.pt") for name in ("often", "seldom"))
-    for part in ("network", "method"):
-        for key, value in often[part].items():
-            if isinstance(value, torch.Tensor):
-                assert torch.equal(value, seldom[part][key]), key
+    for part in ("network", "method", "optimisation", "recorder", "miner", "sampler", "random", "records"):
+        same(often[part], seldom[part], part)
+    steps = [rows_of((tmp_path / "image_folder" / name / "steps.csv").read_text()) for name in ("often", "seldom")]
+    timed = {"images_per_second", "data_wait", "peak_memory_mib"}
+    for one, other in zip(*steps, strict=True):
+        assert {k: v for k, v in one.items() if k not in timed} == {k: v for k, v in other.items() if k not in timed}
+
+
+def test_a_run_is_repeated_from_its_options(folder, tmp_path, capsys):
+    run(flags(folder, tmp_path, "--savename", "a", "--ema", "0.9", "--grad_clip", "1", "--map_images", "0"))
+    options = tmp_path / "image_folder" / "a" / "options.json"
+    run(["--repeat", str(options), "--savename", "b"])
+    assert "--savename: 'b' instead of 'a'" in capsys.readouterr().out
+    assert read(tmp_path, "b") == read(tmp_path, "a")
+    last = [checkpoint.load(tmp_path / "image_folder" / name / "last.pt") for name in ("a", "b")]
+    for part in ("network", "method", "optimisation"):
+        same(last[0][part], last[1][part], part)
 
 
 def test_checkpoint_gives_the_metrics_of_its_run(folder, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """What stops a run early: numbers that are none, a signal, a GPU without room; always in one sentence."""
 import contextlib
+import math
 import signal
 from collections.abc import Callable, Iterator
 
@@ -10,11 +11,13 @@ from criteria.lm_metric import LossTerms
 from utilities.errors import RunError, Stopped
 
 NAMED = 8   # images of a batch that a message names
+GRADIENT = "gradient_norm"
 NUMBERS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 
 class FiniteGuard:
-    """Watches every step for a loss that is no number, on the device, and tells of the first one when it is asked.
+    """Watches every step for a loss or gradient that is no number, on the device, and tells of the first one when it is
+    asked.
 
     Reading a number of the GPU in every step would make the host wait; so the step, the terms and the images of the
     first bad batch are kept on the device until a step at which the host reads anyway.
@@ -25,7 +28,8 @@ class FiniteGuard:
         self.first: tuple[Tensor, Tensor, Tensor] | None = None
 
     def watch(self, step: int, terms: LossTerms, index: Tensor) -> None:
-        """Look at the terms of a step, and at the images (B,) that they are of; no synchronisation."""
+        """Look at the terms of a step, its gradient's norm under the name GRADIENT among them, and at the images (B,)
+        that they are of; no synchronisation."""
         values = torch.stack([term.detach() for term in terms.values()])           # (T,)
         self.terms, found = list(terms), (torch.where(values.isfinite().all(), -1, step), values, index)
         if self.first is None:
@@ -39,10 +43,12 @@ class FiniteGuard:
         if self.first is None or int(self.first[0]) < 0:
             return
         step, values, index = self.first
-        listing = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.terms, values.tolist()))
+        numbers = dict(zip(self.terms, values.tolist()))
+        listing = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        bad = "gradient" if all(math.isfinite(v) for name, v in numbers.items() if name != GRADIENT) else "loss"
         images = [self.names(i) for i in index[:NAMED].tolist()]
         more = f" and {len(index) - NAMED} more" if len(index) > NAMED else ""
-        raise RunError(f"The loss is not finite at step {int(step)} ({listing}), of the images {', '.join(images)}"
+        raise RunError(f"The {bad} is not finite at step {int(step)} ({listing}), of the images {', '.join(images)}"
                        f"{more}. The last checkpoint before it is in the run's folder; a lower --lr, or --grad_clip, "
                        "is the usual cure.")
 
@@ -79,10 +85,13 @@ class Interruption:
 
 
 @contextlib.contextmanager
-def room_for_the_batch() -> Iterator[None]:
-    """A GPU without memory becomes one sentence with the flags that help."""
+def room_for(what: str, advice: str) -> Iterator[None]:
+    """Memory that does not suffice, of a GPU or of the machine, becomes one sentence with the flags that help."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise RunError("The GPU has no memory left for this step: pass --accumulate N (so many images at once, with "
-                       "the same gradient), --amp bf16, a smaller --image_size or a smaller --bs.") from error
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"The GPU has no memory left for {what}: pass {advice}.") from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        raise RunError(f"The machine has no memory left for {what}: pass {advice}.") from error

@@ -13,7 +13,8 @@ from batchminer.base import Miner
 from criteria.lm_metric import LMMetric
 from criteria.policy_health import policy_record
 from datasets import batches
-from training.guard import FiniteGuard, Interruption, room_for_the_batch
+from evaluation.exact import full_precision
+from training.guard import GRADIENT, FiniteGuard, Interruption, room_for
 from training.optimisation import Optimisation
 from training.records import StepRecorder
 from training.resume import LAST
@@ -25,6 +26,9 @@ from utilities.seed import random_state, set_random_state
 
 Metrics = dict[str, float]
 STEPS = "steps.csv"
+STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
+               "a smaller --bs")
+EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
 
 
 class Parts(NamedTuple):
@@ -113,11 +117,11 @@ class Training:
 
     def train_step(self, batch) -> Outcome:
         """One step of the optimizer."""
-        with room_for_the_batch():
+        with room_for("this step", STEP_ADVICE):
             outcome = self.compute(batch)
             norm = self.parts.optimisation.step(self.step + 1)
         scaled = self.parts.optimisation.scaler.is_enabled()                       # then overflows are passed over
-        self.guard.watch(self.step + 1, outcome.terms | ({} if scaled else {"gradient_norm": norm}), outcome.index)
+        self.guard.watch(self.step + 1, outcome.terms | ({} if scaled else {GRADIENT: norm}), outcome.index)
         self.recorder.add(outcome.terms, images=len(outcome.label), gradient_norm=norm)
         self.sampler.update(outcome.related.z.detach(), outcome.index)
         self.terms = list(outcome.terms)
@@ -135,7 +139,8 @@ class Training:
             self.guard.check()
             found = {}
             if self.parts.method.learns:
-                found = policy_record(self.parts.method, outcome.related, outcome.label, outcome.triplets)
+                with full_precision(self.parts.device):
+                    found = policy_record(self.parts.method, outcome.related, outcome.label, outcome.triplets)
                 self.records.append({"epoch": self.epoch + 1, "step": self.step} | found)
             row = self.recorder.record(self.epoch + 1, self.step, self.parts.optimisation.rates(), found)
             if self.trackers:
@@ -152,7 +157,7 @@ class Training:
     def record(self, row: dict, bar: tqdm | None = None) -> None:
         """Evaluate where it is time, add the epoch's row to the history, and keep checkpoints."""
         if self.epoch % self.opt.eval_every == 0 or self.epoch == self.opt.n_epochs:
-            with self.parts.optimisation.averaged():
+            with self.parts.optimisation.averaged(), room_for("the evaluation", EVALUATION_ADVICE):
                 row |= self.evaluate()
             if bar is not None:
                 bar.set_postfix({name: f"{row[name]:.3f}" for name in self.opt.storage_metrics})

@@ -17,6 +17,7 @@ from architectures.network import Features, Network
 from batchminer.base import Miner, Triplets
 from criteria.lm_metric import LMMetric, LossTerms, Related
 from datasets import Batch
+from evaluation.exact import full_precision
 from utilities import distributed
 from utilities.device import autocast
 from utilities.seed import TorchRandomness
@@ -33,7 +34,8 @@ class Outcome(NamedTuple):
 
 
 class Differentiator:
-    """Computes the loss of a batch and adds its gradient to every parameter.
+    """Computes the loss of a batch and adds its gradient to every parameter; behind the features in full float32,
+    whatever the precision of the backbone.
 
     chunk: images that the backbone sees at once, 0: all of this process; with fewer than all, their features are
     computed twice, without and then with a graph, drawing alike. Batch norm that is not frozen takes its statistics
@@ -51,10 +53,11 @@ class Differentiator:
         states, own = self.embed(chunks)
         whole = Features(*(distributed.gathered(part.detach()).requires_grad_() for part in own))    # (world * B, .)
         label, index = distributed.gathered(batch.label), distributed.gathered(batch.index)
-        related = self.method.relate(self.network, whole)                          # relate
-        triplets = self.miner(related.z, label) if self.miner else None            # mine
-        terms = self.method(self.network, whole, related, label, index, triplets)  # weigh, compare, remember
-        self.scaler.scale(terms["total"]).backward()
+        with full_precision(label.device):
+            related = self.method.relate(self.network, whole)                          # relate
+            triplets = self.miner(related.z, label) if self.miner else None            # mine
+            terms = self.method(self.network, whole, related, label, index, triplets)  # weigh, compare, remember
+            self.scaler.scale(terms["total"]).backward()
         rows = slice(distributed.rank() * len(batch.label), (distributed.rank() + 1) * len(batch.label))
         gradient = Features(*(None if part.grad is None else part.grad[rows] for part in whole))
         with self.shared_gradients():

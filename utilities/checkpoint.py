@@ -1,5 +1,7 @@
 """Checkpoints: written whole or not at all, and read without running anything that is in them."""
+import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -21,9 +23,12 @@ def save(path: Path, state: dict) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"The checkpoint {path} could not be written ({error}); the previous one, if any, is intact. "
-                       "Free space or choose another --save_path.") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free // 2**20
+        raise RunError(f"The checkpoint {path} could not be written ({_reason(error)}; {free} MiB are free there); the "
+                       "previous one, if any, is intact. Free space, then --resume continues from it, or choose "
+                       "another --save_path.") from error
 
 
 def load(path: str | Path) -> dict:
@@ -51,3 +56,13 @@ def load_network(path: str | Path, network: nn.Module, options: dict) -> None:
         flags = " ".join(f"--{k} {v}" for k, v in differing.items())
         advice = f"Pass {flags}" if flags else "It was made by another version of the code"
         raise UsageError(f"--checkpoint {path} does not fit this network. {advice}.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, which torch covers by an error of its own."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        link = link.__context__
+    return " ".join(str(error).split())[:100]

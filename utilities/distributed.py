@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from utilities.errors import UsageError
+from utilities.errors import RunError, UsageError
 
 PATIENCE = datetime.timedelta(hours=2)   # others wait while the first process computes the metrics
 
@@ -19,12 +19,25 @@ PATIENCE = datetime.timedelta(hours=2)   # others wait while the first process c
 def join(device: torch.device) -> None:
     """Join the processes that torchrun has started, by nccl on GPUs and gloo on CPUs; alone, do nothing."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not _joined():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        gpu = device if device.type == "cuda" else None
+        dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=gpu)
+
+
+@contextlib.contextmanager
+def lost_ones_named() -> Iterator[None]:
+    """An exchange that fails because another process has ended becomes one sentence, which leaves the reason to it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise RunError(f"Process {rank()} ends too: it has lost the others, of which one has failed and says why."
+                           ) from error
+        raise
 
 
 @contextlib.contextmanager
 def first_speaks() -> Iterator[None]:
-    """Inside, only the first of the processes that torchrun has started prints; at the end they part."""
+    """Inside, only the first of the processes that torchrun has started prints, errors apart; at the end they part."""
     try:
         with contextlib.ExitStack() as stack:
             if int(os.environ.get("RANK", 0)) > 0:
@@ -92,7 +105,7 @@ def sum_(tensors: list[Tensor]) -> None:
 def mean_(tensors: list[Tensor]) -> None:
     """As sum_, divided by the number of processes: what all have computed alike stays alike to the last bit."""
     sum_(tensors)
-    if world() > 1:
+    if world() > 1 and tensors:
         torch._foreach_div_(tensors, world())
 
 

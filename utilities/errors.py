@@ -1,4 +1,5 @@
 """The errors that a user can cause, and how a command answers them: one sentence and an exit code."""
+import os
 import sys
 from collections.abc import Callable
 
@@ -35,5 +36,10 @@ def answer(program: str, command: Callable[[], None], *, debug: bool = False, in
         known = isinstance(error, UsageError | RunError)
         problem = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where it happened)"
         code = 2 if isinstance(error, UsageError) else 1
-    print(f"{program}: {problem}", file=sys.stderr)
+    print(f"{_own_line()}{program}: {problem}", file=sys.stderr)
     return code
+
+
+def _own_line() -> str:
+    """What ends the line that another process, whose progress bar shares the terminal, may have begun."""
+    return "\n" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""

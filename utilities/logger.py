@@ -1,18 +1,22 @@
 """A run's folder: who made it (flags, versions, commit), what it measured, and nothing overwritten."""
+import contextlib
 import csv
+import errno
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 import torch
 
 from utilities import distributed
 from utilities.errors import RunError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)   # of a disk, a quota, or the size that a file may have
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "faiss-gpu", "faiss-cpu", "scikit-learn", "pillow", "matplotlib",
             "pretrainedmodels", "timm", "pytorch-metric-learning")
 
@@ -76,12 +80,10 @@ class RunFolder:
         """Write rows as CSV with the union of their columns, in order of appearance, behind those of `columns`; absent
         values stay empty."""
         columns = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
-        temporary = self.path / (name + ".part")
-        with _writing(temporary) as file:
+        with _written(self.path / name) as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(temporary, self.path / name)
 
 
 def write_json(path: str | Path, content: dict) -> None:
@@ -91,16 +93,21 @@ def write_json(path: str | Path, content: dict) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
-    temporary = f"{path}.part"
-    with _writing(temporary) as file:
+    with _written(path) as file:
         file.write(text)
-    os.replace(temporary, path)
 
 
-def _writing(path: str | Path):
+@contextlib.contextmanager
+def _written(path: str | Path) -> Iterator[IO[str]]:
+    """A text file that takes the place of `path` once it is complete; a full disk leaves what was there."""
+    temporary = Path(f"{path}.part")
     try:
-        return open(path, "w", newline="", encoding="utf-8")
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            yield file
+        os.replace(temporary, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunError(f"{path} cannot be written ({error.strerror}). Free space, or choose another place.") from error
 
 

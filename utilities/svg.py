@@ -29,7 +29,7 @@ class Scale:
     def __init__(self, low: float, high: float, start: float, end: float, *, log: bool = False):
         self.log, self.start, self.end = log, start, end
         low, high = self._inner(low), self._inner(high)
-        pad = (abs(low) or 1.0) * 0.05 if high - low < 1e-12 * max(abs(low), 1e-300) else 0.0
+        pad = (abs(low) if abs(low) > 1e-300 else 1.0) * 0.05 if high - low < 1e-12 * max(abs(low), 1e-300) else 0.0
         self.low, self.high = low - pad, high + pad
 
     def _inner(self, value):

@@ -65,3 +65,20 @@ def gradients(*modules):
     """Every parameter's gradient by its name; zeros where it has none."""
     return {f"{i}.{name}": torch.zeros_like(p) if p.grad is None else p.grad.clone()
             for i, module in enumerate(modules) for name, p in module.named_parameters()}
+
+
+def same(a, b, path=""):
+    """Assert that two nested states are equal to the last bit."""
+    assert type(a) is type(b), path
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b)):
+            same(x, y, f"{path}[{i}]")
+    else:
+        assert a == b or (a != a and b != b), path

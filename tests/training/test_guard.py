@@ -1,11 +1,16 @@
-"""Numbers that are none, signals and a full GPU end a run in one sentence."""
+"""Numbers that are none, signals, a full GPU and a full disk end a run in one sentence, with nothing lost."""
+import errno
 import os
 import signal
 
 import pytest
 import torch
 
-from training.guard import FiniteGuard, Interruption, room_for_the_batch
+import main
+from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
+from training.guard import GRADIENT, FiniteGuard, Interruption, room_for
+from training.step import Differentiator
+from utilities import checkpoint
 from utilities.errors import RunError
 
 NAN = float("nan")
@@ -52,5 +57,100 @@ def test_a_second_ctrl_c_interrupts_at_once():
 
 
 def test_a_full_gpu_names_the_flags_that_help():
-    with pytest.raises(RunError, match="--accumulate"), room_for_the_batch():
+    with pytest.raises(RunError, match="The GPU has no memory left for this step: pass a"), room_for("this step", "a"):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_full_machine_too():
+    with pytest.raises(RunError, match="The machine has no memory left for this step"), room_for("this step", "a"):
+        torch.empty(2 ** 50)
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="size of tensor"), room_for("this step", "a"):
+        torch.ones(2) + torch.ones(3)
+
+
+def test_a_gradient_that_is_none_is_told_from_a_loss():
+    guard = FiniteGuard(str)
+    guard.watch(3, terms(0.5) | {GRADIENT: torch.tensor(NAN)}, torch.tensor([7]))
+    with pytest.raises(RunError, match="The gradient is not finite at step 3 .*gradient_norm nan.*images 7"):
+        guard.check()
+
+
+# ---------------------------------------------------------------------------------------------------- in a whole run
+
+
+def spoil(monkeypatch, step, kind):
+    """Make the loss, the gradient, or the memory of this step of a run bad."""
+    original, done = Differentiator.__call__, []
+
+    def spoiled(self, batch):
+        done.append(1)
+        outcome = original(self, batch)
+        if len(done) == step and kind == "memory":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        if len(done) == step and kind == "gradient":
+            self.network.projection.weight.grad[0, 0] = torch.inf
+        if len(done) == step and kind == "loss":
+            outcome.terms["metric"] = outcome.terms["metric"] * torch.nan
+        return outcome
+    monkeypatch.setattr(Differentiator, "__call__", spoiled)
+
+
+@pytest.mark.parametrize("kind,words", [
+    ("loss", "The loss is not finite at step 5 (metric nan"),
+    ("gradient", "The gradient is not finite at step 5 (metric"), ("memory", "--accumulate N"),
+])
+def test_a_bad_step_leaves_the_checkpoint_before_it(folder, tmp_path, monkeypatch, capsys, kind, words):  # noqa: F811
+    spoil(monkeypatch, 5, kind)
+    argv = flags(folder, tmp_path, "--savename", "a", "--log_every", "7", "--map_images", "0", *PLAIN)
+    assert main.main(argv) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert words in error and (kind == "memory" or "/class" in error)
+    last = checkpoint.load(tmp_path / "image_folder" / "a" / "last.pt")
+    assert last["progress"]["step"] == 3                                           # the end of the first epoch
+    assert all(value.isfinite().all() for value in last["network"].values())
+    monkeypatch.undo()
+    assert main.main([*argv, "--resume", "auto"]) == 0                             # and goes on from there
+
+
+def fill(monkeypatch, name, after):
+    """From the write number `after` of a file of this name on, the disk takes no more than a kilobyte of it."""
+    whole, count = open, []
+
+    def limited(path, mode="r", *arguments, **more):
+        file = whole(path, mode, *arguments, **more)
+        if "w" in mode and str(path).endswith(f"{name}.part"):
+            count.append(1)
+            if len(count) >= after:
+                file.write = full
+        return file
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr("builtins.open", limited)
+
+
+@pytest.mark.parametrize("name", ["last.pt", "metrics.csv", "options.json"])
+def test_a_full_disk_keeps_what_was_there_and_says_so(folder, tmp_path, monkeypatch, capsys, name):  # noqa: F811
+    argv = flags(folder, tmp_path, "--savename", "a", "--map_images", "0", *PLAIN)
+    with monkeypatch.context() as patch:
+        fill(patch, name, after=2 if name != "options.json" else 1)
+        assert main.main(argv) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "No space left on device" in error and name in error and "Free space" in error
+    left = tmp_path / "image_folder" / "a"
+    assert not list(left.glob("*.part"))
+    if name != "options.json":
+        assert checkpoint.load(left / "last.pt")["progress"]["step"] == 0
+        assert (left / "metrics.csv").read_text().count("\n") == (2 if name == "metrics.csv" else 3)
+    assert main.main([*argv, "--resume", "auto"]) == 0
+
+
+def test_a_full_disk_while_pictures_are_drawn_is_one_sentence(folder, tmp_path, monkeypatch, capsys):  # noqa: F811
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    assert main.main(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", *PLAIN)) == 1
+    assert "is full (No space left on device)" in capsys.readouterr().err

@@ -1,8 +1,10 @@
 """Several processes with their shares of a batch train as one process with all of it, for every criterion."""
 import csv
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,20 +12,23 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from criteria import CRITERIA
+from criteria.lm_metric import LMMetric
 from datasets.base import Batch
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
 from tests.training.methods import batch, build, gradients
+from tests.training.test_resume import compare
 from training.step import Differentiator
-from utilities import distributed
+from utilities import checkpoint, distributed
 from utilities.errors import UsageError
 
 STEPS, WORLD = 3, 2
+PLAINEST = "gpw alone"   # without relation, policy and memory: nothing learns behind the features
 ROOT = Path(__file__).parents[2]
 
 
 def train(loss, rank=0, world=1):
     """Terms, gradients and the memory of past batches, step by step, of this process's share of each batch."""
-    network, method, miner = build(loss)
+    network, method, miner = build(loss) if loss != PLAINEST else plainest()
     compute, found = Differentiator(network, method, miner), []
     optimizer = torch.optim.SGD([*network.parameters(), *method.parameters()], lr=0.01)
     for step in range(STEPS):
@@ -36,13 +41,19 @@ def train(loss, rank=0, world=1):
     return found
 
 
+def plainest():
+    """A network, its loss and nothing else."""
+    network, method, miner = build("gpw", memory="none", learned=False)
+    return network, LMMetric(method.base), miner
+
+
 def work(rank, place):
     """What one of the processes does."""
     torch.set_num_threads(1)
     os.environ |= {"WORLD_SIZE": str(WORLD), "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": (place / "port").read_text()}
     distributed.join(torch.device("cpu"))
-    found = {loss: train(loss, rank, WORLD) for loss in CRITERIA}
+    found = {loss: train(loss, rank, WORLD) for loss in (*CRITERIA, PLAINEST)}
     rows = torch.arange(6.0).view(2, 3) + 10 * rank
     found["gathered"], found["share"] = distributed.gathered(rows), distributed.share(8, "--bs")
     found["from_first"] = distributed.from_first({"a": 0.1, "b": 2.0} if rank == 0 else None, ["a", "b"],
@@ -56,7 +67,6 @@ def work(rank, place):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What each of two processes found, and what one process alone finds."""
-    import socket
     place = tmp_path_factory.mktemp("processes")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -66,7 +76,7 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo over loopback is tested on Linux")
-@pytest.mark.parametrize("loss", CRITERIA)
+@pytest.mark.parametrize("loss", [*CRITERIA, PLAINEST])
 def test_as_one_process(found, loss):
     close = {"rtol": 1e-7, "atol": 1e-10}
     for rank in range(WORLD):
@@ -79,7 +89,8 @@ def test_as_one_process(found, loss):
     for first, second in zip(found[0][loss], found[1][loss]):
         assert torch.equal(first["queue"], second["queue"])
         assert all(torch.equal(first["gradients"][name], second["gradients"][name]) for name in first["gradients"])
-    assert (CRITERIA[loss].takes_references) == bool(found[0][loss][-1]["queue"].abs().sum() > 0)
+    remembers = loss != PLAINEST and CRITERIA[loss].takes_references
+    assert remembers == bool(found[0][loss][-1]["queue"].abs().sum() > 0)
 
 
 def test_exchange(found):
@@ -107,13 +118,97 @@ def test_the_command_gives_the_metrics_of_one_process(folder, tmp_path):  # noqa
     there = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*launch, *run, "two"], check=True, env=there, capture_output=True)
     subprocess.run([sys.executable, *run, "one"], check=True, env=there, capture_output=True)
-    one, two = (list(csv.DictReader((tmp_path / "image_folder" / name / "metrics.csv").open()))
-                for name in ("one", "two"))
-    for first, second in zip(one, two, strict=True):
+    same_metrics(tmp_path, "one", "two")
+    assert sorted(os.listdir(tmp_path / "image_folder")) == ["one", "two"]         # only the first process wrote
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torchrun over loopback is tested on Linux")
+def test_an_error_in_one_process_alone_ends_all_with_its_sentence(folder, tmp_path):  # noqa: F811
+    """The second process fails in its third step; the first waits for it in an exchange, and does not hang."""
+    failing = tmp_path / "failing.py"
+    failing.write_text(FAILING)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(failing)]
+    started = time.monotonic()
+    found = subprocess.run([*launch, *flags(folder, tmp_path, "--savename", "a", "--map_images", "0", *PLAIN)],
+                           capture_output=True, text=True, timeout=200,
+                           env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    assert found.returncode != 0 and time.monotonic() - started < 150
+    said = [line for line in found.stderr.splitlines() if line.startswith("main.py: ")]
+    assert "main.py: /images/broken.png cannot be decoded." in said
+    assert all("Process 0 ends too" in line for line in said[1:])
+
+
+FAILING = """
+import sys
+import main
+from training.loop import Training
+from utilities import distributed
+from utilities.errors import RunError
+
+train_step = Training.train_step
+
+def failing(self, batch):
+    if distributed.rank() == 1 and self.step == 2:
+        raise RunError("/images/broken.png cannot be decoded.")
+    return train_step(self, batch)
+
+Training.train_step = failing
+sys.exit(main.main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="torchrun over loopback is tested on Linux")
+def test_two_machines_that_are_stopped_and_continued_end_as_one_process(folder, tmp_path):  # noqa: F811
+    """Two torchrun agents of one process each, as on two machines, and a stop by SIGTERM between."""
+    argv = flags(folder, tmp_path, "--n_epochs", "3", "--arch", "convnet_frozen_normalize", "--map_images", "0",
+                 "--xbm_size", "20", "--xbm_start", "1", "--lr", "1e-4", "--resume", "auto")
+    there = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        end = f"--rdzv_endpoint=127.0.0.1:{free.getsockname()[1]}"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d",
+              "--rdzv_id=test", end]
+    stopping = tmp_path / "stopping.py"
+    stopping.write_text(STOPPING)
+    for script, name in ((stopping, "two"), (ROOT / "main.py", "two"), (ROOT / "main.py", "whole")):
+        nodes = [subprocess.Popen([*launch, str(script), *argv, "--savename", name], env=there,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [node.communicate(timeout=240)[1] for node in nodes]
+        assert all((node.returncode == 0) == (script.name == "main.py") for node in nodes), said
+        if script is stopping:
+            assert "Stopped by SIGTERM" in said[0] + said[1]
+            assert checkpoint.load(tmp_path / "image_folder" / "two" / "last.pt")["progress"]["step"] == 4
+    compare(tmp_path, "two", "whole")
+    subprocess.run([sys.executable, str(ROOT / "main.py"), *argv, "--savename", "one"], check=True, env=there,
+                   capture_output=True)
+    same_metrics(tmp_path, "one", "two")
+
+
+STOPPING = """
+import os, signal, sys
+import main
+from training.loop import Training
+
+train_step = Training.train_step
+
+def stopping(self, batch):
+    if self.step == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return train_step(self, batch)
+
+Training.train_step = stopping
+sys.exit(main.main())
+"""
+
+
+def same_metrics(out, one, other):
+    """Whether the metrics of two runs agree as far as their sums were taken in another order."""
+    tables = [list(csv.DictReader((out / "image_folder" / name / "metrics.csv").open())) for name in (one, other)]
+    for first, second in zip(*tables, strict=True):
         assert first.keys() == second.keys()
         for name in first:
             assert float(second[name] or 0) == pytest.approx(float(first[name] or 0), rel=1e-3, abs=1e-3), name
-    assert sorted(os.listdir(tmp_path / "image_folder")) == ["one", "two"]         # only the first process wrote
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torchrun over loopback is tested on Linux")

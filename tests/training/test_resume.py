@@ -12,6 +12,7 @@ import torch
 
 import main
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
+from tests.training.methods import same
 from training import loop
 from utilities import checkpoint
 from utilities.logger import RunFolder
@@ -35,23 +36,6 @@ def kill_after(monkeypatch, step, moment="after_step"):
             raise Killed
         return result
     monkeypatch.setattr(loop.Training, moment, dying)
-
-
-def same(a, b, path=""):
-    """Assert that two nested states are equal to the last bit."""
-    assert type(a) is type(b), path
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            same(a[key], b[key], f"{path}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for i, (x, y) in enumerate(zip(a, b)):
-            same(x, y, f"{path}[{i}]")
-    else:
-        assert a == b or (a != a and b != b), path
 
 
 def compare(out, one, other):
