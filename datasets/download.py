@@ -7,6 +7,7 @@ import re
 import shutil
 import ssl
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -27,13 +28,21 @@ class Cut(Exception):
     """The connection failed in a way that another attempt may mend."""
 
 
+class Unreachable(RunError):
+    """A file that could not be fetched: from where, why, and what to do then."""
+
+    def __init__(self, url: str, reason: str, advice: str):
+        super().__init__(f"{url}: {reason}; {advice}.")
+        self.url, self.reason = url, reason
+
+
 class WebOnly(HTTPRedirectHandler):
     """Redirects stay on the web; urllib would follow one to ftp too."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         if not WEB.fullmatch(newurl):
-            raise RunError(f"{req.full_url}: it leads to {newurl}, which is not on the web; give another address by "
-                           "--url.")
+            raise Unreachable(req.full_url, f"it leads to {newurl}, which is not on the web",
+                              "give another address by --url")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -66,24 +75,28 @@ class Part:
         self._version.unlink(missing_ok=True)
 
 
-def download(url: str, path: Path, md5: str | None = None) -> None:
-    """Fetch `url` to `path`, which appears only when it is whole and of this MD5 sum.
+def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None = None,
+             waits: Sequence[float] | None = None) -> None:
+    """Fetch `url` to `path`, which appears only when it is whole and of this MD5 sum, or of a SHA-256 sum that begins
+    with these digits.
 
-    Until then the bytes are in <path>.part. A cut connection is taken up again after WAITS, and a second call goes on
-    where the first one ended, both by a Range request: If-Range makes sure that the server still has the same file;
-    where it names no version only the MD5 sum can tell, and without one the file is fetched anew. A file of another
-    MD5 sum is deleted.
+    Until then the bytes are in <path>.part. A cut connection is taken up again after `waits` seconds (WAITS), and a
+    second call goes on where the first one ended, both by a Range request: If-Range makes sure that the server still
+    has the same file; where it names no version only the sum can tell, and without one the file is fetched anew. A file
+    of another sum is deleted.
     """
     if not WEB.fullmatch(url):
         raise UsageError(f"--url {url}: this is not an address of the web; give one that begins with http:// or "
                          "https:// and has neither spaces nor letters beyond ASCII.")
     part = Part(path)
     try:
-        _fetch_all(url, part, f"or fetch it with a browser and save it as {path}", resumable=md5 is not None)
-        if md5 is not None and (found := md5_of(part.path)) != md5:
+        _fetch_all(url, part, f"or fetch it with a browser and save it as {path}", resumable=bool(md5 or sha256),
+                   waits=WAITS if waits is None else waits)
+        kind, wanted, sum_of = ("MD5", md5, md5_of) if md5 else ("SHA-256", sha256, sha256_of)
+        if wanted and (found := sum_of(part.path)[:len(wanted)]) != wanted:
             part.remove()
-            raise RunError(f"{url}: the file has the MD5 sum {found} instead of {md5} and was deleted; run again to "
-                           "fetch it anew, or from another address by --url.")
+            raise Unreachable(url, f"the file has the {kind} sum {found} instead of {wanted} and was deleted",
+                              "run again to fetch it anew, or from another address by --url")
         os.replace(part.path, path)
         part.remove()
     except OSError as error:   # those of the network have become others by now
@@ -94,6 +107,12 @@ def md5_of(path: Path) -> str:
     """The MD5 sum of a file: what the data sets' authors and mirrors publish."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 sum of a file: what the libraries of networks publish of their weights."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def disk_error(path: Path, error: OSError, kept: str) -> RunError:
@@ -115,7 +134,7 @@ def check_space(folder: Path, needed: int) -> None:
 # ------------------------------------------------------------------------------------------------------ connections
 
 
-def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool) -> None:
+def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool, waits: Sequence[float]) -> None:
     """Connect until all is there. Only attempts in a row that brought nothing new count as failed."""
     furthest, failed = part.size, 0
     while True:
@@ -124,11 +143,11 @@ def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool) -> None:
         except Cut as cut:
             failed = 1 if part.size > furthest else failed + 1
             furthest = max(furthest, part.size)
-            if failed > len(WAITS):
-                raise RunError(f"{url}: the download failed {failed} times in a row ({cut}); run again later to "
-                               f"continue, {otherwise}.") from None
-            tqdm.write(f"{url}: {cut}; trying again in {WAITS[failed - 1]} s")
-            time.sleep(WAITS[failed - 1])
+            if failed > len(waits):
+                raise Unreachable(url, f"the download failed {failed} times in a row ({cut})",
+                                  f"run again later to continue, {otherwise}") from None
+            tqdm.write(f"{url}: {cut}; trying again in {waits[failed - 1]} s")
+            time.sleep(waits[failed - 1])
 
 
 def _fetch(url: str, part: Part, otherwise: str, resumable: bool) -> None:
@@ -145,8 +164,8 @@ def _fetch(url: str, part: Part, otherwise: str, resumable: bool) -> None:
         chunk = _read(response)
         if response.status != 206:
             if chunk.lstrip()[:14].lower().startswith(HTML):
-                raise RunError(f"{url}: the server sent a web page instead of the file, such as one about a quota or a "
-                               f"login; try again tomorrow, give another address by --url, {otherwise}.")
+                raise Unreachable(url, "the server sent a web page instead of the file, such as one about a quota or a "
+                                  "login", f"try again tomorrow, give another address by --url, {otherwise}")
             part.restart(_version(response.headers))
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {part.size}-"):
             part.remove()
@@ -166,13 +185,13 @@ def _answer(request: Request, otherwise: str):
         if error.code in TEMPORARY:
             raise Cut(f"the server answered {error.code}") from None
         reason = " ".join(error.reason.split())
-        raise RunError(f"{url}: the server answered {error.code} ({reason}); give another address by --url, "
-                       f"{otherwise}.") from None
+        raise Unreachable(url, f"the server answered {error.code} ({reason})",
+                          f"give another address by --url, {otherwise}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise RunError(f"{url}: the server's certificate is not valid ({reason.verify_message}); set the clock and "
-                           f"the certificates of this machine right, {otherwise}.") from None
+            raise Unreachable(url, f"the server's certificate is not valid ({reason.verify_message})",
+                              f"set the clock and the certificates of this machine right, {otherwise}") from None
         raise Cut(_said(reason)) from None
 
 

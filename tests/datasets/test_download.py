@@ -255,6 +255,26 @@ def test_redirects_out_of_the_web_are_refused(server, location, tmp_path):
     assert len(server.asked) == 1
 
 
+def test_the_first_digits_of_a_sha256_sum_are_enough(server, tmp_path):
+    digits = hashlib.sha256(CONTENT).hexdigest()[:8]
+    server.cuts, server.tag = [100_000], None
+    download(server.url, tmp_path / "file", sha256=digits)
+    assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, "bytes=100000-"]
+    with pytest.raises(RunError, match=f"the SHA-256 sum {digits} instead of 0123abcd and was deleted"):
+        download(server.url, tmp_path / "other", sha256="0123abcd")
+    assert left(tmp_path) == ["file"]
+
+
+def test_a_failure_says_address_and_reason_apart(server, tmp_path):
+    server.status = 404
+    with pytest.raises(module.Unreachable) as caught:
+        download(server.url, tmp_path / "file", waits=())
+    assert caught.value.url == server.url and caught.value.reason.startswith("the server answered 404")
+    server.url = "http://127.0.0.1:9/file"
+    with pytest.raises(module.Unreachable, match="1 times in a row"):
+        download(server.url, tmp_path / "file", waits=())
+
+
 def test_redirects_in_a_circle(server, tmp_path):
     server.location = "/file"
     refused(server, tmp_path / "file", "302")
