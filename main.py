@@ -16,6 +16,7 @@ import criteria
 import datasets
 from architectures.memory import select as select_memory
 from architectures.network import Network
+from architectures.weights import load_file, preprocessing_beside
 from batchminer.base import Miner
 from criteria.lm_metric import LMMetric
 from criteria.pair_weighting import BatchRelation, PairWeighting
@@ -54,6 +55,7 @@ from training.schedule import Schedule
 from utilities import checkpoint, distributed
 from utilities.device import choose_device, require_compiler, set_arithmetic
 from utilities.errors import RunError, UsageError, answer
+from utilities.listing import print_list
 from utilities.logger import FULL, RunFolder, differences, provenance, write_json
 from utilities.plots import plot_policy, plot_progress
 from utilities.registry import accepted
@@ -165,10 +167,20 @@ def picture(opt, found: tuple, splits, folder: RunFolder) -> None:
 
 
 def build_network(opt) -> Network:
-    """Backbone, projection and memory."""
+    """Backbone, projection and memory; weights are fetched or read only where no checkpoint replaces them."""
     memory = select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
-    return architectures.select(opt.arch, embed_dim=opt.embed_dim, pretrained=not opt.not_pretrained, memory=memory,
-                                frozen_affine=opt.frozen_bn_affine)
+    replaced = opt.checkpoint or resume.continues(opt.resume, opt.save_path, opt.dataset, name_of(opt))
+    own = None if replaced else opt.weights
+    if own:
+        for key, value in preprocessing_beside(own).items():
+            flag = "image_size" if key == "image_size" else f"input_{key}"
+            setattr(opt, flag, value if getattr(opt, flag) is None else getattr(opt, flag))
+    network = architectures.select(opt.arch, embed_dim=opt.embed_dim, memory=memory, weights_dir=opt.weights_dir,
+                                   pretrained=not (opt.not_pretrained or opt.weights or replaced),
+                                   frozen_affine=opt.frozen_bn_affine, **architectures.built_by(vars(opt)))
+    if own:
+        print(load_file(network.backbone, own, opt.arch))
+    return network
 
 
 def build_method(opt, network: Network, n_classes: int) -> LMMetric:
@@ -282,6 +294,7 @@ def run(opt) -> None:
     if opt.checkpoint:
         checkpoint.load_network(opt.checkpoint, network, vars(opt))
     settle_sizes(opt, network)
+    architectures.check_side(network, opt.arch, transforms.sides(opt.image_size, opt.crop_size, opt.augmentation).input)
     network.to(device, memory_format=torch.channels_last if opt.channels_last else torch.contiguous_format)
     if distributed.world() > 1 and device.type == "cuda":
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -366,8 +379,12 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
 
     def command() -> None:
+        opt = options(argv)
+        if opt.list:
+            print_list(opt.list)
+            return
         with distributed.lost_ones_named():
-            run(options(argv))
+            run(opt)
     with distributed.first_speaks():
         return answer("main.py", command, debug="--debug" in argv,
                       interrupted="Interrupted at once; --resume continues from the run's last checkpoint.")

@@ -64,8 +64,10 @@ ONLY_FOR = {                                                   # flag: (flag tha
     "lr_min": ("scheduler", ("cosine",)),
 } | {flag: ("data_sampler", names) for flag, names in SAMPLER_FLAGS.items()}
 MACHINE = {"save_path", "savename", "device", "gpu", "kernels", "cache_path", "checkpoint", "evaluate_only", "json",
-           "debug", "repeat", "resume"}                        # flags that no checkpoint decides
-NOT_REPEATED = {"repeat", "resume", "evaluate_only", "json", "debug", "gpu"}
+           "debug", "repeat", "resume", "weights_dir", "list"}     # flags that no checkpoint decides
+NOT_REPEATED = {"repeat", "resume", "evaluate_only", "json", "debug", "gpu", "list"}
+LISTS = ("architectures", "augmentations", "datasets", "flows", "losses", "memories", "metrics", "miners", "poolings",
+         "samplers", "timm", "torchvision", "weights")         # what --list knows
 REFUSED = {                                                    # flags of the base framework that there cannot be
     "--wandb_key": "--wandb_key would leave your key in the shell's history and among the run's files: log in with "
                    "wandb login, or set WANDB_API_KEY",
@@ -125,6 +127,13 @@ def non_negative(text: str) -> float:
     return float(text)
 
 
+def positive(text: str) -> float:
+    """A finite number above zero."""
+    if not 0 < float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return float(text)
+
+
 def below_one(text: str) -> float:
     """A number of at least zero and less than one."""
     if not 0 <= float(text) < 1:
@@ -134,7 +143,7 @@ def below_one(text: str) -> float:
 
 positive_int.__name__ = non_negative_int.__name__ = "whole number"
 share.__name__ = "share"
-non_negative.__name__ = below_one.__name__ = "number"
+non_negative.__name__ = positive.__name__ = below_one.__name__ = "number"
 
 
 def add_run_flags(parser: Parser) -> None:
@@ -178,6 +187,9 @@ def add_run_flags(parser: Parser) -> None:
     add("--project", default="lm-metric", help="Project of --log_online.")
     add("--group", default="", help="Group of runs of --log_online, such as the seeds of one setting.")
     add("--json", default=None, metavar="FILE", help="Write the metrics of --evaluate_only to this file, all digits.")
+    add("--list", default=None, choices=LISTS, metavar="WHAT",
+        help=f"Print the exact names, one a line, of {', '.join(LISTS[:-3])}, of the models of timm or torchvision, or "
+             "the files of weights with their addresses and sums, and stop.")
     add("--debug", action="store_true", help="Show the traceback of an error instead of one sentence.")
 
 
@@ -253,10 +265,31 @@ def add_network_flags(parser: Parser) -> None:
     group = parser.add_argument_group("network", "Backbone and embedding.")
     add = group.add_argument
     add("--arch", default=None, metavar="NAME",
-        help="convnet (small images, CPU), resnet18 or resnet50; suffix _frozen keeps the batch norm statistics fixed, "
-             "_normalize gives the loss unit rows. Chosen by --dataset where it is not given.")
+        help="bninception, convnet (small images, CPU), googlenet, resnet18, 34, 50, 101, vit_small, or any of a "
+             "library: torchvision.NAME, timm.NAME (--list architectures, torchvision, timm); suffix _frozen keeps the "
+             "batch norm statistics fixed, _normalize gives the loss unit rows. Chosen by --dataset where it is not "
+             "given.")
     add("--embed_dim", type=positive_int, default=None, metavar="D", help="Length of an embedding.")
+    add("--pooling", default=None, choices=["avg", "max", "avg+max", "gem"],
+        help="How the backbone's map becomes a feature: average, maximum, their sum, or the generalised mean with a "
+             "learnt power. Default: avg+max; a transformer on tokens has a pooling of its own and takes none.")
+    add("--feature_norm", action="store_true",
+        help="Layer norm of the feature before the projection, without learnt scale and shift.")
     add("--not_pretrained", action="store_true", help="Start from random weights instead of ImageNet's.")
+    add("--weights", default=None, metavar="FILE",
+        help="Start the backbone from these weights instead of the library's: a safetensors file, or one by torch.save "
+             "that holds tensors alone (docs/backbones.md). A model.json beside it says how images are prepared.")
+    add("--weights_dir", default=None, metavar="FOLDER",
+        help="Folder in which the library's files of weights are looked for before they are downloaded; --list weights "
+             "names them.")
+    group = parser.add_argument_group("input", "How images are prepared; default: as for the weights of --arch.")
+    add = group.add_argument
+    add("--input_mean", type=float, nargs=3, default=None, metavar="X",
+        help="Mean of each channel, in the order of --input_channels and on the scale of --input_value_range.")
+    add("--input_std", type=positive, nargs=3, default=None, metavar="X", help="Standard deviation of each, likewise.")
+    add("--input_channels", default=None, choices=["RGB", "BGR"], help="Order of the channels.")
+    add("--input_value_range", type=positive, default=None, metavar="X",
+        help="Largest value of a pixel before the mean is subtracted: 1, or 255 as in Caffe.")
 
 
 # Per criterion, argument of its constructor: (default, help)
@@ -784,6 +817,9 @@ def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
     if opt.crop_size and opt.augmentation == "big":
         found.append("--augmentation big chooses the crop itself, 256/224 of --image_size: pass no --crop_size, or "
                      "--augmentation base")
+    if explicit.get("weights") and (explicit.get("not_pretrained") or opt.checkpoint):
+        other = "--checkpoint" if opt.checkpoint else "--not_pretrained"
+        found.append(f"--weights and {other} both say what the backbone starts from: pass one of them")
     if opt.evaluate_only and not opt.checkpoint:
         found.append("--evaluate_only needs --checkpoint FILE")
     if opt.nesterov and not opt.momentum:
@@ -807,6 +843,9 @@ def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
     for prefix, (switch, off) in ONLY_WITH.items():
         if flag.startswith(prefix) and flag != switch and getattr(opt, switch) == off:
             return f"--{flag} has no effect with --{switch} {off}"
+    if flag == "weights_dir" and (opt.not_pretrained or opt.weights or opt.checkpoint):
+        other = "--checkpoint" if opt.checkpoint else "--weights" if opt.weights else "--not_pretrained"
+        return f"--weights_dir has no effect with {other}"
     if flag in ("project", "group") and not opt.log_online:
         return f"--{flag} has no effect without --log_online"
     if flag in ("tensorboard", "log_online", "repeat", "compile") and opt.evaluate_only:

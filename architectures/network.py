@@ -4,37 +4,42 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+from torch.nn.functional import layer_norm
 
 from architectures.backbones import Backbone
 from architectures.memory import ContextualMemory
+from architectures.pooling import select as select_pooling
 from utilities.pairwise import unit
 
 
 class Features(NamedTuple):
-    """What the criterion sees of a batch: feature (B, F) after pooling, embedding (B, D) before the unit norm."""
+    """What the criterion sees of a batch: feature (B, F) as it is projected, embedding (B, D) before the unit norm."""
 
     feature: Tensor
     embedding: Tensor
 
 
 class Network(nn.Module):
-    """Image -> feature h (average plus max pooling) -> embedding e = W h + b; at test time unit(e + c_hat).
+    """Image -> feature h, the pooled map -> embedding e = W h + b; at test time unit(e + c_hat).
 
+    pooling: that of the map by name, None: average plus maximum; a backbone that pools its tokens itself has none.
+    feature_norm: h is the layer norm of what is pooled, without learnt scale and shift.
     normalize: whether the criterion sees unit rows (suffix `_normalize`; `embed` always returns unit rows).
     frozen: whether batch norm keeps its statistics also in training (suffix `_frozen`); with `frozen_affine` its scale
     and shift too.
     """
 
     def __init__(self, backbone: Backbone, embed_dim: int, *, normalize: bool = True, frozen: bool = False,
-                 frozen_affine: bool = False, memory: ContextualMemory | None = None):
+                 frozen_affine: bool = False, memory: ContextualMemory | None = None, pooling: str | None = None,
+                 feature_norm: bool = False):
         super().__init__()
         self.backbone = backbone.trunk
         self.image_size = backbone.image_size
         self.preprocessing = {"mean": backbone.mean, "std": backbone.std, "channels": backbone.channels,
                               "value_range": backbone.value_range}                 # arguments of a transform
         self.feature_dim, self.embed_dim = backbone.feature_dim, embed_dim
-        self.normalize, self.frozen = normalize, frozen
+        self.normalize, self.frozen, self.feature_norm = normalize, frozen, feature_norm
+        self.pooling = nn.Identity() if backbone.pooled else select_pooling(pooling)
         self.projection = nn.Linear(backbone.feature_dim, embed_dim)
         self.memory = memory
         for norm in self._batch_norms() if frozen_affine else ():
@@ -49,11 +54,13 @@ class Network(nn.Module):
         Mixed precision is the backbone's: what follows is small, and a ranking needs more than 8 bits of a similarity.
         """
         backbone = self._compiled if self._compiled and self.training else self.backbone
-        feature_map = backbone(image)                                              # (B, F, h, w)
+        feature_map = backbone(image)                                              # (B, F, h, w), or (B, F)
         with torch.autocast(image.device.type, enabled=False):
             if feature_map.dtype in (torch.float16, torch.bfloat16):
                 feature_map = feature_map.float()
-            feature = (adaptive_avg_pool2d(feature_map, 1) + adaptive_max_pool2d(feature_map, 1)).flatten(1)  # (B, F)
+            feature = self.pooling(feature_map)                                    # (B, F)
+            if self.feature_norm:
+                feature = layer_norm(feature, feature.shape[1:])
             return Features(feature, self.projection(feature))
 
     def combine(self, embedding: Tensor, context: Tensor | None) -> Tensor:

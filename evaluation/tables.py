@@ -23,7 +23,7 @@ NOT_PART_OF_THE_ROW = ("seed", "save_path", "savename", "gpu", "device", "kernel
                        "checkpoint_minutes", "cache_path", "decode", "evaluate_only", "json", "evaluation_metrics",
                        "storage_metrics", "evaluate_on_gpu", "search_backend", "search_precision", "eval_block",
                        "eval_bootstrap", "eval_per_class", "map_images", "map_thumbnails",
-                       "explorer_images", "compile", "channels_last", "deterministic")
+                       "explorer_images", "compile", "channels_last", "deterministic", "weights_dir", "list")
 
 
 # ------------------------------------------------------------------------------------------------ runs and rows

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from architectures.backbones import BACKBONES, weight_files
+from architectures.pooling import POOLINGS
+from architectures.weights import digits_of
 from batchminer import MINERS
 from criteria import CRITERIA
 from evaluation import METRICS
@@ -36,15 +39,24 @@ def test_every_metric_is_defined(name):
     assert re.search(rf"^\|.*`{re.escape(written)}`.*\|$", (ROOT / "docs" / "metrics.md").read_text(), re.M)
 
 
+def test_every_backbone_pooling_and_file_of_weights_is_in_the_page():
+    page = (ROOT / "docs" / "backbones.md").read_text()
+    assert all(f"`{name}`" in page for name in (*BACKBONES, *POOLINGS))
+    for name, source in weight_files().items():
+        digits = digits_of(source.files[0]) or "not published"
+        assert f"| `{name}` | `{source.files[0]}` | {digits} | {source.url}" in page
+
+
 @pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
 def test_flags_in_the_documents_exist(page):
     text = (ROOT / page).read_text()
     known = set(build_parser()._option_string_actions)
-    rooms = ("evaluation", "datasets", "scripts", "benchmarks")
+    rooms = ("architectures", "evaluation", "datasets", "scripts", "benchmarks")
     for file in (path for room in rooms for path in (ROOT / room).glob("*.py")):
         known |= set(re.findall(r'"(--\w+)"', file.read_text()))                   # flags of the other commands
-    example = {"--loss_binomialdeviance_scale", "--loss_binomialdeviance_thresh", "--nproc_per_node"}   # and torchrun's
-    for flag in set(re.findall(r"(?<![\w-])--[a-z]\w+", text)) - example:
+    example = {"--loss_binomialdeviance_scale", "--loss_binomialdeviance_thresh"}
+    torchrun = {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id"}
+    for flag in set(re.findall(r"(?<![\w-])--[a-z]\w+", text)) - example - torchrun:
         assert flag in known or (flag.endswith("_") and any(k.startswith(flag) for k in known)), flag
 
 

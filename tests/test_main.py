@@ -245,3 +245,30 @@ def test_a_cross_batch_memory_joins_the_loss_and_is_in_the_checkpoint(folder, tm
     assert float(rows[2]["metric_xbm"]) != 0
     state = checkpoint.load(tmp_path / "image_folder" / "xbm" / "last.pt")["method"]
     assert (state["xbm.index"] >= 0).all() and state["xbm.row"].shape == (20, 64)
+
+
+def test_weights_of_a_file_start_the_backbone_and_are_needed_no_more(folder, tmp_path, capsys):
+    torch.manual_seed(5)
+    trunk = main.architectures.select("convnet", embed_dim=8, pretrained=False).backbone
+    given = tmp_path / "given"
+    given.mkdir()
+    torch.save({"state_dict": {f"module.{key}": value for key, value in trunk.state_dict().items()}}, given / "w.pth")
+    (given / "model.json").write_text(json.dumps({"preprocessing": {
+        "image_size": 16, "mean": [9, 9, 9], "std": [60, 60, 60], "channels": "BGR", "value_range": 255}}))
+    run(flags(folder, tmp_path, "--savename", "w", "--n_epochs", "0", "--weights", str(given / "w.pth"), *PLAIN,
+              "--pooling", "gem", "--feature_norm", "--input_std", "50", "50", "50"))
+    assert "24 tensors loaded" in capsys.readouterr().out
+    last = tmp_path / "image_folder" / "w" / "last.pt"
+    network, options = main.architectures.restore(last)
+    assert all(torch.equal(value, trunk.state_dict()[key]) for key, value in network.backbone.state_dict().items())
+    assert network.preprocessing == {"mean": (9, 9, 9), "std": [50.0] * 3, "channels": "BGR", "value_range": 255}
+    final = json.loads((last.parent / "result.json").read_text())["final"]
+    (given / "w.pth").unlink()
+    run(["--evaluate_only", "--checkpoint", str(last), "--device", "cpu", "--json", str(tmp_path / "m")])
+    assert json.loads((tmp_path / "m").read_text()) == final
+    run(["--resume", str(last.parent), "--n_epochs", "1"])
+    refused(capsys, flags(folder, tmp_path, "--weights", str(given / "w.pth")), 2, "there is no such file of weights")
+
+
+def test_a_size_that_a_network_does_not_take_is_refused_before_training(folder, tmp_path, capsys):
+    refused(capsys, flags(folder, tmp_path, "--image_size", "4"), 2, "convnet takes no images of 4 x 4 pixels")

@@ -16,13 +16,16 @@ def parameter_groups(network: Network, method: LMMetric, *, lr: float, fc_lr: fl
     """Named groups of the parameters that train, each in exactly one of them.
 
     Backbone at `lr`, new layers at `fc_lr` (negative: `lr`), memory and relation at rates of their own (negative:
-    `fc_lr`), the criterion as it says itself, the policy at `policy_lr` without decay. A projection that relation and
+    `fc_lr`), the criterion as it says itself, the policy at `policy_lr` without decay. A power that the pooling learns
+    is at `fc_lr` too, without decay, which would draw it to a mean that is none. A projection that relation and
     embedding share is the network's.
     """
     fc_lr = lr if fc_lr < 0 else fc_lr
     memory_lr, relation_lr = (fc_lr if rate < 0 else rate for rate in (memory_lr, relation_lr))
     groups = [{"name": "backbone", "params": list(network.backbone.parameters()), "lr": lr},
               {"name": "new", "params": list(network.projection.parameters()), "lr": fc_lr}]
+    if pooling := list(network.pooling.parameters()):
+        groups.append({"name": "pooling", "params": pooling, "lr": fc_lr, "weight_decay": 0.0})
     if network.memory is not None:
         groups.append({"name": "memory", "params": list(network.memory.parameters()), "lr": memory_lr})
     for i, group in enumerate(method.base.param_groups(fc_lr)):

@@ -11,7 +11,8 @@ from utilities.errors import UsageError
 LAST = "last.pt"
 MAY_CHANGE = {"n_epochs", "kernels", "source_path", "save_path", "savename", "device", "gpu", "resume", "debug",
               "checkpoint_minutes", "map_images", "map_thumbnails", "explorer_images", "eval_per_class",
-              "tensorboard", "log_online", "project", "group", "cache", "cache_path", "decode", "compile"}
+              "tensorboard", "log_online", "project", "group", "cache", "cache_path", "decode", "compile",
+               "weights_dir"}
 
 
 def run_folder(resume: str, save_path: str, dataset: str, savename: str) -> Path | None:
@@ -26,6 +27,12 @@ def run_folder(resume: str, save_path: str, dataset: str, savename: str) -> Path
         return None
     raise UsageError(f"--resume {resume}: there is no {LAST} to continue from; give a run's folder, its {LAST}, or "
                      "'auto'.")
+
+
+def continues(resume: str | None, save_path: str, dataset: str, savename: str) -> bool:
+    """Whether `--resume` finds a checkpoint, which then replaces every weight of the network."""
+    folder = run_folder(resume, save_path, dataset, savename) if resume else None
+    return folder is not None and (Path(resume).is_file() or (folder / LAST).is_file())
 
 
 def state_of(resume: str, folder: Path) -> dict | None:

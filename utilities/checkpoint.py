@@ -9,8 +9,9 @@ from torch import nn
 
 from utilities.errors import RunError, UsageError
 
+UNSEEN = ("pooling", "feature_norm", "input_mean", "input_std", "input_channels", "input_value_range")   # in no tensor
 DEFINES_NETWORK = ("arch", "embed_dim", "memory", "memory_couplings", "memory_hidden", "memory_levels", "memory_steps",
-                   "memory_channels")
+                   "memory_channels", *UNSEEN)
 
 
 def save(path: Path, state: dict) -> None:
@@ -46,16 +47,35 @@ def load(path: str | Path) -> dict:
 
 
 def load_network(path: str | Path, network: nn.Module, options: dict) -> None:
-    """Load a checkpoint's weights into `network`; a checkpoint of another architecture is refused with the flags
-    that would fit it."""
+    """Load a checkpoint's weights into `network`; a checkpoint of another architecture, or of one that does something
+    else with the same tensors, is refused with the flags that would fit it."""
     state = load(path)
-    differing = {k: state["options"].get(k) for k in DEFINES_NETWORK if state["options"].get(k) != options[k]}
+    pairs = {key: (_plain(state["options"].get(key)), _plain(options.get(key))) for key in DEFINES_NETWORK}
+    differing = {key: there for key, (there, here) in pairs.items() if there != here}
+    misfit = None
     try:
         network.load_state_dict(state["network"])
     except RuntimeError as error:
-        flags = " ".join(f"--{k} {v}" for k, v in differing.items())
-        advice = f"Pass {flags}" if flags else "It was made by another version of the code"
-        raise UsageError(f"--checkpoint {path} does not fit this network. {advice}.") from error
+        misfit = error
+    if misfit is None and not any(key in UNSEEN for key in differing):
+        return
+    advice = ("Pass " + " ".join(_flag(key, value) for key, value in differing.items()) if differing else
+              "It was made by another version of the code")
+    raise UsageError(f"--checkpoint {path} does not fit this network. {advice}.") from misfit
+
+
+def _plain(value):
+    """A flag's value in one form, whether it was given or left out, in this version or one before the flag."""
+    return list(value) if isinstance(value, list | tuple) else None if value is False else value
+
+
+def _flag(name: str, value) -> str:
+    """A flag as it is typed."""
+    if value is None:
+        return f"no --{name}"
+    if value is True:
+        return f"--{name}"
+    return f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def _reason(error: BaseException) -> str:

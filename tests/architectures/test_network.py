@@ -17,20 +17,11 @@ def test_names_split_into_backbone_and_suffixes():
     assert architectures.parse_name("convnet") == ("convnet", set())
 
 
-def test_unknown_backbone_lists_and_suggests():
-    with pytest.raises(UsageError, match="resnet18.*convnet, resnet18, resnet50"):
-        network("resnet81_normalize")
-
-
-@pytest.mark.parametrize("name,size,width", [("convnet", 28, 128), ("convnet", 40, 128), ("resnet18", 64, 512),
-                                             pytest.param("resnet50", 64, 2048, marks=pytest.mark.slow)])
-def test_shapes_and_one_step(name, size, width):
-    model = network(name + "_normalize")
-    features = model(torch.randn(4, 3, size, size))
-    assert features.feature.shape == (4, width) and features.embedding.shape == (4, 16)
-    features.embedding.sum().backward()
-    assert all(p.grad is not None for p in model.backbone.parameters())
-    torch.testing.assert_close(model.embed(torch.randn(3, 3, size, size)).norm(dim=1), torch.ones(3))
+def test_shapes():
+    model = network()
+    for size in (28, 40):
+        features = model(torch.randn(4, 3, size, size))
+        assert features.feature.shape == (4, 128) and features.embedding.shape == (4, 16)
 
 
 def test_feature_is_average_plus_maximum():
@@ -39,6 +30,60 @@ def test_feature_is_average_plus_maximum():
     with torch.no_grad():
         maps = model.backbone(image)
         torch.testing.assert_close(model(image).feature, maps.mean((2, 3)) + maps.amax((2, 3)))
+
+
+@pytest.mark.parametrize("pooling", ["avg", "gem"])
+def test_feature_norm_is_of_the_pooled_feature_without_parameters(pooling):
+    plain = architectures.select("convnet", embed_dim=8, pretrained=False, pooling=pooling).eval()
+    normed = architectures.select("convnet", embed_dim=8, pretrained=False, pooling=pooling, feature_norm=True).eval()
+    normed.load_state_dict(plain.state_dict())
+    image = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        h, features = plain(image).feature, normed(image)
+    expected = (h - h.mean(1, keepdim=True)) / (h.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(features.feature, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.embedding, normed.projection(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_is_in_full_precision_under_autocast():
+    model = architectures.select("convnet", embed_dim=8, pretrained=False, pooling="gem", feature_norm=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(torch.randn(2, 3, 16, 16)).feature.dtype == torch.float32
+
+
+def checkpoint_of(model, tmp_path, **options):
+    from utilities import checkpoint
+    basis = {"arch": "convnet_normalize", "embed_dim": 8, "memory": "none"}
+    checkpoint.save(tmp_path / "last.pt", {"network": model.state_dict(), "options": basis | options})
+    return tmp_path / "last.pt"
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"pooling": "gem"}, {"pooling": "max", "feature_norm": True, "image_size": 24, "augmentation": "base"},
+    {"input_mean": [1.0, 2.0, 3.0], "input_channels": "BGR", "input_value_range": 255.0, "input_std": None}])
+def test_a_network_is_restored_by_its_options_old_ones_too(tmp_path, options):
+    given = {key.removeprefix("input_"): value for key, value in options.items() if key.startswith("input_") and value}
+    model = architectures.select("convnet_normalize", embed_dim=8, pretrained=False, pooling=options.get("pooling"),
+                                 feature_norm=options.get("feature_norm", False), preprocessing=given)
+    restored, _ = architectures.restore(checkpoint_of(model, tmp_path, **options))
+    image = torch.randn(3, 3, 24, 24)
+    assert torch.equal(restored.embed(image), model.embed(image))
+    assert restored.preprocessing == model.preprocessing and (not given or restored.preprocessing["channels"] == "BGR")
+
+
+def test_a_checkpoint_that_does_something_else_with_the_same_tensors_is_refused(tmp_path):
+    from utilities.checkpoint import load_network
+    model = architectures.select("convnet", embed_dim=8, pretrained=False)
+    here = {"arch": "convnet_normalize", "embed_dim": 8, "memory": "none", "pooling": None, "feature_norm": False,
+            "input_mean": None, "input_std": None, "input_channels": None, "input_value_range": None}
+    load_network(checkpoint_of(model, tmp_path), model, here)                      # one from before these flags
+    for there, words in [({"pooling": "max"}, "Pass --pooling max"), ({"feature_norm": True}, "Pass --feature_norm"),
+                         ({"input_mean": [0.0, 1.0, 2.0]}, "Pass --input_mean 0.0 1.0 2.0")]:
+        with pytest.raises(UsageError, match=f"does not fit this network. {words}[.]"):
+            load_network(checkpoint_of(model, tmp_path, **there), model, here)
+        load_network(checkpoint_of(model, tmp_path, **there), model, here | there)
+    with pytest.raises(UsageError, match="Pass no --pooling[.]"):
+        load_network(checkpoint_of(model, tmp_path), model, here | {"pooling": "avg"})
 
 
 @pytest.mark.parametrize("memory,decode", [("none", None), ("realnvp", "mode"), ("realnvp", "mean"),
@@ -80,15 +125,6 @@ def test_normalize_decides_what_the_criterion_sees():
     embedding, context = torch.randn(3, 16), torch.rand(3, 16)
     torch.testing.assert_close(network().combine(embedding, context).norm(dim=1), torch.ones(3))
     assert torch.equal(network("convnet").combine(embedding, None), embedding)
-
-
-def test_resnet50_of_pretrainedmodels_is_the_one_of_torchvision():
-    pytest.importorskip("pretrainedmodels")
-    from architectures import backbones
-
-    ours = dict(backbones._resnet("resnet50", False, published_source=True).trunk.named_parameters())
-    theirs = dict(backbones._resnet("resnet50", False, published_source=False).trunk.named_parameters())
-    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
 
 
 def test_unreachable_weights_are_one_sentence(monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from architectures.backbones import Backbone, ConvNet
 from architectures.network import Network
+from architectures.pooling import GeM
 from criteria import CRITERIA, select
 from criteria.lm_metric import LMMetric
 from criteria.pair_weighting import BatchRelation
@@ -54,6 +55,15 @@ def test_groups_have_their_names_rates_and_decay():
     assert {name for name, group in groups.items() if group.get("weight_decay") == 0} == {"criterion", "policy"}
     assert set(groups["new"]["params"]) == set(network.projection.parameters())
     assert set(groups["relation"]["params"]) == set(method.relation.parameters())
+
+
+def test_a_learnt_pooling_is_new_and_has_no_decay():
+    network, method, _ = build("gpw")
+    network.pooling = GeM()
+    groups = by_name(parameter_groups(network, method, **RATES))
+    assert groups["pooling"] == {"name": "pooling", "params": [network.pooling.p], "lr": 2, "weight_decay": 0.0}
+    network.hold_backbone(True)
+    assert network.pooling.p.requires_grad
 
 
 def test_rates_that_are_not_given_are_those_of_the_new_layers():

@@ -1,0 +1,30 @@
+"""A small network for small images on a CPU."""
+from torch import Tensor, nn
+
+from architectures.backbones.base import Backbone
+
+
+class ConvNet(nn.Sequential):
+    """Four 3x3 convolutions with batch norm and ReLU, max-pooled by two between them: for small images on a CPU.
+
+    Image (B, 3, H, W), H and W at least 8 -> (B, 8 * width, H / 8, W / 8).
+    """
+
+    def __init__(self, width: int = 16):
+        channels = [3, width, 2 * width, 4 * width, 8 * width]
+        layers: list[nn.Module] = []
+        for i, (a, b) in enumerate(zip(channels, channels[1:])):
+            layers += [nn.MaxPool2d(2)] if i else []
+            layers += [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+        self.feature_dim = channels[-1]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, feature_dim, H / 8, W / 8)."""
+        return super().forward(image)
+
+
+def convnet() -> Backbone:
+    """Four convolutions for small images on a CPU; there are no pretrained weights for it."""
+    trunk = ConvNet()
+    return Backbone(trunk, trunk.feature_dim, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), image_size=32)

@@ -1,0 +1,107 @@
+"""Any model of timm without its classifier."""
+from types import ModuleType
+
+from torch import Tensor, nn
+
+from architectures import state_dicts
+from architectures.backbones.base import Backbone, no_such_name, outcome
+from architectures.weights import Source, hub_source, local_file, unreachable
+from utilities.errors import UsageError
+
+ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})                # whichever a model takes
+VIT_SMALL = "deit_small_patch16_224.fb_in1k"
+
+
+def vit_small(pretrained: bool, weights_dir: str | None = None) -> Backbone:
+    """DeiT-S (Touvron 2021) of timm: a vision transformer on 16 x 16 patches, its class token of 384 numbers."""
+    return timm_backbone(VIT_SMALL, pretrained, weights_dir, called="vit_small")
+
+
+def names() -> list[str]:
+    """The models that timm has, by their names alone and with the tag of each of their weights."""
+    timm = _timm("timm")
+    return sorted({*timm.list_models(), *timm.list_pretrained()})
+
+
+def timm_backbone(name: str, pretrained: bool, weights_dir: str | None = None, called: str | None = None) -> Backbone:
+    """The model `name` of timm, with the preprocessing of its weights; errors speak of `called`, its name here.
+
+    One that makes a map gives the map, behind what its head does at each place of it; one that makes tokens, or whose
+    head does not work without its pooling, gives the vector of its own pooling as its classifier would see it.
+    """
+    called = called or f"timm.{name}"
+    timm = _timm(called)
+    if name not in (known := names()):
+        raise no_such_name("timm", name, known)
+    model = _created(timm, name, called, pretrained, weights_dir)
+    settings = timm.data.resolve_data_config(model=model)
+    side = settings["input_size"][1]
+    features = outcome(model, called, side, forward=model.forward_features)
+    is_map = isinstance(features, Tensor) and features.ndim == 4 and _without_pooling(model)
+    if not is_map:
+        model.reset_classifier(0)
+    made = outcome(model, called, side)
+    if not isinstance(made, Tensor) or made.ndim != (4 if is_map else 2):
+        raise UsageError(f"--arch {called} gives no feature of an image: choose another of python main.py --list timm.")
+    if is_map and getattr(model, "output_fmt", "NCHW") == "NHWC":
+        model.register_forward_hook(channels_first)
+        made = channels_first(model, (), made)
+    return Backbone(model, made.shape[1], tuple(settings["mean"]), tuple(settings["std"]), image_size=side,
+                    pooled=not is_map)
+
+
+def _without_pooling(model: nn.Module) -> bool:
+    """Take classifier and pooling away; False where the model has no head without its pooling."""
+    try:
+        model.reset_classifier(0, "")
+        return True
+    except (AssertionError, TypeError, ValueError):
+        return False
+
+
+def channels_first(model: nn.Module, arguments: tuple, feature_map: Tensor) -> Tensor:
+    """(B, h, w, F) -> (B, F, h, w)"""
+    return feature_map.permute(0, 3, 1, 2)
+
+
+def _created(timm: ModuleType, name: str, called: str, pretrained: bool, weights_dir: str | None) -> nn.Module:
+    """The whole model; timm itself converts and checks weights, of its hub or of a file in --weights_dir."""
+    if not pretrained:
+        return _any_size(timm, name, pretrained=False)
+    source = source_of(timm.get_pretrained_cfg(name), called)
+    path = local_file(source, weights_dir)
+    overlay = {"state_dict": state_dicts.read(path)} if path else {}
+    try:
+        return _any_size(timm, name, pretrained=True, pretrained_cfg_overlay=overlay)
+    except Exception as error:                                                     # as the hub's client raises any
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        if path:
+            raise UsageError(f"{path} does not fit --arch {called} ({reason}).") from error
+        raise unreachable(called, source, reason) from error
+
+
+def _any_size(timm: ModuleType, name: str, **arguments) -> nn.Module:
+    """The model for images of any size, where timm has that for it."""
+    for options in ANY_SIZE:
+        try:
+            return timm.create_model(name, **options, **arguments)
+        except TypeError:                                                          # it does not take these options
+            continue
+    return timm.create_model(name, **arguments)
+
+
+def source_of(settings, called: str) -> Source:
+    """The file of a model's weights on timm's hub, or where else timm has it."""
+    if not settings.has_weights:
+        raise UsageError(f"--arch {called}: there are no pretrained weights for this model; pass --not_pretrained, "
+                         "or --weights FILE.")
+    return hub_source(settings.hf_hub_id) if settings.hf_hub_id else Source(settings.url)
+
+
+def _timm(arch: str) -> ModuleType:
+    """The library, which only these names need."""
+    try:
+        import timm
+    except ImportError:
+        raise UsageError(f"--arch {arch} needs the package timm: pip install timm.") from None
+    return timm

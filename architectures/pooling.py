@@ -1,0 +1,73 @@
+"""Pooling: a feature map becomes one vector an image."""
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+
+from utilities.registry import lookup
+
+DEFAULT = "avg+max"
+
+
+class Pooling(nn.Module):
+    """A function of the map without parameters."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, F, h, w) -> (B, F)"""
+        return self.function(feature_map)
+
+
+class GeM(nn.Module):
+    """Generalised mean (Radenovic, Tolias and Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI
+    2018, eq. 4), one learnable p for all channels, which starts at 3:
+
+        f_k = (mean_{x in X_k} x^p)^(1/p),    X_k: the values of channel k, at least `eps`
+
+    p = 1 is the average, p to infinity the maximum; p is kept at 1 or more. Computed as m (mean (x / m)^p)^(1/p) with m
+    the maximum of the channel, which is the same for every m and whose powers cannot overflow in float32.
+    """
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6):
+        super().__init__()
+        self.p, self.eps = nn.Parameter(torch.tensor([p])), eps
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, F, h, w) -> (B, F)"""
+        p = self.p + (self.p.detach().clamp(min=1) - self.p.detach())             # below 1 it can still come back
+        x = feature_map.clamp(min=self.eps)                                        # (B, F, h, w)
+        m = x.detach().amax((2, 3))                                                # (B, F)
+        return m * (x / m[:, :, None, None]).pow(p).mean((2, 3)).pow(1 / p)        # (B, F)
+
+
+def average(feature_map: Tensor) -> Tensor:
+    """Average over the places, (B, F, h, w) -> (B, F)"""
+    return adaptive_avg_pool2d(feature_map, 1).flatten(1)
+
+
+def maximum(feature_map: Tensor) -> Tensor:
+    """Maximum over the places, (B, F, h, w) -> (B, F)"""
+    return adaptive_max_pool2d(feature_map, 1).flatten(1)
+
+
+def both(feature_map: Tensor) -> Tensor:
+    """Average plus maximum, as in the published code, (B, F, h, w) -> (B, F)"""
+    return average(feature_map) + maximum(feature_map)
+
+
+POOLINGS: dict[str, Callable[[Tensor], Tensor] | type[nn.Module]] = {
+    "avg": average,
+    "avg+max": both,
+    "gem": GeM,
+    "max": maximum,
+}
+
+
+def select(name: str | None) -> nn.Module:
+    """The pooling called `name`; None: average plus maximum."""
+    pooling = lookup(POOLINGS, name or DEFAULT, "pooling", "--pooling")
+    return pooling() if isinstance(pooling, type) else Pooling(pooling)
