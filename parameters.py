@@ -127,6 +127,13 @@ def non_negative(text: str) -> float:
     return float(text)
 
 
+def finite(text: str) -> float:
+    """A finite number."""
+    if not abs(float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return float(text)
+
+
 def positive(text: str) -> float:
     """A finite number above zero."""
     if not 0 < float(text) < float("inf"):
@@ -143,7 +150,7 @@ def below_one(text: str) -> float:
 
 positive_int.__name__ = non_negative_int.__name__ = "whole number"
 share.__name__ = "share"
-non_negative.__name__ = positive.__name__ = below_one.__name__ = "number"
+non_negative.__name__ = positive.__name__ = finite.__name__ = below_one.__name__ = "number"
 
 
 def add_run_flags(parser: Parser) -> None:
@@ -284,7 +291,7 @@ def add_network_flags(parser: Parser) -> None:
              "names them.")
     group = parser.add_argument_group("input", "How images are prepared; default: as for the weights of --arch.")
     add = group.add_argument
-    add("--input_mean", type=float, nargs=3, default=None, metavar="X",
+    add("--input_mean", type=finite, nargs=3, default=None, metavar="X",
         help="Mean of each channel, in the order of --input_channels and on the scale of --input_value_range.")
     add("--input_std", type=positive, nargs=3, default=None, metavar="X", help="Standard deviation of each, likewise.")
     add("--input_channels", default=None, choices=["RGB", "BGR"], help="Order of the channels.")

@@ -5,6 +5,7 @@ holds, and its tensors must be exactly those of the network.
 """
 import fcntl
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -144,7 +145,7 @@ def _complete(found: dict) -> bool:
     """Whether a preprocessing names everything, of the right kind."""
     kinds = all(isinstance(found[key], kind) and not isinstance(found[key], bool)
                 for key, kind in PREPROCESSING.items())
-    numbers = [*found["mean"], *found["std"]] if kinds else []
+    numbers = [*found["mean"], *found["std"], found["value_range"]] if kinds else []
     return (kinds and len(found["mean"]) == len(found["std"]) == 3 and found["channels"] in ("RGB", "BGR")
-            and all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers)
+            and all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in numbers)
             and min(found["std"]) > 0 and found["image_size"] > 0 and found["value_range"] > 0)

@@ -21,7 +21,7 @@ from datasets.base import image_list
 from datasets.decode import ImageError, decode
 from datasets.files import IMAGE_SUFFIXES, images_below
 from datasets.loader import Loader
-from datasets.transforms import eval_transform
+from datasets.transforms import eval_transform, sides
 from parameters import Formatter, Parser, non_negative_int, positive_int
 from utilities import distributed
 from utilities.device import AMP, autocast, choose_device
@@ -107,9 +107,10 @@ def run(opt: Namespace) -> None:
     network, trained = architectures.restore(opt.checkpoint)
     device, source = choose_device(opt.device), Path(opt.source)
     images = collect(source, opt.split)
-    network.to(device, memory_format=torch.channels_last)
     size = {"image_size": opt.image_size} if opt.image_size else {
         flag: trained.get(flag) for flag in ("image_size", "crop_size", "augmentation")}
+    architectures.check_side(network, trained["arch"], sides(**size).input)
+    network.to(device, memory_format=torch.channels_last)
     transform = eval_transform(**size, **network.preprocessing)
     loader = make_loader(images, transform, batch_size=opt.bs or trained["bs"], workers=opt.kernels, device=device)
     if not opt.strict:

@@ -94,6 +94,7 @@ def test_layers_of_defaults():
     (["--not_pretrained", "--weights_dir", "d"], "no effect with --not_pretrained"),
     (["--input_std", "1", "0", "1"], "not a number above 0"),
     (["--input_mean", "1", "2"], "expected 3"),
+    (["--input_mean", "1", "2", "nan"], "not a finite number"),
     (["--input_channels", "GRB"], "BGR"),
     (["--grad_clip", "-1"], "at least 0"),
     (["--ema", "1"], "less than 1"),

@@ -1,4 +1,6 @@
 """Any model of timm without its classifier."""
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 from torch import Tensor, nn
@@ -43,11 +45,11 @@ def timm_backbone(name: str, pretrained: bool, weights_dir: str | None = None, c
     made = outcome(model, called, side)
     if not isinstance(made, Tensor) or made.ndim != (4 if is_map else 2):
         raise UsageError(f"--arch {called} gives no feature of an image: choose another of python main.py --list timm.")
-    if is_map and getattr(model, "output_fmt", "NCHW") == "NHWC":
-        model.register_forward_hook(channels_first)
-        made = channels_first(model, (), made)
-    return Backbone(model, made.shape[1], tuple(settings["mean"]), tuple(settings["std"]), image_size=side,
-                    pooled=not is_map)
+    last = is_map and getattr(model, "output_fmt", "NCHW") == "NHWC"               # the channels are
+    if last:
+        model.forward = partial(channels_first, model.forward)
+    return Backbone(model, made.shape[-1 if last else 1], tuple(settings["mean"]), tuple(settings["std"]),
+                    image_size=side, pooled=not is_map)
 
 
 def _without_pooling(model: nn.Module) -> bool:
@@ -59,9 +61,9 @@ def _without_pooling(model: nn.Module) -> bool:
         return False
 
 
-def channels_first(model: nn.Module, arguments: tuple, feature_map: Tensor) -> Tensor:
-    """(B, h, w, F) -> (B, F, h, w)"""
-    return feature_map.permute(0, 3, 1, 2)
+def channels_first(forward: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    """What `forward` makes of the images, (B, h, w, F), as (B, F, h, w)."""
+    return forward(image).permute(0, 3, 1, 2)
 
 
 def _created(timm: ModuleType, name: str, called: str, pretrained: bool, weights_dir: str | None) -> nn.Module:

@@ -1,4 +1,5 @@
 """Every backbone trains a step and embeds at two sizes; its map is the one that the library's own head would pool."""
+import copy
 import sys
 
 import pytest
@@ -116,6 +117,7 @@ def test_timm_features_are_those_of_its_own_pooling(name):
         if "convnext" in name:                                                     # its norm comes behind the pooling
             expected = theirs.head.norm(theirs.forward_features(image)).mean((2, 3))
         torch.testing.assert_close(ours(image).feature, expected)
+        torch.testing.assert_close(copy.deepcopy(ours).double()(image.double()).feature.float(), expected)
 
 
 # --- preparation of images

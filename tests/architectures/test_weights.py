@@ -355,7 +355,8 @@ def test_a_model_json_beside_the_weights_says_how_images_are_prepared(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"mean": [1, 2]}, {"std": [1, 0, 1]}, {"channels": "GBR"}, {"image_size": "96"},
-                                    {"value_range": 0}, {"mean": None}, {"std": [True] * 3}, {"image_size": 0}])
+                                    {"value_range": 0}, {"mean": None}, {"std": [True] * 3}, {"image_size": 0},
+                                    {"mean": [float("nan")] * 3}, {"value_range": float("inf")}])
 def test_a_model_json_that_says_it_wrongly_is_refused(tmp_path, change):
     (tmp_path / "model.json").write_text(json.dumps({"preprocessing": PREPROCESSING | change}))
     with pytest.raises(UsageError, match="model.json has no complete \"preprocessing\""):

@@ -175,6 +175,7 @@ COMMANDS = [
     ["--loss", "pml.TripletMarginLoss", "--loss_pml_args", "margin=0.1"], ["--relation", "none"],
     ["--pair_weighting", "constant", "--policy_constant", "5", "20"], ["--loss", "recallatk"],
     ["--use_tv_split", "--tv_split_perc", "0.5"], ["--checkpoint", "last.pt"], ["--no-relation_share_projection"],
+    ["--pooling", "gem", "--feature_norm", "--weights", "w.pth", "--input_mean", "0", "1.5", "2"],
 ]
 
 
