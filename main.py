@@ -379,12 +379,9 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
 
     def command() -> None:
-        opt = options(argv)
-        if opt.list:
-            print_list(opt.list)
-            return
         with distributed.lost_ones_named():
-            run(opt)
+            opt = options(argv)
+            print_list(opt.list) if opt.list else run(opt)
     with distributed.first_speaks():
         return answer("main.py", command, debug="--debug" in argv,
                       interrupted="Interrupted at once; --resume continues from the run's last checkpoint.")
