@@ -313,7 +313,8 @@ def run(opt) -> None:
     with run_folder(opt, path, device) as folder:
         print(f"{opt.dataset}: {splits}." + (f" Writing to {folder.path}" if folder else ""))
         training = Training(opt, parts, loaders["train"], folder, partial(evaluate_all, opt, parts, loaders),
-                            partial(score_split, opt, network, loaders.get("val"), device))
+                            partial(score_split, opt, network, loaders.get("val"), device),
+                            {name: images.class_names for name, images in splits._asdict().items() if images})
         if path and (state := resume.state_of(opt.resume, path)):
             training.load_state_dict(state)
             print(f"Continuing at step {training.step}, in epoch {training.epoch + 1} of {opt.n_epochs}.")

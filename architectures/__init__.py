@@ -2,6 +2,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from architectures import exported
 from architectures.backbones import BACKBONES, find
 from architectures.backbones.base import outcome
 from architectures.memory import ContextualMemory
@@ -53,8 +54,9 @@ def check_side(network: Network, name: str, side: int) -> None:
 
 
 def restore(path: str | Path) -> tuple[Network, dict]:
-    """The network in a checkpoint of main.py, built by the checkpoint's own options, and these options."""
-    state = checkpoint.load(path)
+    """The network in a checkpoint of main.py, or in a folder that architectures.export wrote as safetensors, built by
+    its own options, and these options."""
+    state = exported.load(path) if Path(path).is_dir() else checkpoint.load(path)
     options = state["options"]
     try:
         memory = select_memory(options["memory"], options["embed_dim"],

@@ -87,10 +87,14 @@ class ContextualMemory(nn.Module):
             return None
         return self.decode(embedding) if self.decoding == "mode" else self._mean(embedding)
 
+    def draws(self, dim: int, device: torch.device) -> Tensor:
+        """The noise of 'mean', the same for all images, (S, dim)."""
+        draw = torch.arange(self.samples, device=device)
+        return counter_noise(torch.full_like(draw, NO_IMAGE), dim, seed=self.seed, draw=draw)
+
     def _mean(self, embedding: Tensor) -> Tensor:
-        draw = torch.arange(self.samples, device=embedding.device)
-        noise = counter_noise(torch.full_like(draw, NO_IMAGE), embedding.shape[1], seed=self.seed, draw=draw)  # (S, D)
-        rows = noise.repeat_interleave(len(embedding), 0)                          # (S B, D)
+        noise = self.draws(embedding.shape[1], embedding.device)                   # (S, D)
+        rows = noise[:, None].expand(-1, len(embedding), -1).flatten(0, 1)         # (S B, D)
         decoded = self.decode(embedding.repeat(self.samples, 1), self.temperature * rows)
         return decoded.unflatten(0, (self.samples, len(embedding))).mean(0)        # (B, D)
 

@@ -46,13 +46,15 @@ class Training:
     """One run: trains, evaluates, and keeps checkpoints and records in its folder.
 
     evaluate(): metrics of the splits, those of validation with the prefix val_. validate(names): metrics of the
-    validation classes, for a miner that adapts to them. step and epoch count what is finished.
+    validation classes, for a miner that adapts to them. classes: their names by split, for who takes up a checkpoint.
+    step and epoch count what is finished.
     """
 
     def __init__(self, opt, parts: Parts, loader: DataLoader, folder: RunFolder | None,
-                 evaluate: Callable[[], Metrics], validate: Callable[[list[str]], Metrics]):
+                 evaluate: Callable[[], Metrics], validate: Callable[[list[str]], Metrics],
+                 classes: dict[str, list[str]]):
         self.opt, self.parts, self.loader, self.folder = opt, parts, loader, folder
-        self.evaluate, self.validate = evaluate, validate
+        self.evaluate, self.validate, self.classes = evaluate, validate, classes
         self.compute = Differentiator(parts.network, parts.method, parts.miner, amp=parts.amp,
                                       scaler=parts.optimisation.scaler, chunk=opt.accumulate)
         images = loader.dataset.images
@@ -201,7 +203,7 @@ class Training:
         """Everything that the rest of the run follows from, of tensors and plain containers."""
         network, method, miner, optimisation, device, _ = self.parts
         return {"options": vars(self.opt), "metrics": metrics_of(self.opt, self.history[-1]), "epoch": self.epoch,
-                "network": optimisation.network_state(network), "method": method.state_dict(),
+                "classes": self.classes, "network": optimisation.network_state(network), "method": method.state_dict(),
                 "optimisation": optimisation.state_dict(), "recorder": self.recorder.state_dict(),
                 "miner": miner.state_dict() if miner else None, "sampler": self.sampler.state_dict(),
                 "random": random_state(device),

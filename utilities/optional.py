@@ -1,0 +1,15 @@
+"""Packages that are needed only by who asks for what they do."""
+import importlib.util
+
+from utilities.errors import UsageError
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported; it is not imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def require(purpose: str, *packages: str) -> None:
+    """A UsageError with the pip command where one of the packages, which `purpose` needs, is not installed."""
+    if missing := [package for package in packages if not installed(package)]:
+        raise UsageError(f"{purpose} needs {' and '.join(missing)}: run pip install {' '.join(missing)}.")
