@@ -91,7 +91,8 @@ def cell_of(row: Row, metric: str, base: Row | None, expected: dict[tuple[str, s
     """A metric of a row, its difference to the baseline unless it is that itself, and what was published of it."""
     values, difference = row.of(metric), None
     if base is not None and base.name != row.name:
-        difference = paired_difference(values, base.of(metric), lower_is_better=metric.startswith(LOWER_IS_BETTER))
+        lower = metric.removeprefix("val_").startswith(LOWER_IS_BETTER)
+        difference = paired_difference(values, base.of(metric), lower_is_better=lower)
     return Cell(values, difference, expected.get((row.flags.get("dataset"), row.name, metric)))
 
 
