@@ -94,9 +94,9 @@ class ContextualMemory(nn.Module):
 
     def _mean(self, embedding: Tensor) -> Tensor:
         noise = self.draws(embedding.shape[1], embedding.device)                   # (S, D)
-        rows = noise[:, None].expand(-1, len(embedding), -1).flatten(0, 1)         # (S B, D)
+        rows = noise[:, None].expand(-1, embedding.shape[0], -1).flatten(0, 1)     # (S B, D)
         decoded = self.decode(embedding.repeat(self.samples, 1), self.temperature * rows)
-        return decoded.unflatten(0, (self.samples, len(embedding))).mean(0)        # (B, D)
+        return decoded.unflatten(0, (self.samples, embedding.shape[0])).mean(0)    # (B, D)
 
 
 class FlowMemory(ContextualMemory):

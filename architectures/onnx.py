@@ -2,7 +2,7 @@
 the network by onnxruntime."""
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from utilities.optional import installed, require
 
 INPUT, OUTPUT = "image", "embedding"
 TOLERANCE = 1e-4          # how far an embedding of the file may be from the network's, in any dimension
+FREE = {0: "N", 2: "H", 3: "W"}   # axes of the input
 BATCHES = (1, 7)          # sizes that are compared
 STRIDE = 64               # pixels added to the side for a comparison at another size
 
@@ -31,8 +32,8 @@ class FoldedLinear(Flow):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z -> W^-1 z at every position; its log-determinant is not asked for and left out."""
-        x = (self.matrix @ z.transpose(0, 1).flatten(1)).unflatten(1, (len(z), *z.shape[2:]))      # (C, B, ...)
-        return x.transpose(0, 1), z.new_zeros(len(z))                              # (B, C, ...)
+        x = (self.matrix @ z.transpose(0, 1).flatten(1)).unflatten(1, z.shape[:1] + z.shape[2:])      # (C, B, ...)
+        return x.transpose(0, 1), z.new_zeros(z.shape[0])                             # (B, C, ...)
 
 
 class Embedder(nn.Module):
@@ -65,24 +66,36 @@ def write_onnx(network: Network, side: int, path: Path) -> list[str | int]:
     """
     require("--format onnx", "onnx", "onnxscript")
     embedder = Embedder(network).eval()
-    try:
-        program, shape = _graph(embedder, side, {0: "N", 2: "H", 3: "W"}), ["N", 3, "H", "W"]
-    except Exception:   # the exporter's errors are of many types; a network of one size is the usual reason
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")                                            # of the exporter about itself
         try:
-            program, shape = _graph(embedder, side, {0: "N"}), ["N", 3, side, side]
+            traced, names = _trace(embedder, side, FREE), FREE
+        except Exception:   # its errors are of many types; a network that is built for one size is the usual reason
+            names = {0: "N"}
+        try:
+            traced = _trace(embedder, side, names) if names is not FREE else traced
+            program = torch.onnx.export(traced, dynamo=True, verbose=False, input_names=[INPUT],
+                                        output_names=[OUTPUT], dynamic_shapes={"image": names})
         except Exception as error:
             raise RunError(f"This network cannot be exported to ONNX ({_first_line(error)}); pass --format safetensors."
                            ) from error
     program.save(str(path), external_data=False)
-    return shape
+    return [names.get(axis, size) for axis, size in enumerate((0, 3, side, side))]
 
 
-def _graph(embedder: Embedder, side: int, free: dict[int, str]):
-    """The traced graph, an ONNXProgram; the sizes of the axes in `free` are left open."""
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")                                            # of the exporter about itself
-        return torch.onnx.export(embedder, (torch.zeros(2, 3, side, side),), dynamo=True, verbose=False,
-                                 input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes={"image": free})
+def _trace(embedder: Embedder, side: int, free: Container[int]) -> torch.export.ExportedProgram:
+    """The graph of the embedder, in which the axes in `free` have any size."""
+    shape = {axis: torch.export.Dim.DYNAMIC for axis in free}
+    graph = torch.export.export(embedder, (torch.zeros(2, 3, side, side),), dynamic_shapes={"image": shape})
+    return graph.run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: _global_maximum})
+
+
+def _global_maximum(x: Tensor, output_size: list[int]) -> tuple[Tensor, Tensor]:
+    """adaptive_max_pool2d to one value a channel, which PyTorch 2.11 cannot export; nobody asks for where it was."""
+    if list(output_size) != [1, 1]:
+        return NotImplemented
+    values = x.amax((2, 3), keepdim=True)                                          # (N, C, 1, 1)
+    return values, torch.zeros_like(values, dtype=torch.long)
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,12 +26,12 @@ class ActNorm(Flow):
                 self._initialise(x)
             self._settled = True
         z = (x + per_channel(self.bias, x)) * per_channel(self.log_scale, x).exp()
-        return z, (pixels(x) * self.log_scale.sum()).expand(len(x))                # (B, ...), (B,)
+        return z, (pixels(x) * self.log_scale.sum()).expand(x.shape[0])            # (B, ...), (B,)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z -> z exp(-log_scale) - bias."""
         x = z * per_channel(-self.log_scale, z).exp() - per_channel(self.bias, z)
-        return x, (-pixels(z) * self.log_scale.sum()).expand(len(z))               # (B, ...), (B,)
+        return x, (-pixels(z) * self.log_scale.sum()).expand(z.shape[0])           # (B, ...), (B,)
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:

@@ -7,7 +7,8 @@ class Flow(nn.Module):
     """An invertible map of x, optionally conditioned on a context; each row by itself.
 
     forward(x, context) -> (z, log_det), inverse(z, context) -> (x, log_det); log_det is log |det d out / d in| of the
-    direction called, always (B,). x and context are (B, D) or (B, C, H, W), as the flow says.
+    direction called, always (B,). x and context are (B, D) or (B, C, H, W), as the flow says. B is read as x.shape[0]
+    here: len(x) would fix it in an exported graph.
     """
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -36,7 +37,7 @@ class FlowStack(Flow):
 
 
 def _chain(steps, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    total = x.new_zeros(len(x))                                                    # (B,)
+    total = x.new_zeros(x.shape[0])                                                # (B,)
     for step in steps:
         x, log_det = step(x, context)
         total = total + log_det

@@ -42,7 +42,7 @@ class Glow(Flow):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (B, D), context (B, D) -> latent (B, D), log_det (B,)."""
         image, condition, parts = x.unflatten(1, self.shape), context.unflatten(1, self.shape), []
-        total = x.new_zeros(len(x))
+        total = x.new_zeros(x.shape[0])
         for number, level in enumerate(self.levels, start=1):
             image, condition = self.squeeze(image)[0], self.squeeze(condition)[0]  # (B, 4 C, H / 2, W / 2) each
             image, log_det = level(image, condition)
@@ -58,7 +58,7 @@ class Glow(Flow):
         for _ in self.levels[1:]:
             conditions.append(self.squeeze(conditions[-1])[0])
         *asides, image = self._parts(z)
-        total = z.new_zeros(len(z))
+        total = z.new_zeros(z.shape[0])
         for number, (level, condition) in enumerate(reversed(list(zip(self.levels, conditions)))):
             if number > 0:
                 image = torch.cat([image, asides.pop()], 1)

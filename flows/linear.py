@@ -30,7 +30,7 @@ class InvertibleLinear(Flow):
         """x -> W x at every position."""
         lower, upper = self._factors()
         columns = (lower @ (upper @ _columns(x)))[self.order]                      # (C, B H W)
-        return _rows(columns, x), (pixels(x) * self.log_s.sum()).expand(len(x))
+        return _rows(columns, x), (pixels(x) * self.log_s.sum()).expand(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z -> W^-1 z at every position."""
@@ -38,7 +38,7 @@ class InvertibleLinear(Flow):
         columns = _columns(z)[self.order.argsort()]                                # (C, B H W)
         columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
         columns = torch.linalg.solve_triangular(upper, columns, upper=True)
-        return _rows(columns, z), (-pixels(z) * self.log_s.sum()).expand(len(z))
+        return _rows(columns, z), (-pixels(z) * self.log_s.sum()).expand(z.shape[0])
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(len(self.log_s), dtype=self.lower.dtype, device=self.lower.device)
@@ -53,4 +53,4 @@ def _columns(x: Tensor) -> Tensor:
 
 def _rows(columns: Tensor, like: Tensor) -> Tensor:
     """Columns back to the shape of `like`."""
-    return columns.unflatten(1, (len(like), *like.shape[2:])).transpose(0, 1)      # (B, C, ...)
+    return columns.unflatten(1, (like.shape[0], *like.shape[2:])).transpose(0, 1)  # (B, C, ...)

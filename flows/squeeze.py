@@ -10,8 +10,8 @@ class Squeeze(Flow):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """H and W must be even."""
-        return pixel_unshuffle(x, 2), x.new_zeros(len(x))
+        return pixel_unshuffle(x, 2), x.new_zeros(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Channels back to 2x2 blocks."""
-        return pixel_shuffle(z, 2), z.new_zeros(len(z))
+        return pixel_shuffle(z, 2), z.new_zeros(z.shape[0])
