@@ -85,7 +85,7 @@ def write_onnx(network: Network, side: int, path: Path) -> list[str | int]:
 
 def _trace(embedder: Embedder, side: int, free: Container[int]) -> torch.export.ExportedProgram:
     """The graph of the embedder, in which the axes in `free` have any size."""
-    shape = {axis: torch.export.Dim.DYNAMIC for axis in free}
+    shape = dict.fromkeys(free, torch.export.Dim.DYNAMIC)
     graph = torch.export.export(embedder, (torch.zeros(2, 3, side, side),), dynamic_shapes={"image": shape})
     return graph.run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: _global_maximum})
 

@@ -1,36 +1,37 @@
 """Embeddings of a whole set of images, and the command that saves them.
 
-`python -m evaluation.embed CHECKPOINT SOURCE --out FOLDER` writes embeddings.npy, (N, D) float32 unit rows, and
-labels.csv with the columns path,label,class: one line a row, in the same order. SOURCE is a folder as `--dataset
-image_folder` takes it, or any folder of images, whose classes are then the folders that they lie in.
+`python -m evaluation.embed CHECKPOINT SOURCE` writes embeddings.npy, (N, D) float32 unit rows; labels.csv with the
+columns path,label,class, one line a row, in the same order; and embeddings.json, which says how they were made. SOURCE
+is a folder as `--dataset image_folder` takes it, or any folder of images, whose classes are then the folders that they
+lie in. A call that was ended, by whatever, continues when it is given again.
 """
-import csv
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-import architectures
-from datasets import DATASETS, ImageList, batches, make_loader
-from datasets.base import image_list
+from datasets import Batch, ImageList, batches
 from datasets.decode import ImageError, decode
-from datasets.files import IMAGE_SUFFIXES, images_below
 from datasets.loader import Loader
-from datasets.transforms import eval_transform, sides
+from evaluation.collect import collect, fingerprint
+from evaluation.embedder import Embedder, open_embedder
+from evaluation.embedding_files import WRITTEN, write_set
+from evaluation.embedding_parts import Parts, begun
 from parameters import Formatter, Parser, non_negative_int, positive_int
+from training.guard import NUMBERS, Interruption
 from utilities import distributed
 from utilities.device import AMP, autocast, choose_device
-from utilities.errors import RunError, UsageError, answer
+from utilities.errors import RunError, Stopped, UsageError, answer
 
 DAMAGED = -1   # the class of an image that cannot be decoded
 
 
-@torch.no_grad()
 def embed(network, loader: Loader, device: torch.device, *, amp: str = "none") -> tuple[Tensor, Tensor]:
     """Unit embeddings (N, D) in float32 and labels (N,) of a loader's images, on the CPU, in the data set's order.
 
@@ -43,16 +44,22 @@ def embed(network, loader: Loader, device: torch.device, *, amp: str = "none") -
     rows, labels = torch.zeros(size, network.embed_dim), torch.zeros(size, dtype=torch.long)
     if world > 1:
         loader = loader.over(Subset(loader.dataset, range(rank, size, world)))
-    for image, label, index in tqdm(batches(loader, device), total=len(loader), desc="embed", unit="batch",
-                                    leave=False, disable=rank > 0):
-        with autocast(device, amp):
-            found = network.embed(image, index)
-        index = index.cpu()
-        rows[index], labels[index] = found.float().cpu(), label.cpu()
+    for found, label, index in tqdm(embedded(network, loader, device, amp=amp), total=len(loader), desc="embed",
+                                    unit="batch", leave=False, disable=rank > 0):
+        rows[index], labels[index] = found, label
     if world > 1:   # each row is held by one and zero in the others: their sum is exact, without padding to remove
         rows, labels = rows.to(device), labels.to(device)
         distributed.sum_([rows, labels])
     return rows.cpu(), labels.cpu()
+
+
+@torch.no_grad()
+def embedded(network, loader: Loader, device: torch.device, *, amp: str = "none") -> Iterator[Batch]:
+    """Batch by batch: rows (B, D), labels (B,) and the images' numbers (B,), on the CPU."""
+    for image, label, index in batches(loader, device):
+        with autocast(device, amp):
+            found = network.embed(image, index)
+        yield Batch(found.float().cpu(), label.cpu(), index.cpu())
 
 
 class Tolerant(Dataset):
@@ -74,77 +81,80 @@ class Tolerant(Dataset):
 # ----------------------------------------------------------------------------------------------------- the command
 
 
-def collect(source: Path, split: str = "all") -> ImageList:
-    """The images of a folder: those of one split as `--dataset image_folder` divides it, or all of them."""
-    if not source.is_dir():
-        raise UsageError(f"{source}: there is no such folder; give one that holds images.")
-    if split != "all":
-        images = getattr(DATASETS["image_folder"](source), split)
-        if images is None or not images.paths:
-            raise UsageError(f"--split {split}: {source} has no such images; choose another split.")
-        return images
-    if (source / "labels.csv").is_file():
-        parts = [part for part in DATASETS["image_folder"](source) if part is not None]
-        named = [(path, part.class_names[label]) for part in parts for path, label in zip(part.paths, part.labels)]
-    else:
-        named = [(path, _folder_name(path.parent, source)) for path in images_below(source)]
-    if not named:
-        raise UsageError(f"{source}: no images found; expected endings {' '.join(sorted(IMAGE_SUFFIXES))}.")
-    return image_list(*map(list, zip(*named)))
-
-
-def _folder_name(folder: Path, source: Path) -> str:
-    """The class of the images that lie in a folder: its path within the source, or the source's own name."""
-    return source.resolve().name if folder == source else folder.relative_to(source).as_posix()
-
-
 def run(opt: Namespace) -> None:
     """Embed the images of a folder by the network of a checkpoint; every setting that is not given is the run's."""
-    out = Path(opt.out)
-    if any((out / name).exists() for name in ("embeddings.npy", "labels.csv")):
-        raise UsageError(f"--out {out}: there are embeddings or labels already, which are never overwritten; name "
-                         "another folder.")
-    network, trained = architectures.restore(opt.checkpoint)
-    device, source = choose_device(opt.device), Path(opt.source)
+    source, out = Path(opt.source), Path(opt.out or default_out(opt.checkpoint, opt.source, opt.split))
+    if any((out / name).exists() for name in WRITTEN) and not begun(out):
+        raise UsageError(f"{out}: there are embeddings or labels already, which are never overwritten; name another "
+                         "folder by --out.")
+    geometry = {"image_size": opt.image_size} if opt.image_size else None
+    embedder = open_embedder(opt.checkpoint, choose_device(opt.device), geometry=geometry, bs=opt.bs, amp=opt.amp)
     images = collect(source, opt.split)
-    size = {"image_size": opt.image_size} if opt.image_size else {
-        flag: trained.get(flag) for flag in ("image_size", "crop_size", "augmentation")}
-    architectures.check_side(network, trained["arch"], sides(**size).input)
-    network.to(device, memory_format=torch.channels_last)
-    transform = eval_transform(**size, **network.preprocessing)
-    loader = make_loader(images, transform, batch_size=opt.bs or trained["bs"], workers=opt.kernels, device=device)
-    if not opt.strict:
-        loader = loader.over(Tolerant(loader.dataset))
-    rows, labels = embed(network, loader, device, amp=opt.amp or trained.get("amp", "none"))
-    kept = (labels != DAMAGED).nonzero()[:, 0].tolist()
-    _report(images, (labels == DAMAGED).nonzero()[:, 0].tolist())
-    _save(out, rows[kept].numpy(), [(images.paths[i].relative_to(source).as_posix(), images.labels[i],
-                                     images.class_names[images.labels[i]]) for i in kept])
-    print(f"{len(kept)} images of {len({images.labels[i] for i in kept})} classes embedded in {rows.shape[1]} "
-          f"dimensions, {len(images.paths) - len(kept)} skipped. Written to {out}")
-
-
-def _report(images: ImageList, damaged: list[int]) -> None:
-    """Name the images that could not be decoded; a RunError where none could."""
-    for i in damaged:
-        try:
-            decode(images.paths[i])
-        except ImageError as error:
-            print(f"skipped: {error}", file=sys.stderr)
-    if len(damaged) == len(images.paths):
-        raise RunError("None of the images can be decoded; nothing was written.")
-
-
-def _save(out: Path, rows: np.ndarray, lines: list[tuple[str, int, str]]) -> None:
-    """embeddings.npy and labels.csv."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with (out / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("path", "label", "class"), *lines])
-        np.save(out / "embeddings.npy", rows, allow_pickle=False)
+        with Parts(out, work_of(embedder, images)) as parts:
+            embed_parts(embedder, images, parts, workers=opt.kernels, strict=opt.strict)
+            damaged = report_damaged(images, parts, strict=opt.strict)
+            write_set(out, embedder, images, source, parts)
+            parts.remove()
     except OSError as error:
         raise RunError(f"--out {out} cannot be written ({error.strerror or error}); free space, or name another "
                        "folder.") from None
+    kept = [label for i, label in enumerate(images.labels) if i not in damaged]
+    print(f"{len(kept)} images of {len(set(kept))} classes embedded in {embedder.network.embed_dim} dimensions, "
+          f"{len(damaged)} skipped. Written to {out}")
+
+
+def default_out(checkpoint: str, source: str, split: str) -> Path:
+    """The folder for the embeddings of a source: beside the checkpoint, under the names of both."""
+    path = Path(checkpoint)
+    name = path.name if path.is_dir() else path.stem
+    parts = [name, Path(source).resolve().name or "images", *([split] if split != "all" else [])]
+    return path.with_name("-".join(parts))
+
+
+def work_of(embedder: Embedder, images: ImageList) -> dict[str, Any]:
+    """What the rows follow from, to the last bit; a call that continues must have the same."""
+    device = embedder.device.type
+    return {"checkpoint": embedder.digests[0], "images": fingerprint(images), "preprocessing": embedder.geometry,
+            "batch size": embedder.bs, "precision": embedder.amp, "device": device,
+            "threads": torch.get_num_threads() if device == "cpu" else None, "torch": torch.__version__}
+
+
+def embed_parts(embedder: Embedder, images: ImageList, parts: Parts, *, workers: int, strict: bool) -> None:
+    """Embed the images that the parts lack. Stopped by a signal, after the batch at hand."""
+    loader = embedder.loader(images, workers)
+    dataset = loader.dataset if strict else Tolerant(loader.dataset)
+    loader = loader.over(Subset(dataset, range(parts.done, len(dataset))))
+    with Interruption().heard() as interruption, tqdm(total=len(dataset), initial=parts.done, desc="embed",
+                                                      unit="image", leave=False) as bar:
+        try:
+            for rows, label, index in embedded(embedder.network, loader, embedder.device, amp=embedder.amp):
+                parts.add(rows.numpy(), (label == DAMAGED).numpy())
+                bar.update(len(index))
+                if interruption.signal is not None:
+                    break
+        except RunError:
+            if interruption.signal is None:   # else Ctrl-C has reached the loader's workers first
+                raise
+    if interruption.signal is not None:
+        raise Stopped(f"Stopped by {NUMBERS[interruption.signal]}; the same command continues from here.",
+                      128 + interruption.signal)
+
+
+def report_damaged(images: ImageList, parts: Parts, *, strict: bool) -> set[int]:
+    """The images that could not be decoded, each named; a RunError where none could, or at the first if `strict`."""
+    parts.write()
+    for i in parts.damaged:
+        try:
+            decode(images.paths[i])
+        except ImageError as error:
+            if strict:
+                raise
+            print(f"skipped: {error}", file=sys.stderr)
+    if len(parts.damaged) == len(images.paths):
+        parts.remove()
+        raise RunError("None of the images can be decoded; nothing was written.")
+    return set(parts.damaged)
 
 
 def build_parser() -> Parser:
@@ -152,9 +162,11 @@ def build_parser() -> Parser:
     parser = Parser(prog="python -m evaluation.embed", formatter_class=Formatter, allow_abbrev=False,
                     description="Embed the images of a folder by the network of a checkpoint.")
     add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", help="last.pt or best_*.pt of a run")
+    add("checkpoint", metavar="CHECKPOINT",
+        help="last.pt or best_*.pt of a run, or the folder of a safetensors export")
     add("source", metavar="SOURCE", help="folder of images, in class folders, with a labels.csv, or any other")
-    add("--out", required=True, metavar="FOLDER", help="Where embeddings.npy and labels.csv are written.")
+    add("--out", default=None, metavar="FOLDER",
+        help="Where the files are written; default: beside the checkpoint, under its name and the source's.")
     add("--split", default="all", choices=["all", "train", "val", "test"],
         help="The images of one split, as --dataset image_folder divides the folder, or all.")
     add("--strict", action="store_true", help="Stop at an image that cannot be decoded instead of skipping it.")

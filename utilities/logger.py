@@ -15,6 +15,7 @@ import torch
 
 from utilities import distributed
 from utilities.errors import RunError
+from utilities.lock import lock
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)   # of a disk, a quota, or the size that a file may have
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "faiss-gpu", "faiss-cpu", "scikit-learn", "pillow", "matplotlib",
@@ -50,18 +51,8 @@ class RunFolder:
 
     def _lock(self) -> None:
         """Keep other processes out until `close`; a system without such locks does without."""
-        self._handle: int | None = None
-        try:
-            import fcntl
-        except ImportError:
-            return
-        self._handle = os.open(self.path, os.O_RDONLY)                            # released when the process ends
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise RunError(f"{self.path}: another process is training in this folder; wait for it, or choose another "
-                           "--savename.") from None
+        self._handle = lock(self.path, f"{self.path}: another process is training in this folder; wait for it, or "
+                                       "choose another --savename.")
 
     def close(self) -> None:
         """Let others in again."""

@@ -13,7 +13,9 @@ from architectures.memory import select as select_memory
 from datasets import batches, make_loader
 from datasets.transforms import eval_transform
 from evaluation import embed as command
-from evaluation.embed import DAMAGED, Tolerant, collect, embed
+from evaluation import embedder
+from evaluation.collect import collect
+from evaluation.embed import DAMAGED, Tolerant, embed
 from utilities import checkpoint
 
 CPU = torch.device("cpu")
@@ -137,7 +139,7 @@ def lines(out):
 
 def test_command_writes_rows_and_labels_in_one_order(folder, trained, tmp_path, capsys, monkeypatch):
     out, asked = tmp_path / "new" / "out", {}
-    monkeypatch.setattr(command, "make_loader", lambda *args, **kw: asked.update(kw) or make_loader(*args, **kw))
+    monkeypatch.setattr(embedder, "make_loader", lambda *args, **kw: asked.update(kw) or make_loader(*args, **kw))
     assert run(trained, folder, "--out", out) == 0
     assert asked["batch_size"] == 3                                                # as in the run
     rows = np.load(out / "embeddings.npy", allow_pickle=False)
@@ -161,7 +163,7 @@ def test_command_skips_and_counts_damaged_images_or_stops(folder, trained, tmp_p
                                                                   "c/d/0.png", "c/d/1.png"]
     assert len(np.load(tmp_path / "out" / "embeddings.npy")) == 6
     assert run(trained, broken, "--out", tmp_path / "strict", "--strict") == 1
-    assert "b/1.png" in capsys.readouterr().err and not (tmp_path / "strict").exists()
+    assert "b/1.png" in capsys.readouterr().err and not (tmp_path / "strict" / "embeddings.npy").exists()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.png").write_bytes(b"no image")
     assert run(trained, tmp_path / "bad", "--out", tmp_path / "none") == 1
