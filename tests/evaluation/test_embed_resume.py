@@ -167,7 +167,8 @@ def test_damaged_parts_are_refused_and_another_process_kept_out(half, trained, c
     content = part.read_bytes()
     for damage, word in ((lambda: part.write_bytes(content[:50]), "is damaged"),
                          (lambda: part.write_bytes(b"\x80\x04cos\nsystem\n"), "is damaged"),
-                         (lambda: part.write_bytes(content) and part.rename(part.with_name("rows-000000000008.npz")), "is missing")):
+                         (lambda: part.write_bytes(content) and part.rename(part.with_name("rows-000000000008.npz")),
+                          "is missing")):
         damage()
         assert run(trained, images, "--out", out) == 1 and word in capsys.readouterr().err
     (out / FOLDER / "work.json").write_text("[]")
