@@ -95,7 +95,7 @@ def draw_curves(opt, parts: Parts, folder: RunFolder, history: list[dict], recor
     plot_progress(history, opt.evaluation_metrics, folder / "progress.png")
     if records:
         weighting = parts.method.weighting
-        names = ("b_p", "b_n") if opt.policy_action == "sharpness" else ("phi_p", "phi_n")
+        names = ("phi_p", "phi_n") if opt.policy_action == "weight" else ("b_p", "b_n")
         plot_policy(records, folder / "policy.png", weighting.grid_positive.tolist(), weighting.grid_negative.tolist(),
                     names=names)
 

@@ -3,15 +3,15 @@
 `BatchRelation` reads the batch as a whole and gives every image a context; `PairWeighting` turns the context and the
 statistics of the batch into a distribution over actions, and actions into pair weights.
 """
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from criteria.base import PairWeights
+from criteria.decisions import Actions, Decision, NormalDecision
+from criteria.pair_statistics import anchor_statistics, batch_statistics, pair_statistics
 from utilities.errors import UsageError
-from utilities.pairwise import average_precision, masked_softmax, negative_mask, positive_mask, similarity, unit
+from utilities.pairwise import masked_softmax, negative_mask, positive_mask, similarity, unit
 from utilities.seed import RandomStream
 
 SHARPNESS_POSITIVE = (-20.0, -5.0, 0.0, 2.0, 5.0, 10.0, 20.0, 40.0)
@@ -68,35 +68,15 @@ class BatchRelation(nn.Module):
         self.stream.load_state_dict(state)
 
 
-class Actions(NamedTuple):
-    """K actions for each of N deciders (N = 1: the batch; N = B: every anchor), as indices into the two grids."""
-
-    positive: Tensor
-    negative: Tensor
-
-
-class Decision(NamedTuple):
-    """Log-probabilities of the two grids, (N, A+) and (N, A-): what the policy decided on one batch."""
-
-    positive: Tensor
-    negative: Tensor
-
-    def log_prob(self, actions: Actions) -> Tensor:
-        """log pi of the joint action, (K, N)."""
-        return (self.positive.gather(1, actions.positive.T) + self.negative.gather(1, actions.negative.T)).T
-
-    def entropy(self) -> Tensor:
-        """Entropy in nats of the two distributions, (N, 2)."""
-        return torch.stack([-(p.exp() * p).sum(-1) for p in self], -1)
-
-
 class PairWeighting(nn.Module):
-    """The policy over pair weights: two categorical distributions, one for positive and one for negative pairs.
+    """The policy over pair weights: two distributions over actions, one for positive and one for negative pairs.
 
     action 'sharpness': w_ij = softmax_j(-b_p s_ij) over the positives of anchor i and softmax_j(b_n s_ij) over its
-    negatives, times their number (so that the mean is one), with b_p, b_n from the grids. 'weight' (as published): one
-    factor of {1..A}/A per anchor and sign; scale 'mean' divides it by its batch mean, 'none' leaves it.
-    granularity 'batch': one action for the batch, 'anchor': one per image.
+    negatives, times their number (so that the mean is one), with b_p, b_n from the grids. 'continuous': the same with
+    b_p = 5 sinh(a_p), b_n = 40 exp(a_n) and normally distributed a of learned mean and spread. 'weight' (as published):
+    one factor of {1..A}/A per anchor and sign, or per pair; scale 'mean' divides it by its mean over the batch, or over
+    the anchor's pairs of that sign; 'none' leaves it.
+    granularity 'batch': one action for the batch, 'anchor': one per image, 'pair': one per pair of images.
     input: 'state' (the relation's state), 'statistics' (label-aware pair statistics) or 'both'.
     All inputs are detached: the policy learns from its reward alone.
     """
@@ -115,14 +95,23 @@ class PairWeighting(nn.Module):
         self.register_buffer("grid_negative", torch.tensor(grids[1]), persistent=False)
         statistics = 4 if granularity == "batch" else 8
         width = state_dim * (input != "statistics") + statistics * (input != "state")
-        self.head_positive, self.head_negative = (nn.Linear(width, len(grid)) for grid in grids)
-        for head in (self.head_positive, self.head_negative):                      # start from the uniform policy
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        outputs = (2, 2) if action == "continuous" else map(len, grids)
+        self.head_positive, self.head_negative = (
+            PairHead(width, 3 * (input != "state"), n) if granularity == "pair" else zero_linear(width, n)
+            for n in outputs)
         self.stream = RandomStream(seed)
 
     def forward(self, state: Tensor | None, z: Tensor, label: Tensor) -> Decision:
         """state (B, H) of the relation or None, combined embedding z (B, D), label (B,) -> Decision."""
+        x = self.look(state, z, label)                                             # (N, W)
+        if self.granularity != "pair":
+            return self.judge(x)
+        pair = pair_statistics(unit(z.detach()), label) if self.input != "state" else None  # (B, B, 3)
+        applies = torch.stack([positive_mask(label), negative_mask(label)], -1).flatten(0, 1)  # (B B, 2)
+        return self.judge(x, pair, applies=applies)
+
+    def look(self, state: Tensor | None, z: Tensor, label: Tensor) -> Tensor:
+        """What the policy sees of the batch (1, W), or of every image (B, W)."""
         parts = []
         if self.input != "statistics":
             pooled = state.detach().mean(0, keepdim=True) if self.granularity == "batch" else state.detach()
@@ -130,49 +119,76 @@ class PairWeighting(nn.Module):
         if self.input != "state":
             compute = batch_statistics if self.granularity == "batch" else anchor_statistics
             parts.append(compute(unit(z.detach()), label))                         # (N, 4 or 8)
-        x = torch.cat(parts, -1)
-        return Decision(self.head_positive(x).log_softmax(-1), self.head_negative(x).log_softmax(-1))
+        return torch.cat(parts, -1)
+
+    def judge(self, *seen: Tensor | None, applies: Tensor | None = None) -> Decision:
+        """What the heads decide on what was seen; `applies` as in Decision."""
+        return self.decision(self.head_positive(*seen), self.head_negative(*seen), applies)
+
+    def decision(self, positive: Tensor, negative: Tensor, applies: Tensor | None = None) -> Decision:
+        """The heads' outputs (N, A) as a decision."""
+        if self.action == "continuous":
+            grids = (self.grid_positive / 5).asinh(), (self.grid_negative / 40).log()
+            return NormalDecision(positive, negative, applies, grids)
+        return Decision(positive.log_softmax(-1), negative.log_softmax(-1), applies)
 
     def sample(self, decision: Decision, number: int) -> Actions:
-        """Draw `number` actions from the decision, (K, N) indices each. Two are drawn where one is asked for: a single
-        draw would make the host wait for a check of the probabilities."""
-        generator, draws = self.stream.on(decision.positive.device), max(number, 2)
-        return Actions(*(torch.multinomial(p.detach().exp(), draws, replacement=True, generator=generator).T[:number]
-                         for p in decision))
+        """Draw `number` actions from the decision, (K, N) each."""
+        return decision.draw(number, self.stream.on(decision.positive.device))
 
     def random(self, number: int, deciders: int) -> Actions:
-        """Actions drawn uniformly: the control that learns nothing, (K, N) indices each."""
-        device = self.grid_positive.device
-        return Actions(*(torch.randint(len(grid), (number, deciders), generator=self.stream.on(device), device=device)
-                         for grid in (self.grid_positive, self.grid_negative)))
+        """Actions of the policy as it starts, uniform or standard normal: the control that learns nothing, (K, N)."""
+        zeros = (grid.new_zeros(deciders, 2 if self.action == "continuous" else len(grid))
+                 for grid in (self.grid_positive, self.grid_negative))
+        return self.sample(self.decision(*zeros), number)
+
+    def deciders(self, images: int) -> int:
+        """How many actions a batch of so many images gets."""
+        return {"batch": 1, "anchor": images, "pair": images ** 2}[self.granularity]
+
+    def values(self, actions: Actions) -> tuple[Tensor, Tensor]:
+        """What the actions mean: sharpness b_p and b_n, or factors, (K, N) each."""
+        if self.action == "continuous":
+            return 5 * actions.positive.sinh(), 40 * actions.negative.exp()
+        return self.grid_positive[actions.positive], self.grid_negative[actions.negative]
 
     def weights(self, actions: Actions, z: Tensor, label: Tensor) -> PairWeights:
-        """The pair weights of K actions on embedding z (B, D): (K, B, B) for sharpness, (K, B, 1) for weight."""
-        return self.weights_of(self.grid_positive[actions.positive], self.grid_negative[actions.negative], z, label)
+        """The pair weights of K actions on embedding z (B, D): (K, B, B), or (K, B, 1) for one weight an anchor."""
+        return self.weights_of(*self.values(actions), z, label)
 
     def weights_of(self, positive: Tensor, negative: Tensor, z: Tensor, label: Tensor, anchors: int | None = None
                    ) -> PairWeights:
-        """As `weights`, of action values instead of indices: positive, negative (K, deciders). With `anchors` A, the
+        """As `weights`, of action values instead of actions: positive, negative (K, deciders). With `anchors` A, the
         rows of z after the first A are only compared with: (K, A, N) or (K, A, 1)."""
+        rows = len(z[:anchors])
+        if self.granularity == "pair" and positive.shape[1] > 1:
+            positive, negative = (value.unflatten(1, (rows, len(z))) for value in (positive, negative))  # (K, A, N)
+        else:
+            positive, negative = positive[..., None], negative[..., None]          # (K, 1 or A, 1)
+        masks = positive_mask(label, anchors), negative_mask(label, anchors)       # (A, N) each
         if self.action == "weight":
-            return PairWeights(*(self._factors(value, len(z[:anchors])) for value in (positive, negative)))
+            return PairWeights(*(self._factors(value, rows, mask) for value, mask in zip((positive, negative), masks)))
         z = unit(z.detach())
         s = similarity(z[:anchors], z)                                             # (A, N)
-        return PairWeights(sharpness_weights(-positive[..., None] * s, positive_mask(label, anchors)),
-                           sharpness_weights(negative[..., None] * s, negative_mask(label, anchors)))
+        return PairWeights(sharpness_weights(-positive * s, masks[0]), sharpness_weights(negative * s, masks[1]))
 
     def expected_weights(self, decision: Decision, z: Tensor, label: Tensor, anchors: int | None = None) -> PairWeights:
         """The policy's mean weight, E_a[w(a)], with one leading axis of length one."""
         rows = []
-        for sign, (grid, log_p) in enumerate(zip((self.grid_positive, self.grid_negative), decision)):
+        for sign, (grid, log_p) in enumerate(zip((self.grid_positive, self.grid_negative), decision.signs)):
             value = grid[:, None].expand(-1, len(log_p))                           # (A, N)
             weight = self.weights_of(value, value, z, label, anchors)[sign]        # (actions, A, N or 1)
             rows.append((log_p.detach().exp().T[..., None] * weight).sum(0, keepdim=True))
         return PairWeights(*rows)
 
-    def _factors(self, value: Tensor, rows: int) -> Tensor:
-        factor = value.expand(len(value), rows)                                    # (K, B)
-        return (factor / factor.mean(-1, keepdim=True) if self.scale == "mean" else factor)[..., None]  # (K, B, 1)
+    def _factors(self, value: Tensor, rows: int, mask: Tensor) -> Tensor:
+        """Factors (K, 1 or A, 1) or (K, A, N) as weights, (K, A, 1) or (K, A, N)."""
+        value = value.expand(len(value), rows, -1)
+        if self.scale == "none":
+            return value
+        if value.shape[-1] == 1:
+            return value / value.mean(1, keepdim=True)
+        return value * mask.sum(-1, keepdim=True) / (value * mask).sum(-1, keepdim=True).clamp(min=1e-6)
 
     def get_extra_state(self) -> dict:
         """The random stream's state, part of the module's state dict."""
@@ -183,35 +199,28 @@ class PairWeighting(nn.Module):
         self.stream.load_state_dict(state)
 
 
+class PairHead(nn.Module):
+    """A linear head over pairs (i, j), of what is known of i, of j and of the pair, which starts at zero."""
+
+    def __init__(self, image_dim: int, pair_dim: int, outputs: int):
+        super().__init__()
+        self.anchor, self.other = zero_linear(image_dim, outputs), zero_linear(image_dim, outputs)
+        self.pair = zero_linear(pair_dim, outputs) if pair_dim else None
+
+    def forward(self, image: Tensor, pair: Tensor | None) -> Tensor:
+        """image (B, W), pair (B, B, P) or None -> (B B, outputs), row i B + j for the pair (i, j)."""
+        both = self.anchor(image)[:, None] + self.other(image)                     # (B, B, outputs)
+        return (both if pair is None else both + self.pair(pair)).flatten(0, 1)
+
+
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer that starts at zero: a policy over a grid is then uniform."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def sharpness_weights(logit: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the pairs of a row, times their number: mean one; zero where there is no pair, (..., B, B)."""
     return masked_softmax(logit, mask) * mask.sum(-1, keepdim=True)
-
-
-def batch_statistics(z: Tensor, label: Tensor) -> Tensor:
-    """Mean AP, mean positive and negative similarity, and length of the mean embedding of unit rows z, (1, 4)."""
-    s, positive, negative = similarity(z), positive_mask(label), negative_mask(label)
-    return torch.stack([average_precision(s, positive).mean(), _mean(s, positive), _mean(s, negative),
-                        z.mean(0).norm()])[None]
-
-
-def anchor_statistics(z: Tensor, label: Tensor) -> Tensor:
-    """What each anchor's pairs look like, standardised over the batch, (B, 8).
-
-    Mean, minimum and maximum positive similarity; mean and maximum negative similarity; hardest negative minus hardest
-    positive; AP; share of negatives above the worst positive.
-    """
-    s, positive, negative = similarity(z), positive_mask(label), negative_mask(label)
-    lowest = s.masked_fill(~positive, torch.inf).amin(-1).nan_to_num(posinf=0.0)   # (B,)
-    highest = s.masked_fill(~positive, -torch.inf).amax(-1).nan_to_num(neginf=0.0)
-    hardest = s.masked_fill(~negative, -torch.inf).amax(-1).nan_to_num(neginf=0.0)
-    above = _mean((s > lowest[:, None]).to(s.dtype), negative, dim=-1)
-    rows = torch.stack([_mean(s, positive, -1), lowest, highest, _mean(s, negative, -1), hardest, hardest - lowest,
-                        average_precision(s, positive), above], -1)                # (B, 8)
-    return (rows - rows.mean(0)) / rows.std(0).clamp(min=1e-6)
-
-
-def _mean(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
-    """Mean of x where mask is true; zero where it never is."""
-    dims = tuple(range(x.ndim)) if dim is None else dim
-    return (x * mask).sum(dims) / mask.sum(dims).clamp(min=1)

@@ -41,10 +41,13 @@ def lookahead(criterion: Criterion, z: Tensor, label: Tensor, triplets: Triplets
 def assign(reward: Tensor, deciders: int, mix: float) -> Tensor:
     """Credit the K x B rewards to the deciders, (K, N).
 
-    One decider gets the batch's mean; an anchor gets (1 - mix) times its own AP plus mix times the batch's mean.
+    One decider gets the batch's mean; an anchor gets (1 - mix) times its own AP plus mix times the batch's mean; a pair
+    (i, j), number i B + j, what its anchor i gets.
     """
     mean = reward.mean(-1, keepdim=True)                                           # (K, 1)
-    return mean if deciders == 1 else (1 - mix) * reward + mix * mean
+    if deciders == 1:
+        return mean
+    return ((1 - mix) * reward + mix * mean).repeat_interleave(deciders // reward.shape[1], -1)
 
 
 def leave_one_out(reward: Tensor) -> Tensor:

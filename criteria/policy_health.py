@@ -22,15 +22,15 @@ def policy_record(method: LMMetric, related: Related, label: Tensor, triplets: T
     actions = method.weighting.sample(decision, max(method.samples, 2))
     method.weighting.stream.load_state_dict(stream)
     reward = method.rewards(actions, related.z, label, triplets)                   # (K, B)
-    entropy = decision.entropy().mean(0)                                           # (2,)
-    probability = [p.exp().mean(0) for p in decision]                              # (A,) each
+    entropy, probability = decision.mean_entropy(), decision.probability()         # (2,), (A,) each
     expected = [(p * grid).sum() for p, grid in zip(probability, _grids(method))]
     return {"reward": reward.mean().item(),
             "advantage_spread": leave_one_out(assign(reward, len(decision.positive), method.mix)).std().item(),
             "advantage_over_uniform": advantage_over_uniform(method, related, label, triplets, actions).item(),
             "entropy_positive": entropy[0].item(), "entropy_negative": entropy[1].item(),
             "expected_positive": expected[0].item(), "expected_negative": expected[1].item(),
-            "probability_positive": probability[0].tolist(), "probability_negative": probability[1].tolist()}
+            "probability_positive": probability[0].tolist(), "probability_negative": probability[1].tolist(),
+            } | ({"episode_reward": method.episodes.past.get("reward")} if method.episodes else {})
 
 
 def advantage_over_uniform(method: LMMetric, related: Related, label: Tensor, triplets: Triplets | None, actions

@@ -239,6 +239,17 @@ def test_a_parametric_miner_adapts_to_the_validation_classes(folder, tmp_path):
     assert not torch.equal(state["log_mass"], start["log_mass"])                   # and acted
 
 
+def test_a_policy_learns_from_the_validation_classes(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "v", "--bs", "8", "--policy_reward", "validation", "--policy_action",
+              "continuous", "--policy_episode", "1", "--use_tv_split", "--tv_split_perc", "0.5"))
+    state = checkpoint.load(tmp_path / "image_folder" / "v" / "last.pt")["method"]
+    past = state["episodes._extra_state"]["past"]
+    assert {"value", "reward", "mean"} <= set(past)                                # it was called with metrics
+    assert state["weighting.head_positive.bias"].abs().sum() > 0                   # and learned
+    steps = rows_of((tmp_path / "image_folder" / "v" / "steps.csv").read_text())
+    assert float(steps[-1]["episode_reward"]) == pytest.approx(past["reward"])
+
+
 def test_a_cross_batch_memory_joins_the_loss_and_is_in_the_checkpoint(folder, tmp_path):
     run(flags(folder, tmp_path, "--savename", "xbm", "--xbm_size", "20", "--xbm_start", "1"))
     rows = rows_of(read(tmp_path, "xbm"))

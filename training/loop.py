@@ -46,8 +46,8 @@ class Training:
     """One run: trains, evaluates, and keeps checkpoints and records in its folder.
 
     evaluate(): metrics of the splits, those of validation with the prefix val_. validate(names): metrics of the
-    validation classes, for a miner that adapts to them. classes: their names by split, for who takes up a checkpoint.
-    step and epoch count what is finished.
+    validation classes, for a miner or policy that adapts to them. classes: their names by split, for who takes up a
+    checkpoint. step and epoch count what is finished.
     """
 
     def __init__(self, opt, parts: Parts, loader: DataLoader, folder: RunFolder | None,
@@ -132,11 +132,13 @@ class Training:
         return outcome
 
     def after_step(self, outcome: Outcome) -> None:
-        """What follows some steps: the miner adapts, records, a checkpoint, the end that was asked for."""
+        """What follows some steps: miner and policy adapt, records, a checkpoint, the end that was asked for."""
         self.look_at_the_clock(training=True)
-        miner, reads = self.parts.miner, self.step % self.opt.log_every == 0
+        miner, episodes, reads = self.parts.miner, self.parts.method.episodes, self.step % self.opt.log_every == 0
         if miner and miner.adapts and self.step % miner.every == 0:
             miner.adapt(self.validate(miner.metrics), progress=self.step / (self.opt.n_epochs * self.steps))
+        if episodes and self.step % episodes.every == 0:
+            episodes.adapt(self.validate(episodes.metrics))
         if reads:                                                                  # the one reading by the host
             self.guard.check()
             found = {}

@@ -7,8 +7,9 @@ from architectures.memory import select as select_memory
 from architectures.network import Network
 from batchminer import select as select_miner
 from criteria import select
+from criteria.decisions import Actions
 from criteria.lm_metric import LMMetric
-from criteria.pair_weighting import Actions, BatchRelation, PairWeighting
+from criteria.pair_weighting import BatchRelation, PairWeighting
 from criteria.policy_gradient import lookahead, score_function_loss
 from criteria.policy_health import held_out_advantage, policy_record
 from datasets.base import Batch
@@ -72,8 +73,8 @@ def test_each_term_trains_only_what_it_should():
 
 
 @pytest.mark.parametrize("loss", ["gpw", "margin", "multisimilarity", "smoothap"])
-@pytest.mark.parametrize("granularity", ["batch", "anchor"])
-@pytest.mark.parametrize("action", ["sharpness", "weight"])
+@pytest.mark.parametrize("granularity", ["batch", "anchor", "pair"])
+@pytest.mark.parametrize("action", ["sharpness", "continuous", "weight"])
 def test_learned_weights_run_on_every_pair_loss(loss, granularity, action):
     if (granularity, action) == ("batch", "weight"):
         pytest.skip("refused: one factor divided by its mean is one")
@@ -108,6 +109,25 @@ def test_shuffled_control_plays_the_policys_rows_in_another_order():
     assert not torch.equal(values, plain) and torch.equal(values.sort().values, plain.sort().values)
     with pytest.raises(UsageError, match="granularity anchor"):
         build(pair_weighting="shuffled")
+
+
+def test_random_control_of_a_continuous_action_is_the_policy_as_it_starts():
+    _, method = build(memory="none", pair_weighting="random", policy={"action": "continuous"})
+    seen = torch.tensor([method.play(None, None, LABEL)[1].item() / 40 for _ in range(300)]).log()
+    assert abs(seen.mean()) < 0.3 and abs(seen.std() - 1) < 0.2
+
+
+@pytest.mark.parametrize("policy", [{"action": "continuous", "granularity": "anchor"}, {"granularity": "pair"}])
+def test_shuffled_expected_and_proxies_refuse_what_they_cannot(policy):
+    if policy["granularity"] == "pair":
+        with pytest.raises(UsageError, match="granularity anchor"):
+            build(pair_weighting="shuffled", policy=policy)
+    else:
+        with pytest.raises(UsageError, match="policy_act greedy"):
+            build(act="expected", policy=policy)
+        assert step(*build(pair_weighting="shuffled", policy=policy))[2]["total"].isfinite()
+    with pytest.raises(UsageError, match="policy_action weight"):
+        build("proxyanchor", policy=policy)
 
 
 def test_random_control_draws_over_the_whole_grid():

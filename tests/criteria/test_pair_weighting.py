@@ -1,15 +1,13 @@
 """Relation, policy and the weights that its actions mean."""
+import math
+
 import pytest
 import torch
 
-from criteria.pair_weighting import (
-    Actions,
-    BatchRelation,
-    PairWeighting,
-    anchor_statistics,
-    batch_statistics,
-)
-from tests.oracles.policy import naive_anchor_statistics, naive_sharpness_weights
+from criteria.decisions import Actions
+from criteria.pair_statistics import anchor_statistics, batch_statistics, pair_statistics
+from criteria.pair_weighting import BatchRelation, PairWeighting
+from tests.oracles.policy import naive_anchor_statistics, naive_pair_statistics, naive_sharpness_weights
 from utilities.errors import UsageError
 from utilities.pairwise import unit
 
@@ -107,7 +105,7 @@ def test_factors_have_a_mean_of_one_unless_published(z):
         PairWeighting(5, action="weight", granularity="batch")
 
 
-@pytest.mark.parametrize("granularity,deciders", [("batch", 1), ("anchor", 9)])
+@pytest.mark.parametrize("granularity,deciders", [("batch", 1), ("anchor", 9), ("pair", 81)])
 @pytest.mark.parametrize("action", ["sharpness", "weight"])
 def test_policy_starts_uniform_and_samples_what_it_says(z, granularity, deciders, action):
     weighting = PairWeighting(5, action=action, granularity=granularity, scale="none").double()
@@ -116,13 +114,46 @@ def test_policy_starts_uniform_and_samples_what_it_says(z, granularity, deciders
     torch.testing.assert_close(decision.positive.exp(), torch.full((deciders, size), 1 / size, dtype=torch.float64))
     torch.testing.assert_close(decision.entropy(), torch.full((deciders, 2), float(size)).log().double())
     with torch.no_grad():
-        weighting.head_positive.bias[3] += 2.0
+        head = weighting.head_positive
+        (head.anchor if granularity == "pair" else head).bias[3] += 2.0
     decision = weighting(torch.randn(9, 5, dtype=torch.float64), z, LABEL)
     actions = weighting.sample(decision, 4000)
     assert actions.positive.shape == (4000, deciders)
     share = (actions.positive[:, 0] == 3).double().mean().item()
     expected = decision.positive[0, 3].exp().item()
     assert abs(share - expected) < 5 * (expected * (1 - expected) / 4000) ** 0.5
+
+
+def test_every_pair_has_its_own_sharpness_or_factor(z):
+    """Weights by loops: softmax of b_ij s_ij, or factors divided by their mean over the anchor's pairs of a sign."""
+    grid = torch.randint(8, (2, 81), generator=torch.Generator().manual_seed(1))
+    same = LABEL[:, None] == LABEL
+    for action in ("sharpness", "weight"):
+        weighting = PairWeighting(0, action=action, granularity="pair", input="statistics", levels=8).double()
+        ours = weighting.weights(Actions(grid[:1], grid[1:]), z, LABEL)
+        for sign, mask in enumerate((same & ~torch.eye(9, dtype=torch.bool), ~same)):
+            value = (weighting.grid_positive, weighting.grid_negative)[sign][grid[sign]].reshape(9, 9)
+            for i in range(9):
+                pairs = mask[i].nonzero()[:, 0].tolist()
+                term = {j: value[i, j].item() for j in pairs}
+                if action == "sharpness":
+                    term = {j: math.exp((-1 if sign == 0 else 1) * b * (z[i] @ z[j]).item()) for j, b in term.items()}
+                for j in pairs:
+                    assert ours[sign][0, i, j].item() == pytest.approx(len(pairs) * term[j] / sum(term.values()))
+
+
+def test_a_pair_is_judged_by_its_anchor_its_other_image_and_itself(z):
+    weighting = PairWeighting(5, granularity="pair").double()
+    head, state = weighting.head_negative, torch.randn(9, 5, dtype=torch.float64)
+    with torch.no_grad():
+        for layer in (head.anchor, head.other, head.pair):
+            layer.weight.normal_()
+    decision, x = weighting(state, z, LABEL), weighting.look(state, z, LABEL)
+    pair = pair_statistics(z, LABEL)
+    for i, j in ((0, 3), (7, 1), (8, 8)):
+        logit = head.anchor.weight @ x[i] + head.other.weight @ x[j] + head.pair.weight @ pair[i, j]
+        torch.testing.assert_close(decision.negative[9 * i + j], logit.log_softmax(-1))
+        assert decision.applies[9 * i + j].tolist() == [False, i != j]
 
 
 def test_expected_weights_are_the_mean_over_the_grid(z):
@@ -150,3 +181,8 @@ def test_statistics_equal_naive_loops(z):
     standardised = (raw - raw.mean(0)) / raw.std(0).clamp(min=1e-6)
     torch.testing.assert_close(anchor_statistics(z, LABEL), standardised, rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(batch_statistics(z, LABEL)[0], torch.tensor(average), rtol=1e-9, atol=1e-12)
+
+
+def test_pair_statistics_equal_naive_loops(z):
+    expected = torch.tensor(naive_pair_statistics(z.numpy(), LABEL.tolist()))
+    torch.testing.assert_close(pair_statistics(z, LABEL), expected, rtol=1e-7, atol=1e-9)

@@ -6,7 +6,8 @@ import torch
 
 from criteria import select
 from criteria.base import PairWeights
-from criteria.pair_weighting import Actions, Decision, PairWeighting
+from criteria.decisions import Actions, Decision
+from criteria.pair_weighting import PairWeighting
 from criteria.policy_gradient import (
     assign,
     batch_ap,
@@ -128,6 +129,7 @@ def test_reward_is_credited_to_the_batch_or_mixed_over_the_anchors():
     reward = torch.tensor([[0.0, 1.0], [0.5, 0.5]])
     assert assign(reward, 1, 0.3).tolist() == [[0.5], [0.5]]
     torch.testing.assert_close(assign(reward, 2, 0.5), torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
+    torch.testing.assert_close(assign(reward, 4, 0.5), torch.tensor([[0.25, 0.25, 0.75, 0.75], [0.5] * 4]))
 
 
 def test_leave_one_out_by_hand():

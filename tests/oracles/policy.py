@@ -42,3 +42,20 @@ def naive_anchor_statistics(z, labels):
                      np.mean([x > worst for x in n]) if n else 0.0])
     batch = [np.mean(aps), np.mean(positives), np.mean(negatives), np.linalg.norm(z.mean(0))]
     return np.array(rows), np.array(batch), aps
+
+
+def naive_pair_statistics(z, labels):
+    """Similarity, and similarity and mean similarity of the two classes standardised over the pairs of one sign."""
+    size, s, found = len(labels), z @ z.T, np.zeros((len(labels), len(labels), 3))
+    classes = {c: [i for i in range(size) if labels[i] == c] for c in labels}
+    between = np.array([[np.mean([s[a, b] for a in classes[labels[i]] for b in classes[labels[j]]])
+                         for j in range(size)] for i in range(size)])
+    for i in range(size):
+        for positive in (True, False):
+            pairs = [j for j in range(size) if j != i and (labels[j] == labels[i]) == positive]
+            for k, rows in enumerate((s, between), start=1):
+                values = [rows[i, j] for j in pairs]
+                for j in pairs:
+                    found[i, j, 0] = s[i, j]
+                    found[i, j, k] = (rows[i, j] - np.mean(values)) / max(np.std(values), 1e-6)
+    return found

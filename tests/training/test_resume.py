@@ -61,6 +61,8 @@ CASES = {
     "published": ["--recipe", "paper", "--relation_hidden", "0", "--memory_channels", "8", "--memory_steps", "2"],
     "validated": ["--loss", "margin", "--batch_mining", "parametric", "--bs", "8", "--miner_parametric_every", "2",
                   "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN],
+    "episodes": ["--policy_reward", "validation", "--policy_action", "continuous", "--policy_episode", "2", "--bs", "8",
+                 "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN[:4]],
     "workers": ["--kernels", "2", *PLAIN], "half precision": ["--amp", "bf16", "--accumulate", "6"],
     "warm-up and decay": ["--warmup_epochs", "1", "--tau", "1", "--gamma", "0.1", "--optim", "sgd", *PLAIN],
 }
