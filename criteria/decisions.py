@@ -1,4 +1,5 @@
 """What a policy decides on one batch: distributions over actions, by deciders (the batch, its anchors or its pairs)."""
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -81,8 +82,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class NormalDecision(Decision):
-    """Normal distributions of two continuous actions: mean and log standard deviation, (N, 2) each.
+    """Normal distributions of two continuous actions: mean, and a number that sets the standard deviation, (N, 2) each.
 
+    That number is bent into LOG_SPREAD by a tanh, zero meaning a spread of one: at a hard limit it would lose its
+    gradient and stay there.
     grids: the actions (A+) and (A-) whose neighbourhoods `probability` reports.
     """
 
@@ -91,7 +94,9 @@ class NormalDecision(Decision):
     @property
     def normals(self) -> list[Normal]:
         """The distributions of the two signs, over N deciders."""
-        return [Normal(p[:, 0], p[:, 1].clamp(*LOG_SPREAD).exp()) for p in self.signs]
+        centre, reach = (LOG_SPREAD[1] + LOG_SPREAD[0]) / 2, (LOG_SPREAD[1] - LOG_SPREAD[0]) / 2
+        start = math.atanh(-centre / reach)
+        return [Normal(p[:, 0], (centre + reach * (p[:, 1] + start).tanh()).exp()) for p in self.signs]
 
     def log_prob(self, actions: Actions) -> Tensor:
         """log density of the joint action, (K, N)."""

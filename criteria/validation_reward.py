@@ -4,15 +4,16 @@ from torch import Tensor, nn
 
 from criteria.decisions import Actions
 
-FORGET = 0.2                                               # share of the newest episode in the baseline
+FORGET = 0.5                                               # share of the newest episode in the baseline
 FLOOR = 1e-4                                               # smallest spread that an advantage is divided by
 
 
 class Episodes(nn.Module):
     """One action for `every` steps, then the change of MAP@R of the validation classes as its reward.
 
-    The baseline is a moving mean over episodes, since the metric rises less and less; the advantage is divided by the
-    moving root mean square of what the baseline left. The policy learns from an episode in the first step after it, by
+    The baseline is a moving mean over episodes, a short one, since the metric rises less and less: a long one would
+    still expect the rise of the start and punish every action. The advantage is divided by the moving root mean square
+    of what the baseline left. The policy learns from an episode in the first step after it, by
     the input that it decided on. The first episode only measures where the metric stands.
     """
 

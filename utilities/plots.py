@@ -152,7 +152,9 @@ def _draw_entropy(axes, records: list[dict], signs, names: tuple[str, str]) -> N
         step, value = _curve(records, f"entropy_{sign}", "step")
         _draw_noisy(axes, step, value, colour, f"{name}, {sign} pairs")
         axes.axhline(math.log(len(values)), color=colour, linestyle=(0, (4, 3)), linewidth=1)
-    axes.set_ylim(0, 1.12 * max(math.log(max(len(values), 2)) for _, values in signs))
+    found = [row[f"entropy_{sign}"] for row in records for sign, _ in signs if f"entropy_{sign}" in row]
+    lowest = min(found, default=0)                                                 # of a density it may be negative
+    axes.set_ylim(min(0, 1.12 * lowest), 1.12 * max(math.log(max(len(values), 2)) for _, values in signs))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7.5, frameon=False, loc="lower left")
     _label(axes, "Entropy (dashed: uniform choice)", "training step", "nats")

@@ -12,7 +12,9 @@ GRIDS = torch.tensor([-1.0, 0.0, 2.0]), torch.tensor([0.0, 1.0])
 
 
 def normal(mean, log_spread, applies=None):
-    rows = torch.tensor([[m, s] for m, s in zip(mean, log_spread)], dtype=torch.float64)
+    """Decisions of these means and log spreads, the negative one's mean larger by one."""
+    bent = [math.atanh((s + 1) / 2) - math.atanh(0.5) for s in log_spread]
+    rows = torch.tensor([[m, b] for m, b in zip(mean, bent)], dtype=torch.float64)
     return NormalDecision(rows, rows + torch.tensor([1.0, 0.0]), applies, tuple(g.double() for g in GRIDS))
 
 
@@ -42,9 +44,13 @@ def test_normal_draws_follow_mean_and_spread_and_the_shares_of_the_grid():
     assert decision.mode().positive.item() == 0.5
 
 
-def test_the_spread_stays_within_its_limits():
-    wide, narrow = normal([0.0], [9.0]), normal([0.0], [-9.0])
-    assert math.isclose(wide.normals[0].stddev.item(), math.e) and narrow.normals[0].stddev.item() > 0.04
+def test_the_spread_starts_at_one_and_nears_its_limits_with_a_gradient():
+    bent = torch.tensor([0.0, 3.0, -3.0], dtype=torch.float64, requires_grad=True)
+    rows = torch.stack([torch.zeros(3).double(), bent], -1)
+    spread = NormalDecision(rows, rows).normals[0].stddev
+    assert math.isclose(spread[0].item(), 1) and 2.6 < spread[1] < math.e and 1 > spread[2] > math.exp(-3)
+    spread.sum().backward()
+    assert (bent.grad > 0).all()
 
 
 @pytest.mark.parametrize("kind", ["grid", "normal"])
