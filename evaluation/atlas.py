@@ -30,14 +30,29 @@ class Atlas(NamedTuple):
 
 def draw_atlas(paths: Sequence[Path]) -> Atlas:
     """The thumbnails of image files, each whole, in the middle of a light square."""
-    side = next((side for side in SIDES if len(paths) * side**2 <= PIXELS), SIDES[-1])
-    sheets, unreadable, many = [], [], COLUMNS * ROWS
+    sheets, unreadable, many, side = [], [], COLUMNS * ROWS, _side(paths)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in tqdm(range(0, len(paths), many), desc="thumbnails", unit="sheet", leave=False):
             cells = list(pool.map(lambda path: _thumbnail(path, side), paths[start:start + many]))
             unreadable += [start + i for i, cell in enumerate(cells) if cell is None]
             sheets.append(_sheet([_crossed_out(side) if cell is None else cell for cell in cells], side))
     return Atlas(sheets, side, unreadable)
+
+
+def _side(paths: Sequence[Path]) -> int:
+    """The largest side of which all fit in PIXELS; a smaller one where it already holds the images of the first sheet
+    as large as they are."""
+    fitting = [side for side in SIDES if len(paths) * side**2 <= PIXELS] or SIDES[-1:]
+    longest = max(map(_longest, paths[:COLUMNS * ROWS]), default=0)
+    return min((side for side in fitting if side >= longest), default=fitting[0])
+
+
+def _longest(path: Path) -> int:
+    """The longer edge of an image, at most the largest side; 0 where it cannot be read."""
+    try:
+        return max(load_image(path, SIDES[0]).size)
+    except ImageError:
+        return 0
 
 
 def _thumbnail(path: Path, side: int) -> np.ndarray | None:

@@ -52,7 +52,7 @@ function sayCount(number) {
   const count = byId("count");
   const words = many(inGrid.length, asked.misses ? "miss" : "image");
   const sign = make("span", {class: "sign", text: "✕"});
-  count.replaceChildren(`${words} of ${many(number, "class")} · `, sign, " nearest image is of another class");
+  count.replaceChildren(`${words} of ${many(number, "class")}, each with its R@1 · `, sign, " nearest image is of another class");
   if (!asked.only) return;
   const names = [...asked.only].map((c) => classes[c].name);
   const clear = make("button", {type: "button", class: "chip", "aria-label": `Only ${names.join(" and ")}: show all again`},

@@ -139,6 +139,9 @@ def test_more_images_are_smaller_ones(tmp_path, monkeypatch):
     Image.new("RGB", (300, 150), "red").save(tmp_path / "a.png")
     few = draw_atlas([tmp_path / "a.png"] * 3)
     assert few.side == SIDES[0] and len(few.sheets) == 1
+    Image.new("RGB", (30, 60), "red").save(tmp_path / "small.png")                 # never much larger than they are
+    assert draw_atlas([tmp_path / "small.png"] * 3).side == 64
+    assert draw_atlas([tmp_path / "small.png", tmp_path / "a.png", tmp_path / "none.png"]).side == SIDES[0]
     monkeypatch.setattr("evaluation.atlas.PIXELS", 12 * SIDES[1]**2)
     many = draw_atlas([tmp_path / "a.png"] * 12)
     assert many.side == SIDES[1] and Image.open(io.BytesIO(many.sheets[0])).size == (COLUMNS * many.side, 2 * many.side)
@@ -211,7 +214,7 @@ def test_the_command_explores_saved_embeddings(tmp_path, capsys):
     images = pictures(tmp_path / "i", label, names(6))
     argv = [*saved(tmp_path, rows * 3, label, images), "--out", str(tmp_path / "e.html")]     # rows need no length one
     assert explorer.main([*argv, "--map_images", "30", "--explorer_images", "40"]) == 0
-    assert "40 of 42 images can be opened, 42 are shown at 96 pixels;" in capsys.readouterr().out
+    assert "40 of 42 images can be opened, 42 are shown at 48 pixels;" in capsys.readouterr().out
     data = known(tmp_path / "e.html")
     near = nearest_neighbours(rows, rows, 12, exclude_self=True)[1]
     for picture in range(40):
