@@ -12,7 +12,8 @@ SUPER_CLASSES = 2   # in a batch
 
 class Hierarchical(ByClass):
     """Two super-classes a batch, bs / 2 / samples_per_class different classes of each, samples_per_class images of each
-    class, grouped by super-class, then by class (LM-Metric's batches of Stanford Online Products).
+    class, grouped by super-class, then by class (LM-Metric's batches of Stanford Online Products: 180 images, 4 of each
+    class). Where the classes of a batch are odd in number, as there, the first super-class has one more.
 
     Super-classes meet in random pairs, all of them before one comes again (one is left over where their number is odd),
     so that a small super-class comes as often as a large one. The classes within each super-class come in random order,
@@ -31,11 +32,11 @@ class Hierarchical(ByClass):
         if len(classes) < SUPER_CLASSES:
             raise UsageError("--data_sampler hierarchical takes two super-classes a batch, and the training split has "
                              "one; choose another sampler.")
-        if self.classes_per_batch % SUPER_CLASSES:
-            raise UsageError(f"--bs {self.bs} is not a multiple of twice --samples_per_class {self.samples_per_class}, "
-                             "so that two super-classes cannot share a batch equally; choose, for example, --bs "
-                             f"{self.bs + self.samples_per_class}.")
-        self.classes_per_super = self.classes_per_batch // SUPER_CLASSES
+        if self.classes_per_batch < SUPER_CLASSES:
+            raise UsageError(f"--bs {self.bs} holds images of one class with --samples_per_class "
+                             f"{self.samples_per_class}, and --data_sampler hierarchical takes two super-classes a "
+                             f"batch; pass at least --bs {SUPER_CLASSES * self.samples_per_class}.")
+        self.classes_per_super = -(-self.classes_per_batch // SUPER_CLASSES)
         few = int((classes < self.classes_per_super).sum())
         if few:
             said = (f"{few} of {len(classes)} super-classes have fewer than the {self.classes_per_super} classes that "
@@ -51,4 +52,5 @@ class Hierarchical(ByClass):
         for group in range(groups):
             members, places = (self.super_of == group).nonzero()[:, 0], drawn == group
             label[places] = members[in_turn(len(members), self.classes_per_super, int(places.sum()), generator)]
+        label = label.flatten(1)[:, :self.classes_per_batch]                       # without the last where odd
         return self.images(label.flatten(), self.samples_per_class, generator).view(-1, self.bs)     # (batches, bs)

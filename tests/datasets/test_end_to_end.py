@@ -1,6 +1,7 @@
 """Whole runs on tiny trees of the real data sets, and colours that reach the network as they are in the files."""
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,29 @@ def test_clothes_are_searched_in_their_gallery(tmp_path, capsys):
     result, _ = run("in_shop", root, tmp_path / "out")
     assert result["final"]["e_recall@1"] == 1
     assert "test 16 images of 16 classes, gallery 48 images of 16 classes" in capsys.readouterr().out
+
+
+PUBLISHED = ["--recipe", "paper", "--embed_dim", "64", "--bs", "180", "--samples_per_class", "4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset, make, more", [
+    ("cub200", lambda root: trees.cub_official(root, classes=92), []),
+    ("cars196", lambda root: trees.cars_official(root, classes=92), []),
+    ("sop", lambda root: trees.sop_official(root, classes=23), ["--data_sampler", "hierarchical"]),
+    ("in_shop", lambda root: trees.in_shop_official(root, trees.in_shop_rows(items=46)), [])])
+def test_the_published_recipe_trains_on_batches_of_its_composition(dataset, make, more, tmp_path):
+    root = make(tmp_path)
+    result, row = run(dataset, root, tmp_path / "out", *PUBLISHED, *more)
+    assert np.isfinite(float(row["loss"])) and result["steps"] >= 1
+    splits, opt = select(dataset, root), get_options(["--dataset", dataset, "--source_path", str(root), "--image_size",
+                                                      "48", "--kernels", "0", *PUBLISHED, *more])
+    sampler = main.build_loaders(opt, splits, Probe(), torch.device("cpu"))["train"].batch_sampler.sampler
+    count = Counter(splits.train.labels[row] for row in next(iter(sampler)))
+    assert len(count) == 45 and set(count.values()) == {4}
+    if more:
+        supers = Counter(splits.train.super_labels[label] for label in count)
+        assert list(supers.values()) == [23, 22]
 
 
 # ------------------------------------------------------------------------------------------------------------- colours

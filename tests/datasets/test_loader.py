@@ -205,6 +205,14 @@ def test_other_errors_pass_as_they_are(tree):
         list(batches(make_loader(image_folder(tree).test, fails, workers=0)))
 
 
+def test_workers_live_on(tree):
+    loader, _ = training(image_folder(tree).train, workers=1)
+    list(batches(loader))
+    first = [worker.pid for worker in loader._iterator._workers]
+    list(batches(loader))
+    assert [worker.pid for worker in loader._iterator._workers] == first
+
+
 def test_pinning_follows_the_device(tree):
     images, transform = image_folder(tree).test, eval_transform(16, HALF, HALF)
     assert make_loader(images, transform, device="cuda:0").pin_memory
