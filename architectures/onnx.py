@@ -2,7 +2,7 @@
 the network by onnxruntime."""
 import copy
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -83,7 +83,7 @@ def write_onnx(network: Network, side: int, path: Path) -> list[str | int]:
     return [names.get(axis, size) for axis, size in enumerate((0, 3, side, side))]
 
 
-def _trace(embedder: Embedder, side: int, free: Container[int]) -> torch.export.ExportedProgram:
+def _trace(embedder: Embedder, side: int, free: Iterable[int]) -> torch.export.ExportedProgram:
     """The graph of the embedder, in which the axes in `free` have any size."""
     shape = dict.fromkeys(free, torch.export.Dim.DYNAMIC)
     graph = torch.export.export(embedder, (torch.zeros(2, 3, side, side),), dynamic_shapes={"image": shape})

@@ -164,13 +164,12 @@ def test_damaged_parts_are_refused_and_another_process_kept_out(half, trained, c
         assert run(trained, images, "--out", out) == 1
         assert "another process" in capsys.readouterr().err
     part = out / FOLDER / parts_of(out)[0]
-    content = part.read_bytes()
-    for damage, word in ((lambda: part.write_bytes(content[:50]), "is damaged"),
-                         (lambda: part.write_bytes(b"\x80\x04cos\nsystem\n"), "is damaged"),
-                         (lambda: part.write_bytes(content) and part.rename(part.with_name("rows-000000000008.npz")),
-                          "is missing")):
-        damage()
-        assert run(trained, images, "--out", out) == 1 and word in capsys.readouterr().err
+    for damaged in (part.read_bytes()[:50], b"\x80\x04cos\nsystem\n"):
+        part.write_bytes(damaged)
+        assert run(trained, images, "--out", out) == 1 and "is damaged" in capsys.readouterr().err
+    np.savez(part, rows=np.ones((1, 8), np.float32), damaged=np.zeros(1, bool))
+    part.rename(part.with_name("rows-000000000008.npz"))
+    assert run(trained, images, "--out", out) == 1 and "is missing" in capsys.readouterr().err
     (out / FOLDER / "work.json").write_text("[]")
     assert run(trained, images, "--out", out) == 2 and "work.json cannot be read" in capsys.readouterr().err
 
