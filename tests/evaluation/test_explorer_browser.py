@@ -4,12 +4,14 @@ import re
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from datasets.base import ImageList
 from tests.evaluation.pages import EVIL, known, pictures, write
 from tests.evaluation.sets import clusters
 
@@ -24,11 +26,11 @@ LOAD, RESPOND = 5.0, 0.5     # seconds that a page of 5,000 images may take, on 
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
+def browser():
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -r requirements-dev.txt")
     with api.sync_playwright() as play:
         path = next((found for name in NAMES if (found := shutil.which(name))), None)
-        own = shutil.os.path.exists(play.chromium.executable_path)
+        own = Path(play.chromium.executable_path).exists()
         if not own and path is None:
             pytest.skip("needs Chromium: apt-get install chromium, or python -m playwright install chromium")
         started = play.chromium.launch(executable_path=None if own else path, args=QUIET)   # profile: new and its own
@@ -310,7 +312,6 @@ def test_five_thousand_images_load_and_respond_in_time(opened, tmp_path):
         coarse = Image.fromarray(random.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize((120, 120))
         Image.fromarray(np.clip(np.asarray(coarse) + random.normal(0, 8, (120, 120, 3)), 0, 255).astype(np.uint8)).save(
             tmp_path / f"{i}.png")
-    from datasets.base import ImageList
     images = ImageList([tmp_path / f"{i % 50}.png" for i in range(number)], label.tolist(), [f"class {c}" for c in
                                                                                             range(250)])
     _, words = write(tmp_path / "e.html", rows, images, mapped=2000)
