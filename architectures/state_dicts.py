@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from utilities.errors import RunError, UsageError
+from utilities.optional import require
 
 CONTAINERS = ("network", "state_dict", "model_state_dict", "model", "teacher")     # what files keep the weights under
 PREFIXES = ("module.", "backbone.", "model.", "network.", "trunk.", "encoder.", "encoder_q.", "base_encoder.")
@@ -31,10 +32,9 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError:
-        raise UsageError(f"{path} needs the package safetensors: pip install safetensors.") from None
+    require(str(path), "safetensors")
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except Exception as error:                                                     # the library raises all kinds

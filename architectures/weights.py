@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from architectures import state_dicts
-from datasets.download import Unreachable, download, sha256_of
+from datasets.download import Unreachable, download
+from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
 
 WAITS = (1, 2)                                                                     # seconds before further attempts
@@ -83,7 +84,7 @@ def local_file(source: Source, weights_dir: str | None) -> Path | None:
 def verify(path: Path, source: Source) -> None:
     """A RunError where the file's SHA-256 sum is not the one in its name."""
     digits = digits_of(path.name)
-    if digits and (found := sha256_of(path)[:len(digits)]) != digits:
+    if digits and (found := sha256(path)[:len(digits)]) != digits:
         raise RunError(f"{path} is damaged or another file: its SHA-256 sum begins with {found} instead of {digits}. "
                        f"Delete it and fetch it again from {source.url}.")
 

@@ -14,6 +14,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tqdm import tqdm
 
+from utilities import digest
 from utilities.errors import RunError, UsageError
 
 TIMEOUT = 30                                                                       # seconds without a byte
@@ -92,7 +93,7 @@ def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None
     try:
         _fetch_all(url, part, f"or fetch it with a browser and save it as {path}", resumable=bool(md5 or sha256),
                    waits=WAITS if waits is None else waits)
-        kind, wanted, sum_of = ("MD5", md5, md5_of) if md5 else ("SHA-256", sha256, sha256_of)
+        kind, wanted, sum_of = ("MD5", md5, md5_of) if md5 else ("SHA-256", sha256, digest.sha256)
         if wanted and (found := sum_of(part.path)[:len(wanted)]) != wanted:
             part.remove()
             raise Unreachable(url, f"the file has the {kind} sum {found} instead of {wanted} and was deleted",
@@ -107,12 +108,6 @@ def md5_of(path: Path) -> str:
     """The MD5 sum of a file: what the data sets' authors and mirrors publish."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 sum of a file: what the libraries of networks publish of their weights."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def disk_error(path: Path, error: OSError, kept: str) -> RunError:

@@ -9,6 +9,7 @@ from architectures import state_dicts
 from architectures.backbones.base import Backbone, no_such_name, outcome
 from architectures.weights import Source, hub_source, local_file, unreachable
 from utilities.errors import UsageError
+from utilities.optional import require
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})                # whichever a model takes
 VIT_SMALL = "deit_small_patch16_224.fb_in1k"
@@ -102,8 +103,7 @@ def source_of(settings, called: str) -> Source:
 
 def _timm(arch: str) -> ModuleType:
     """The library, which only these names need."""
-    try:
-        import timm
-    except ImportError:
-        raise UsageError(f"--arch {arch} needs the package timm: pip install timm.") from None
+    require(f"--arch {arch}", "timm")
+    import timm
+
     return timm

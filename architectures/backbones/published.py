@@ -1,5 +1,4 @@
 """The networks of the published tables: ResNets, BN-Inception and GoogLeNet, with the weights that those used."""
-import importlib.util
 import warnings
 
 from torch import nn
@@ -7,7 +6,7 @@ from torch import nn
 from architectures.backbones.base import Backbone
 from architectures.backbones.from_torchvision import torchvision_backbone, trunk_of
 from architectures.weights import Source, load_source
-from utilities.errors import UsageError
+from utilities.optional import installed, require
 
 V1 = "IMAGENET1K_V1"                                                               # torchvision's first weights
 RESNET50 = Source("https://download.pytorch.org/models/resnet50-0676ba61.pth",
@@ -31,7 +30,7 @@ def resnet34(pretrained: bool, weights_dir: str | None = None) -> Backbone:
 def resnet50(pretrained: bool, weights_dir: str | None = None) -> Backbone:
     """ResNet-50 (He 2016) through pretrainedmodels, as published; where that is not installed, torchvision's, which
     pretrainedmodels wraps (same layers, same weights)."""
-    if importlib.util.find_spec("pretrainedmodels") is None:
+    if not installed("pretrainedmodels"):
         return _first_weights("resnet50", pretrained, weights_dir)
     model, settings = _pretrainedmodel("resnet50")
     trunk = trunk_of(model)
@@ -51,9 +50,7 @@ def bninception(pretrained: bool, weights_dir: str | None = None) -> Backbone:
     Its weights came from Caffe: BGR, values from 0 to 255, means 104, 117 and 128 in that order, no division. Of the
     two sides in use, 224 is that of the weights; 227, Caffe's habit, gives a map of the same 7 x 7.
     """
-    if importlib.util.find_spec("pretrainedmodels") is None:
-        raise UsageError("--arch bninception needs the package pretrainedmodels, which no other library replaces: "
-                         "pip install pretrainedmodels six munch.")
+    require("--arch bninception", "pretrainedmodels")
     model, settings = _pretrainedmodel("bninception")
     width = model.last_linear.in_features
     del model.last_linear

@@ -144,6 +144,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("place", [lambda bomb, state: bomb, lambda bomb, state: state | {"x": bomb}])
 def test_a_pickle_bomb_is_refused_and_does_not_go_off(state, tmp_path, write, place):
     write(place(Bomb(tmp_path / "harm"), dict(state)), tmp_path / "bomb.pth")
@@ -368,6 +369,23 @@ def test_a_model_json_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(UsageError, match="model.json has no complete"):
         preprocessing_beside(str(tmp_path / "w.pth"))
+
+
+def test_an_export_gives_its_backbone_and_its_preprocessing(tmp_path):
+    from architectures import export
+    from utilities import checkpoint
+
+    network = architectures.select("convnet_normalize", embed_dim=8, pretrained=False,
+                                   preprocessing={"mean": (9.0, 8.0, 7.0), "channels": "BGR", "value_range": 255.0})
+    options = {"arch": "convnet_normalize", "embed_dim": 8, "memory": "none", "image_size": 48, "augmentation": "base",
+               "input_mean": [9.0, 8.0, 7.0], "input_channels": "BGR", "input_value_range": 255.0}
+    checkpoint.save(tmp_path / "last.pt", {"network": network.state_dict(), "options": options})
+    assert export.main([str(tmp_path / "last.pt"), "--format", "safetensors", "--out", str(tmp_path / "out")]) == 0
+    weights = str(tmp_path / "out" / "model.safetensors")
+    other = architectures.select("convnet", embed_dim=4, pretrained=False, preprocessing=preprocessing_beside(weights))
+    assert "24 tensors loaded; 2 of a head" in load_file(other.backbone, weights, "convnet")
+    assert same(other.backbone, network.backbone)
+    assert (other.image_size, other.preprocessing) == (48, network.preprocessing)
 
 
 def test_prefixes_are_cut_only_where_the_network_has_no_such_name():
