@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets.base import ImageList
-from evaluation.embedder import Embedder
+from evaluation.embedder import GEOMETRY, Embedder
 from evaluation.embedding_parts import Parts
+from utilities.device import AMP
 from utilities.digest import sha256
 from utilities.errors import RunError
 from utilities.logger import provenance, write_json
@@ -27,8 +28,8 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, pa
     parts.join(out / EMBEDDINGS)
     made, skipped = provenance({}, embedder.device.type), [images.paths[i] for i in parts.damaged]
     write_json(out / DESCRIPTION, {
-        "rows": len(kept), "dimensions": embedder.network.embed_dim, "sha256": sha256(out / EMBEDDINGS),
-        "checkpoint": {"path": str(embedder.path.resolve()), "sha256": embedder.digests[0]},
+        "rows": len(kept), "dimensions": embedder.network.embed_dim, "embeddings": sha256(out / EMBEDDINGS),
+        "checkpoint": {"path": str(embedder.path.resolve()), "sha256": list(embedder.digests)},
         "preprocessing": embedder.geometry, "precision": embedder.amp, "images": str(source.resolve()),
         "skipped": [path.relative_to(source).as_posix() for path in skipped], "versions": made["versions"],
         "commit": made["commit"]})
@@ -50,8 +51,12 @@ def read_description(folder: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        whole = (isinstance(content["checkpoint"]["path"], str) and isinstance(content["images"], str)
-                 and isinstance(content["preprocessing"], dict))
+        told, size = content["checkpoint"], content["preprocessing"]
+        whole = (isinstance(told["path"], str) and isinstance(told["sha256"], list)
+                 and isinstance(content["images"], str) and isinstance(content["embeddings"], str)
+                 and content["precision"] in AMP
+                 and set(size) <= set(GEOMETRY) and isinstance(size["augmentation"], str)
+                 and all(isinstance(value, int) for key, value in size.items() if key != "augmentation"))
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         whole = False
     if not whole:

@@ -71,7 +71,7 @@ def draw_gallery(images: Images, labels: Tensor, class_names: Sequence[str], nei
     found, there = (images, labels) if gallery is None else (gallery, gallery_labels)
     blocks = [("Random queries", queries.random.tolist()),
               ("Worst queries: the first hit comes latest", queries.worst.tolist())]
-    page = _Page(neighbours.shape[1], [len(rows) for _, rows in blocks])
+    page = Page(neighbours.shape[1], [len(rows) for _, rows in blocks])
     page.title(_headline(neighbours, labels, gallery_labels), "nearest first, cosine similarity below each image")
     for heading, rows in blocks:
         page.heading(heading)
@@ -84,7 +84,7 @@ def draw_gallery(images: Images, labels: Tensor, class_names: Sequence[str], nei
     page.save(path)
 
 
-class _Page:
+class Page:
     """A canvas on which images are placed pixel by pixel, row after row, and described by matplotlib."""
 
     def __init__(self, k: int, rows: list[int]):
@@ -112,14 +112,19 @@ class _Page:
         self._caption(name, "query", INK)
         self.x += CELL + 2 * GAP
 
-    def result(self, picture: np.ndarray, name: str, score: float, hit: bool) -> None:
-        self._place(picture, HIT if hit else MISS, "solid" if hit else (0, (4, 2)), 2.2)
-        self._mark(hit)
-        self._caption(name, f"{score:.2f}", HIT if hit else MISS)
+    def result(self, picture: np.ndarray, name: str, score: float, hit: bool | None) -> None:
+        """hit None: nobody knows whether it is one."""
+        colour = {True: HIT, False: MISS, None: QUIET}[hit]
+        self._place(picture, colour, (0, (4, 2)) if hit is False else "solid", 0.8 if hit is None else 2.2)
+        if hit is not None:
+            self._mark(hit)
+        self._caption(name, f"{score:.2f}", colour)
         self.x += CELL + GAP
 
-    def next_row(self) -> None:
-        self.x, self.y = EDGE, self.y + CELL + TEXT + GAP
+    def next_row(self, below_results: bool = False) -> None:
+        """The start of the row below, or the place of its first result."""
+        self.x = EDGE + below_results * (CELL + 2 * GAP)
+        self.y += CELL + TEXT + GAP
 
     def save(self, path) -> None:
         self.axes.imshow(self.canvas, interpolation="none", aspect="auto",
