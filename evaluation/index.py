@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation.exact import full_precision, slack
-from evaluation.neighbours import MARGIN, check_finite, faiss_or_none, nearest_neighbours
+from evaluation.exact import full_precision, row_blocks, slack
+from evaluation.neighbours import BACKENDS, MARGIN, check_finite, faiss_or_none
 from evaluation.settle import settle
 from utilities.errors import UsageError
 from utilities.logger import write_json
@@ -27,6 +27,7 @@ from utilities.seal import is_sealed, seal
 FILE, DESCRIPTION = "index.faiss", "index.json"
 ROWS_A_LIST = 39     # at least so many rows a list, below which faiss warns that k-means has too few
 LINKS, BUILD = 32, 80
+BLOCK = 1024         # queries at a time
 
 
 class Settings(NamedTuple):
@@ -45,6 +46,8 @@ class Index:
 
     def __init__(self, kind: str, rows: Tensor, index: Any, settings: Settings):
         self.kind, self.rows, self.index, self.settings = kind, rows, index, settings
+        self._candidates = BACKENDS["torch"](rows, 0, False) if index is None else self._by_faiss
+        self._longest = rows[rows.norm(dim=1).argmax()][None]                      # (1, D)
 
     def search(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k rows of largest inner product with each query (Q, D), best first: similarity (Q, k), index (Q, k).
@@ -58,16 +61,15 @@ class Index:
         if not 1 <= k <= size:
             raise UsageError(f"--k {k}: there are {size} embeddings to choose from; ask for 1 to {size}.")
         check_finite(query, "query")
-        if self.index is None:
-            return nearest_neighbours(query, self.rows, k)
         if self.kind != "flat":
             return self._candidates(query, k)
-        wanted = min(k + MARGIN, size)
-        with full_precision(query.device):
-            return settle(query, self.rows, [(self._candidates, slack(query, self.rows))], k, wanted, None)
+        wanted, stray = min(k + MARGIN, size), slack(query, self._longest)
+        with torch.no_grad(), full_precision(query.device):
+            parts = [settle(rows, self.rows, [(self._candidates, stray[start:start + len(rows)])], k, wanted, None)
+                     for start, rows in row_blocks(query, BLOCK, wanted)]
+        return torch.cat([score for score, _ in parts]), torch.cat([index for _, index in parts])
 
-    def _candidates(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """What faiss proposes."""
+    def _by_faiss(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         faiss_or_none().omp_set_num_threads(torch.get_num_threads())
         if self.kind == "ivf":
             self.index.nprobe = min(self.settings.probes, self.index.nlist)
