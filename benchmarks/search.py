@@ -32,8 +32,8 @@ from torch import Tensor  # noqa: E402
 
 from benchmarks.evaluation import embeddings  # noqa: E402
 from evaluation import index as indexes  # noqa: E402
-from evaluation.index import KINDS, Settings, build, load, save  # noqa: E402
 from evaluation.cells import markdown  # noqa: E402
+from evaluation.index import KINDS, Settings, build, load, save  # noqa: E402
 
 Search = Callable[[Tensor, int], Tensor]   # queries (Q, D), k -> index (Q, k)
 
