@@ -272,24 +272,25 @@ def fill_storage(loaders: dict, parts: Parts) -> None:
 # ----------------------------------------------------------------------------------------------------- the command
 
 
-def run(opt) -> None:
-    """Build everything, then train, or evaluate a checkpoint."""
-    own_gpu = distributed.local_rank()
-    set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
-    device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
-    if opt.decode == "nvjpeg":
-        require_nvjpeg(device)
-    distributed.join(device)
-    asked = [parse_metric(name)[0] for name in opt.evaluation_metrics]             # refuse a wrong name before any work
+def refuse_metrics(opt) -> None:
+    """A UsageError for metrics that there are not, before any work."""
+    asked = [parse_metric(name)[0] for name in opt.evaluation_metrics]
     if opt.eval_per_class and not any(isinstance(metric, QueryMetric) for metric in asked):
         raise UsageError("--eval_per_class has no metric of single images to write: add one such as e_recall@1 to "
                          "--evaluation_metrics.")
-    seed_everything(opt.seed)
+
+
+def read_splits(opt) -> datasets.Splits:
+    """The images of the data set, with validation images taken out of the training half where that is asked for."""
     splits = datasets.select(opt.dataset, opt.source_path, **kwargs_for(opt, f"{opt.dataset}_"))
-    if opt.use_tv_split:
-        train_images, val_images = datasets.split_validation(splits.train, opt.tv_split_perc, opt.tv_split_by_samples,
-                                                             opt.seed)
-        splits = splits._replace(train=train_images, val=val_images)
+    if not opt.use_tv_split:
+        return splits
+    train, val = datasets.split_validation(splits.train, opt.tv_split_perc, opt.tv_split_by_samples, opt.seed)
+    return splits._replace(train=train, val=val)
+
+
+def prepared_network(opt, device: torch.device) -> Network:
+    """The network with its first weights, on the device."""
     network = build_network(opt)
     if opt.checkpoint:
         checkpoint.load_network(opt.checkpoint, network, vars(opt))
@@ -298,6 +299,21 @@ def run(opt) -> None:
     network.to(device, memory_format=torch.channels_last if opt.channels_last else torch.contiguous_format)
     if distributed.world() > 1 and device.type == "cuda":
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network
+
+
+def run(opt) -> None:
+    """Build everything, then train, or evaluate a checkpoint."""
+    own_gpu = distributed.local_rank()
+    set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
+    device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
+    if opt.decode == "nvjpeg":
+        require_nvjpeg(device)
+    distributed.join(device)
+    refuse_metrics(opt)
+    seed_everything(opt.seed)
+    splits = read_splits(opt)
+    network = prepared_network(opt, device)
     loaders = build_loaders(opt, splits, network, device)
     if opt.evaluate_only:
         report(opt, score_split(opt, network, loaders["test"], device, opt.evaluation_metrics,

@@ -3,7 +3,6 @@
 A file is read without pickle (architectures/state_dicts.py), checked by the digits of its SHA-256 sum that its name
 holds, and its tensors must be exactly those of the network.
 """
-import fcntl
 import json
 import math
 import re
@@ -18,6 +17,7 @@ from architectures import state_dicts
 from datasets.download import Unreachable, download
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
+from utilities.lock import Lock
 
 WAITS = (1, 2)                                                                     # seconds before further attempts
 HUB = "https://huggingface.co/{}/resolve/main/model.safetensors"
@@ -94,8 +94,7 @@ def fetch(name: str, source: Source) -> Path:
     folder = hub_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{source.files[0]}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with Lock(folder):
             path = folder / source.files[0]
             if not path.is_file():
                 download(source.url, path, sha256=digits_of(path.name) or None, waits=WAITS)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from utilities.errors import RunError, UsageError
-from utilities.lock import lock
+from utilities.lock import Lock
 from utilities.logger import write_json
 
 FOLDER, WORK = "unfinished", "work.json"
@@ -32,18 +32,17 @@ class Parts:
         self.damaged: list[int] = []                                               # numbers of images
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self._since = time.monotonic()
-        self._handle: int | None = None
 
     def __enter__(self) -> "Parts":
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._handle = lock(self.folder, f"{self.out}: another process is writing embeddings there; wait for it, or "
-                                         "name another --out.")
+        self._lock = Lock(self.folder, f"{self.out}: another process is writing embeddings there; wait for it, or name "
+                                       "another --out.")
         try:
             self._refuse_other_work(self.work)
             for path in self._paths():
                 self._count(path)
         except BaseException:
-            self._close()
+            self._lock.release()
             raise
         return self
 
@@ -54,7 +53,7 @@ class Parts:
             if not self.done:
                 self.remove()
         finally:
-            self._close()
+            self._lock.release()
 
     def _refuse_other_work(self, work: dict[str, Any]) -> None:
         """Note down the work; a UsageError where it is not the one that was begun."""
@@ -122,11 +121,6 @@ class Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.out.rmdir()
-
-    def _close(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
 
 
 def begun(out: Path) -> bool:

@@ -25,3 +25,15 @@ benchmark_tables() {            # benchmark_tables METRIC...: the last epoch, an
     compare
     table --metric "$@" --at best --expected scripts/expected/benchmarks.csv
 }
+
+benchmark() {                   # benchmark DATASET "ITS NAME" METRIC...: all of it; `common` may hold flags for every row
+    # shellcheck disable=SC2034   # the functions of lib.sh read it
+    dataset=$1
+    need_data "$2"
+    shift 2
+    common+=(--evaluation_metrics "$@")
+    benchmark_rows
+    train
+    benchmark_tables "$@"
+    end
+}

@@ -5,11 +5,4 @@
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/benchmark_rows.sh"
 begin table_cub200
-dataset=cub200
-metrics=(e_recall@1 e_recall@2 e_recall@4 e_recall@8 nmi mAP_r)
-need_data "CUB200-2011"
-common+=(--evaluation_metrics "${metrics[@]}")
-benchmark_rows
-train
-benchmark_tables "${metrics[@]}"
-end
+benchmark cub200 "CUB200-2011" e_recall@1 e_recall@2 e_recall@4 e_recall@8 nmi mAP_r

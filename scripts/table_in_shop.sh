@@ -5,11 +5,4 @@
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/benchmark_rows.sh"
 begin table_in_shop
-dataset=in_shop
-metrics=(e_recall@1 e_recall@10 e_recall@20 e_recall@30 mAP_r)
-need_data "In-Shop Clothes"
-common+=(--evaluation_metrics "${metrics[@]}")
-benchmark_rows
-train
-benchmark_tables "${metrics[@]}"
-end
+benchmark in_shop "In-Shop Clothes" e_recall@1 e_recall@10 e_recall@20 e_recall@30 mAP_r

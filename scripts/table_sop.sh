@@ -5,11 +5,5 @@
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/benchmark_rows.sh"
 begin table_sop
-dataset=online_products
-metrics=(e_recall@1 e_recall@10 e_recall@100 e_recall@1000 mAP_r)
-need_data "Stanford Online Products"
-common+=(--evaluation_metrics "${metrics[@]}" --data_sampler hierarchical)
-benchmark_rows
-train
-benchmark_tables "${metrics[@]}"
-end
+common+=(--data_sampler hierarchical)
+benchmark online_products "Stanford Online Products" e_recall@1 e_recall@10 e_recall@100 e_recall@1000 mAP_r

@@ -15,7 +15,7 @@ import torch
 
 from utilities import distributed
 from utilities.errors import RunError
-from utilities.lock import lock
+from utilities.lock import Lock
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)   # of a disk, a quota, or the size that a file may have
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "faiss-gpu", "faiss-cpu", "scikit-learn", "pillow", "matplotlib",
@@ -33,7 +33,7 @@ class RunFolder:
                 self.path = parent / (name if number == 1 else f"{name}-{number}")
                 try:
                     self.path.mkdir()
-                    self._lock()
+                    self._lock = self._locked()
                     return
                 except FileExistsError:
                     number += 1
@@ -46,19 +46,16 @@ class RunFolder:
         """The folder of a run that is continued."""
         folder = cls.__new__(cls)
         folder.path = path
-        folder._lock()
+        folder._lock = folder._locked()
         return folder
 
-    def _lock(self) -> None:
-        """Keep other processes out until `close`; a system without such locks does without."""
-        self._handle = lock(self.path, f"{self.path}: another process is training in this folder; wait for it, or "
-                                       "choose another --savename.")
+    def _locked(self) -> Lock:
+        return Lock(self.path, f"{self.path}: another process is training in this folder; wait for it, or choose "
+                               "another --savename.")
 
     def close(self) -> None:
         """Let others in again."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        self._lock.release()
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
