@@ -5,10 +5,13 @@ holds, and its tensors must be exactly those of the network.
 """
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +23,8 @@ from utilities.errors import RunError, UsageError
 from utilities.lock import Lock
 
 WAITS = (1, 2)                                                                     # seconds before further attempts
-HUB = "https://huggingface.co/{}/resolve/main/model.safetensors"
+PATIENCE = 10                                                                      # seconds for a server to answer
+HUB = "{}/{}/resolve/main/model.safetensors"                                       # endpoint, repository
 PREPROCESSING = {"image_size": int, "mean": list, "std": list, "channels": str, "value_range": (int, float)}
 
 
@@ -59,7 +63,8 @@ def digits_of(file: str) -> str:
 def hub_source(repository: str) -> Source:
     """The weights in a repository of the Hugging Face hub, `timm/MODEL.TAG`; there all files have the same name, in a
     folder it is MODEL.TAG.safetensors."""
-    return Source(HUB.format(repository), name=f"{repository.rsplit('/', 1)[-1]}.safetensors")
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")             # as the hub's own client
+    return Source(HUB.format(endpoint, repository), name=f"{repository.rsplit('/', 1)[-1]}.safetensors")
 
 
 def load_source(trunk: nn.Module, name: str, source: Source, weights_dir: str | None,
@@ -110,6 +115,16 @@ def unreachable(name: str, source: Source, reason: str) -> RunError:
     """The sentence for weights that could not be fetched."""
     return RunError(f"The pretrained weights of {name} could not be fetched from {source.url} ({reason}). "
                     f"{source.offline()}")
+
+
+def must_answer(name: str, source: Source) -> None:
+    """A RunError where nothing answers at the source's address; whatever an answer says is good enough."""
+    try:
+        urlopen(Request(source.url, method="HEAD"), timeout=PATIENCE).close()
+    except HTTPError as answer:
+        answer.close()
+    except OSError as error:
+        raise unreachable(name, source, " ".join(str(getattr(error, "reason", error)).split())) from error
 
 
 def hub_folder() -> Path:

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from architectures import state_dicts
 from architectures.backbones.base import Backbone, no_such_name, outcome
-from architectures.weights import Source, hub_source, local_file, unreachable
+from architectures.weights import Source, hub_source, local_file, must_answer, unreachable
 from utilities.errors import UsageError
 from utilities.optional import require
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})                # whichever a model takes
+CACHED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 VIT_SMALL = "deit_small_patch16_224.fb_in1k"
 
 
@@ -71,8 +72,11 @@ def _created(timm: ModuleType, name: str, called: str, pretrained: bool, weights
     """The whole model; timm itself converts and checks weights, of its hub or of a file in --weights_dir."""
     if not pretrained:
         return _any_size(timm, name, pretrained=False)
-    source = source_of(timm.get_pretrained_cfg(name), called)
+    settings = timm.get_pretrained_cfg(name)
+    source = source_of(settings, called)
     path = local_file(source, weights_dir)
+    if not path and settings.hf_hub_id and not _is_cached(settings.hf_hub_id):
+        must_answer(called, source)                                                # else the client tries for a minute
     overlay = {"state_dict": state_dicts.read(path)} if path else {}
     try:
         return _any_size(timm, name, pretrained=True, pretrained_cfg_overlay=overlay)
@@ -81,6 +85,13 @@ def _created(timm: ModuleType, name: str, called: str, pretrained: bool, weights
         if path:
             raise UsageError(f"{path} does not fit --arch {called} ({reason}).") from error
         raise unreachable(called, source, reason) from error
+
+
+def _is_cached(repository: str) -> bool:
+    """Whether the hub's client has weights of a repository on the disk, which it then takes without asking."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in CACHED)
 
 
 def _any_size(timm: ModuleType, name: str, **arguments) -> nn.Module:

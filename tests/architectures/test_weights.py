@@ -312,15 +312,43 @@ def test_the_small_transformer_has_the_tensors_of_dinos(tmp_path):
     assert all(torch.equal(value, state[key]) for key, value in network.backbone.state_dict().items())
 
 
-def test_an_unreachable_hub_is_one_sentence(monkeypatch, hub):
-    builder = pytest.importorskip("timm.models._builder")
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What timm's own client was asked for; it fails."""
+    builder, repositories = pytest.importorskip("timm.models._builder"), []
 
-    def fail(*_, **__):
-        raise OSError("no route\nto host")
+    def fail(repository, *_, **__):
+        repositories.append(repository)
+        raise OSError("no\nsuch file")
     monkeypatch.setattr(builder, "load_state_dict_from_hf", fail)
-    with pytest.raises(RunError, match="timm.test_vit could not be fetched from https://huggingface.co/timm/test_vit.*"
-                                       r"\(no route to host\).*Put test_vit.r160_in1k.safetensors into a folder"):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    return repositories
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence_at_once(monkeypatch, hub, asked):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(RunError, match="timm.test_vit could not be fetched from http://127.0.0.1:9/timm/test_vit.*"
+                                       r"refused\).*Put test_vit.r160_in1k.safetensors into a folder"):
         architectures.select("timm.test_vit", embed_dim=8, pretrained=True)
+    assert not asked
+
+
+def test_a_hub_that_answers_is_left_to_its_client(monkeypatch, hub, asked, server):
+    monkeypatch.setenv("HF_ENDPOINT", server[1].rstrip("/"))
+    with pytest.raises(RunError, match=r"\(no such file\)"):
+        architectures.select("timm.test_vit", embed_dim=8, pretrained=True)
+    assert asked == ["timm/test_vit.r160_in1k"]
+
+
+def test_what_the_hubs_client_has_on_the_disk_needs_no_hub(monkeypatch, hub, asked, tmp_path):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    place = tmp_path / "cache" / "models--timm--test_vit.r160_in1k"
+    for file, text in (("refs/main", "1"), ("snapshots/1/model.safetensors", "")):
+        (place / file).parent.mkdir(parents=True)
+        (place / file).write_text(text)
+    with pytest.raises(RunError, match=r"\(no such file\)"):
+        architectures.select("timm.test_vit", embed_dim=8, pretrained=True)
+    assert asked
 
 
 def test_a_model_without_weights_is_one_sentence():
