@@ -104,10 +104,11 @@ def conclude(opt, training: Training, splits, loaders: dict, folder: RunFolder |
     """After training: the policy's worth on held-out classes, result.json, the closing table and the pictures; the
     other processes only help to embed."""
     parts, history = training.parts, training.history
-    found = retrieved(opt, parts, loaders)
+    found = retrieved(opt, parts, loaders) if opt.figures else None
     if folder is None:
         return
-    draw_curves(opt, parts, folder, history, training.records)
+    if opt.figures:
+        draw_curves(opt, parts, folder, history, training.records)
     result = {"final": metrics_of(opt, history[-1]), "untrained": metrics_of(opt, history[0]), "best": training.best,
               "policy": training.records[-1] if training.records else None, "steps": training.step,
               "seconds": round(training.seconds, 3),
@@ -125,8 +126,9 @@ def conclude(opt, training: Training, splits, loaders: dict, folder: RunFolder |
     result["peak_memory_mib"] = peak_memory_mib(parts.device)
     folder.write_json("result.json", result)
     print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
-    picture(opt, found, splits, folder)
-    write_report(folder.path)
+    if opt.figures:
+        picture(opt, found, splits, folder)
+        write_report(folder.path)
     print(f"{result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. Everything is in {folder.path}")
 
 

@@ -625,6 +625,9 @@ def add_training_flags(parser: Parser) -> None:
         help="Epochs between evaluations (the untrained and the final network are always evaluated).")
     add("--eval_per_class", action="store_true",
         help="Write per_class.csv after training: the retrieval metrics of every test class, worst first.")
+    add("--figures", action=argparse.BooleanOptionalAction, default=True,
+        help="Draw the run's pictures and write its pages and confusions.csv after training, in 3 s or more; "
+             "--no-figures leaves numbers and checkpoints, for many short runs.")
     add("--map_images", type=non_negative_int, default=2000, metavar="IMAGES",
         help="Test images in embedding.png, the 2-D map drawn after training; 0: no map. Time grows with it (some 10 s "
              "for 3000).")
@@ -877,6 +880,10 @@ def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
         return "--json has no effect without --evaluate_only"
     if flag.startswith(("map_", "explorer_", "eval_per_class")) and opt.evaluate_only:
         return f"--{flag} has no effect with --evaluate_only"
+    if flag == "figures" and opt.evaluate_only:
+        return "--figures has no effect with --evaluate_only"
+    if flag.startswith(("map_", "explorer_", "eval_per_class")) and not opt.figures:
+        return f"--{flag} has no effect with --no-figures"
     if flag == "map_thumbnails" and not opt.map_images:
         return "--map_thumbnails has no effect with --map_images 0"
     if flag.startswith("glyphs_") and opt.dataset != "glyphs":

@@ -22,7 +22,7 @@ NOT_PART_OF_THE_ROW = ("seed", "save_path", "savename", "gpu", "device", "kernel
                        "source_path", "repeat", "tensorboard", "log_online", "project", "group", "resume",
                        "checkpoint_minutes", "cache_path", "decode", "evaluate_only", "json", "evaluation_metrics",
                        "storage_metrics", "evaluate_on_gpu", "search_backend", "search_precision", "eval_block",
-                       "eval_bootstrap", "eval_per_class", "map_images", "map_thumbnails",
+                       "eval_bootstrap", "eval_per_class", "figures", "map_images", "map_thumbnails",
                        "explorer_images", "compile", "channels_last", "deterministic", "weights_dir", "list")
 
 

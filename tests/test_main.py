@@ -77,6 +77,12 @@ def test_a_loss_with_parameters_of_its_classes_is_not_asked_about_others(folder,
     assert "held_out_advantage_over_uniform" not in result and result["policy"]
 
 
+def test_without_figures_numbers_and_checkpoints_are_left(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--no-figures"))
+    assert {path.name for path in (tmp_path / "image_folder" / "a").iterdir() if path.suffix != ".lock"} == {
+        "options.json", "metrics.csv", "steps.csv", "result.json", "last.pt", "best_e_recall@1.pt"}
+
+
 EVALUATED = {"full method": ["--eval_bootstrap", "20"], "averaged": ["--ema", "0.9"], "mined": ["--loss", "margin"],
              "published": ["--recipe", "paper", "--memory_channels", "8", "--memory_steps", "2"],
              "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "1"]}
