@@ -1,71 +1,119 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154   # variables of lib.sh and of the scripts
 # The rows of the ablation: the full method, each of its parts changed or taken away, and the controls that a claim for
-# it needs. All rows train with --use_tv_split for equally many steps: grids are decided on the validation classes.
+# it needs. All rows train with --use_tv_split for equally many steps. What a rival has to choose is chosen on the
+# validation classes, from as many candidates as the method has: a learning rate of three, and one of four values of the
+# parameter that says how sharply it weighs its pairs. The groups stand in the order of their importance, so that a
+# script which is stopped leaves whole groups.
 
-ablation_rows() {
-    local alone=(--relation none --memory none)
-    local plain=("${alone[@]}" --pair_weighting uniform)
-    local anchor=(--policy_granularity anchor) positive negative loss
-    common+=(--use_tv_split)
+alone=(--relation none --memory none)
+plain=("${alone[@]}" --pair_weighting uniform)
+# Under the default entropy bonus of .1 policies over anchors and pairs stay where they start.
+anchor=(--policy_granularity anchor --policy_entropy_bonus .001 --policy_lr .01)
+pair=(--policy_granularity pair --policy_lr .01)
+rivals="margin multisimilarity smoothap"
 
-    # the method
-    row full
-    row paper --recipe paper
-
-    # pair weights on the plain pair loss, without relation and memory
-    row uniform "${plain[@]}"
-    row random "${alone[@]}" --pair_weighting random
-    for positive in 0 2 5 10; do
-        for negative in 10 20 40; do
-            row "constant-$positive-$negative" "${alone[@]}" --pair_weighting constant \
-                --policy_constant "$positive" "$negative"
-        done
-    done
-    row learned "${alone[@]}"
-    row learned-per-anchor "${alone[@]}" "${anchor[@]}"
-    row learned-per-anchor-batch-ap "${alone[@]}" "${anchor[@]}" --policy_mix 1
-    row learned-per-anchor-shuffled "${alone[@]}" "${anchor[@]}" --pair_weighting shuffled
-    row factor-lookahead "${alone[@]}" "${anchor[@]}" --policy_action weight
-    row factor-batch-ap "${alone[@]}" "${anchor[@]}" --policy_action weight --policy_reward batch_ap
-    row factor-random "${alone[@]}" "${anchor[@]}" --policy_action weight --pair_weighting random
-
-    # other losses, each with as many values of its own parameter, and pair weights on them
-    row margin "${plain[@]}" --loss margin
-    row margin-beta-0.6 "${plain[@]}" --loss margin --loss_margin_beta 0.6
-    row margin-beta-0.9 "${plain[@]}" --loss margin --loss_margin_beta 0.9
-    row multisimilarity "${plain[@]}" --loss multisimilarity
-    row multisimilarity-neg-20 "${plain[@]}" --loss multisimilarity --loss_multisimilarity_neg_weight 20
-    row multisimilarity-neg-80 "${plain[@]}" --loss multisimilarity --loss_multisimilarity_neg_weight 80
-    row smoothap "${plain[@]}" --loss smoothap
-    row smoothap-tau-0.005 "${plain[@]}" --loss smoothap --loss_smoothap_tau 0.005
-    row smoothap-tau-0.02 "${plain[@]}" --loss smoothap --loss_smoothap_tau 0.02
-    for loss in margin multisimilarity smoothap; do
-        row "random-on-$loss" "${alone[@]}" --loss "$loss" --pair_weighting random
-        row "constant-on-$loss" "${alone[@]}" --loss "$loss" --pair_weighting constant --policy_constant 2 20
-        row "learned-on-$loss" "${alone[@]}" --loss "$loss"
-        row "factor-on-$loss" "${alone[@]}" --loss "$loss" "${anchor[@]}" --policy_action weight
-    done
-
-    # relation and memory, with learned weights
-    row memory-none --memory none
-    row memory-constant --memory constant
-    row memory-mlp --memory mlp
-    row memory-glow --memory glow
-    row memory-attention --relation attention
-    row decode-off --memory_decode off
-    row decode-mean --memory_decode mean
-    row decode-sample --memory_decode sample
-    row dual-embedding --memory_dual embedding
-    row dual-none --memory_dual none
-    row policy-without-state --policy_input statistics
-    row policy-without-statistics --policy_input state
+ablation_grids() {
+    grid margin --loss_margin_beta "0.6,0.8,1.0,1.2" "${plain[@]}" --loss margin
+    grid multisimilarity --loss_multisimilarity_neg_weight "10.0,20.0,40.0,80.0" "${plain[@]}" --loss multisimilarity
+    grid smoothap --loss_smoothap_tau "0.005,0.01,0.02,0.04" "${plain[@]}" --loss smoothap
+    grid constant --policy_constant "0 20,2 20,5 20,2 40" "${alone[@]}" --pair_weighting constant
+    grid learned --policy_step "0.05,0.1,0.2,0.4" "${alone[@]}"
+    grid full --policy_step "0.05,0.1,0.2,0.4"
 }
 
-ablation_tables() {             # every row against the full method; of each grid the best on the validation classes
-    local pattern picks=()
-    for pattern in 'constant-[0-9]*' 'margin*' 'multisimilarity*' 'smoothap*'; do
-        if is_row "$pattern"; then picks+=(--pick "$pattern"); fi
+rows_of_the_method() {
+    local loss
+    for loss in $rivals; do tuned_row "$loss" "${plain[@]}" --loss "$loss" "@$loss"; done
+    tuned_row constant "${alone[@]}" --pair_weighting constant @constant
+    tuned_row learned "${alone[@]}" @learned
+    tuned_row full @full
+}
+
+rows_of_the_memory() {
+    tuned_row memory-none --memory none @full
+    tuned_row memory-constant --memory constant @full
+    tuned_row memory-mlp --memory mlp @full
+    tuned_row memory-attention --relation attention @full
+    tuned_row memory-glow --memory glow @full
+    tuned_row paper --recipe paper @margin
+}
+
+rows_of_the_weights() {         # controls on the plain pair loss, without relation and memory
+    tuned_row uniform "${plain[@]}" @learned.lr
+    tuned_row random "${alone[@]}" --pair_weighting random @learned.lr
+    tuned_row learned-per-anchor "${alone[@]}" "${anchor[@]}" @learned
+    tuned_row learned-per-anchor-batch-ap "${alone[@]}" "${anchor[@]}" --policy_mix 1 @learned
+    tuned_row learned-per-anchor-shuffled "${alone[@]}" "${anchor[@]}" --pair_weighting shuffled @learned
+    tuned_row factor-lookahead "${alone[@]}" "${anchor[@]}" --policy_action weight @learned
+    tuned_row factor-batch-ap "${alone[@]}" "${anchor[@]}" --policy_action weight --policy_reward batch_ap @learned
+    tuned_row factor-random "${alone[@]}" "${anchor[@]}" --policy_action weight --pair_weighting random @learned.lr
+}
+
+rows_of_other_forms() {         # what a grid of fixed sharpness cannot find
+    tuned_row learned-continuous "${alone[@]}" --policy_action continuous @learned
+    tuned_row learned-per-pair "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 @learned
+    tuned_row learned-per-pair-entropy "${alone[@]}" "${pair[@]}" --policy_entropy_bonus .001 @learned
+    tuned_row learned-per-pair-batch-ap "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 --policy_mix 1 @learned
+    tuned_row learned-validation "${alone[@]}" --policy_reward validation @learned.lr
+    tuned_row learned-validation-continuous "${alone[@]}" --policy_reward validation --policy_action continuous \
+        @learned.lr
+    tuned_row policy-without-state --policy_input statistics @full
+    tuned_row policy-without-statistics --policy_input state @full
+    tuned_row decode-off --memory_decode off @full
+    tuned_row decode-mean --memory_decode mean @full
+    tuned_row decode-sample --memory_decode sample @full
+    tuned_row dual-embedding --memory_dual embedding @full
+    tuned_row dual-none --memory_dual none @full
+}
+
+rows_on_rivals() {              # pair weights on other losses
+    local loss
+    for loss in $rivals; do
+        tuned_row "$loss-learned" "${alone[@]}" --loss "$loss" "@$loss"
+        tuned_row "$loss-constant" "${alone[@]}" --loss "$loss" --pair_weighting constant @constant "@$loss"
+        tuned_row "$loss-random" "${alone[@]}" --loss "$loss" --pair_weighting random "@$loss"
+        tuned_row "$loss-factor" "${alone[@]}" --loss "$loss" "${anchor[@]}" --policy_action weight "@$loss"
     done
+}
+
+rows_on_rivals_in_full() {      # all of the weights on them, and both recipes
+    local loss
+    for loss in $rivals; do
+        tuned_row "$loss-learned-per-anchor" "${alone[@]}" --loss "$loss" "${anchor[@]}" "@$loss"
+        tuned_row "$loss-learned-per-anchor-batch-ap" "${alone[@]}" --loss "$loss" "${anchor[@]}" \
+            --policy_mix 1 "@$loss"
+        tuned_row "$loss-learned-per-anchor-shuffled" "${alone[@]}" --loss "$loss" "${anchor[@]}" \
+            --pair_weighting shuffled "@$loss"
+        tuned_row "$loss-factor-batch-ap" "${alone[@]}" --loss "$loss" "${anchor[@]}" --policy_action weight \
+            --policy_reward batch_ap "@$loss"
+        tuned_row "$loss-full" --loss "$loss" "@$loss"
+        [[ $loss == margin ]] || tuned_row "$loss-paper" --recipe paper --loss "$loss" "@$loss"
+    done
+    tuned_row gpw-paper --recipe paper --loss gpw @learned.lr
+}
+
+ablation_rows() {
+    rows_of_the_method
+    rows_of_the_memory
+    rows_of_the_weights
+    rows_of_other_forms
+    rows_on_rivals
+    rows_on_rivals_in_full
+}
+
+ablation() {                    # ablation ROWS: tunes, trains, and prints what was tuned and three tables of the rows
+    common+=(--use_tv_split)
+    tune ablation_grids "$1" mAP_r
+    "$1"
+    train
     compare full
-    table --metric e_recall@1 mAP_r val_e_recall@1 "${picks[@]}"
+    table --metric e_recall@1 mAP_r
+    local baselines
+    for baselines in constant "$rivals"; do
+        # shellcheck disable=SC2086   # several words on purpose
+        compare $baselines
+        if ((${#comparison[@]})); then table --metric e_recall@1 mAP_r; fi
+    done
+    end
 }

@@ -29,9 +29,12 @@ begin() {                       # begin TABLE: reads the environment, goes to th
         say "EXTRA holds ${BASH_REMATCH[1]}, which the script sets itself; SEEDS, OUT and DATA change it."
         exit 2
     fi
-    common=() names=() folders=() commands=() comparison=()
+    common=() comparison=()
     dataset=""
+    clear_rows
 }
+
+clear_rows() { names=() folders=() commands=(); }
 
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$from/$1" ;; esac; }
 
@@ -59,14 +62,17 @@ need_data() {                   # need_data WHAT: the folder that DATA names, or
 }
 
 row() {                         # row NAME FLAGS...: one run for each seed
+    [[ $1 =~ ${ONLY:-} ]] || return 0
+    names+=("$dataset/$1")
+    add_runs "$1" "${seeds[*]}" "${@:2}"
+}
+
+add_runs() {                    # add_runs NAME "SEEDS" FLAGS...
     local name=$1 seed
-    shift
-    [[ $name =~ ${ONLY:-} ]] || return 0
-    names+=("$dataset/$name")
-    for seed in "${seeds[@]}"; do
+    for seed in $2; do
         folders+=("$OUT/$dataset/$name-s$seed")
         commands+=("$(quoted "$PYTHON" main.py --dataset "$dataset" "${common[@]}" --save_path "$OUT" \
-            --savename "$name-s$seed" --seed "$seed" --resume auto "$@" "${extra[@]}")")
+            --savename "$name-s$seed" --seed "$seed" --resume auto "${@:3}" "${extra[@]}")")
     done
 }
 
@@ -166,11 +172,15 @@ table() {                       # table FLAGS...: the table of the data set's ro
     "${line[@]}" --skip_incomplete
 }
 
-end() {                         # names the runs that failed, with the code 1
+end() {                         # the code 1 where runs have failed
+    all_finished || exit 1
+}
+
+all_finished() {                # names the runs that failed
     [[ -z ${DRY_RUN:-} ]] || return 0
     local i failed=()
     for i in "${!folders[@]}"; do finished "$i" || failed+=("$OUT/logs/${folders[$i]#"$OUT/"}.log"); done
     ((${#failed[@]})) || return 0
     say "${#failed[@]} runs have failed; the last lines of their logs say why: ${failed[*]}"
-    exit 1
+    return 1
 }

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# The ablation with its controls: parts on and off, fixed, random and shuffled weights, rivals with a grid of their own
-# parameter. DATASET=cub200 and ARCH=resnet50_frozen_normalize where nothing else is said; scripts/lib.sh explains
-# SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN.
+# The ablation with its controls: parts on and off, fixed, random and shuffled weights, tuned rivals.
+# DATASET=cub200 and ARCH=resnet50_frozen_normalize where nothing else is said; scripts/lib.sh and scripts/tuning.sh
+# explain SEEDS, TUNE_SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN.
 source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/tuning.sh"
 source "$(dirname "$0")/ablation_rows.sh"
 begin table_ablation
 dataset=${DATASET:-cub200}
 need_data "$dataset"
 common+=(--arch "${ARCH:-resnet50_frozen_normalize}")
-ablation_rows
-train
-ablation_tables
-end
+rates="5e-5 1e-4 2e-4"
+ablation ablation_rows

@@ -2,9 +2,10 @@
 # The ablation at the scale of a CPU: a small network from scratch on the embedded characters, or, with DATA=FOLDER, on
 # any folder of images that --dataset image_folder takes. One run at a time on each core, each on one thread, since the
 # numbers of a CPU depend on how many threads compute them.
-# Time: some 4 hours on two cores for 280 runs (56 rows, 5 seeds) of 32 epochs on the characters; docs/reproducing.md.
-# scripts/lib.sh explains SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN.
+# Time: reckoned at 75 to 90 minutes on two cores for 297 runs (72 to tune, 45 rows of 5 seeds); docs/reproducing.md.
+# scripts/lib.sh and scripts/tuning.sh explain SEEDS, TUNE_SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN.
 source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/tuning.sh"
 source "$(dirname "$0")/ablation_rows.sh"
 GPUS=${GPUS:-$(for ((i = 0; i < $(nproc 2> /dev/null || echo 1); i++)); do echo -n "cpu "; done)}
 export OMP_NUM_THREADS=1
@@ -14,8 +15,15 @@ if [[ -n ${DATA:-} ]]; then
     dataset=image_folder
     need_data "images"
 fi
-common+=(--arch convnet_normalize --eval_every 32 --map_images 0)
-ablation_rows
-train
-ablation_tables
-end
+common+=(--arch convnet_normalize --n_epochs 20 --tau 16 19 --eval_every 20 --evaluation_metrics e_recall@1 mAP_r
+         --no-figures --cache disk --cache_path "$OUT/cache")
+rates="5e-4 1e-3 2e-3"
+
+rows() {
+    rows_of_the_method
+    rows_of_the_memory
+    rows_of_the_weights
+    rows_of_other_forms
+    rows_on_rivals
+}
+ablation rows

@@ -23,7 +23,8 @@ from parameters import get_options, kwargs_for
 ROOT = Path(__file__).parents[2]
 TABLES = sorted(path.name for path in (ROOT / "scripts").glob("table_*.sh"))
 SCRIPTS = [*TABLES, "toy_cpu.sh"]
-OURS = ("SEEDS", "GPUS", "DATA", "OUT", "DRY_RUN", "EXTRA", "ONLY", "ARCHS", "ARCH", "DATASET", "DATASETS")
+OURS = ("SEEDS", "TUNE_SEEDS", "GPUS", "DATA", "OUT", "DRY_RUN", "EXTRA", "ONLY", "ARCHS", "ARCH", "DATASET",
+        "DATASETS")
 
 
 def call(script, cwd=ROOT, **variables):
@@ -63,7 +64,7 @@ def test_every_command_parses_and_its_parts_fit_together(script):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_run_stands_in_a_table_under_its_own_name(script):
-    runs, tables = commands(script, SEEDS="3 7")
+    runs, tables = commands(script, SEEDS="3 7", TUNE_SEEDS="3 7")
     folders = ["/".join((opt.save_path, opt.dataset, opt.savename)) for opt in map(get_options, runs)]
     shown = {str(path) for argv in tables for path in build_parser().parse_args(argv).runs}
     assert len(set(folders)) == len(folders) and set(folders) == shown
@@ -77,7 +78,59 @@ def test_the_environment_reaches_every_command():
         assert (opt.seed, opt.source_path, opt.n_epochs, opt.amp, opt.arch, opt.resume) == (
             5, "/my images", 2, "bf16", "a_normalize", "auto")
     names = {get_options(argv).savename for argv in commands("toy_cpu.sh", SEEDS=1, ONLY="^(full|smoothap)$")[0]}
-    assert names == {"full-s1", "smoothap-s1"}
+    rows = {name for name in names if not name.startswith("tune-")}
+    assert rows == {"full-s1", "smoothap-s1"}
+    assert {name.split("-")[1] for name in names - rows} == {"full", "smoothap"}          # the grids that they need
+
+
+@pytest.mark.parametrize("script", ["toy_cpu.sh", "table_ablation.sh"])
+def test_every_grid_has_as_many_candidates_and_the_same_rates(script):
+    grids = {}
+    for opt in map(get_options, commands(script, SEEDS=1, TUNE_SEEDS="6 7")[0]):
+        if opt.savename.startswith("tune-"):
+            assert opt.use_tv_split
+            grids.setdefault(opt.savename.split("-")[1], []).append((opt.seed, opt.lr, opt.savename))
+    rates = {name: sorted((seed, lr) for seed, lr, _ in runs) for name, runs in grids.items()}
+    assert set(grids) == {"margin", "multisimilarity", "smoothap", "constant", "learned", "full"}
+    assert len({str(found) for found in rates.values()}) == 1 and len(rates["full"]) == 24
+
+
+# What tuning chooses, with a program in the place of Python that trains nothing and gives the second candidate of each
+# grid the highest score on the validation classes.
+TUNED = """#!/usr/bin/env bash
+if [[ $2 == scripts.check_runs ]]; then cat > /dev/null; exit; fi
+if [[ $2 == evaluation.tables && " $* " == *" csv "* ]]; then
+    for folder in "${@:3}"; do if [[ $folder == */tune-* ]]; then names+=("${folder##*/}"); fi; done
+    printf 'row,n\nuntrained network,1\n%s,1\n' "${names[2]%-s6}"
+fi
+if [[ $1 != main.py ]]; then exit; fi
+while (($#)); do
+    case $1 in --save_path) out=$2 ;; --savename) name=$2 ;; esac
+    words+=" $1"
+    shift
+done
+mkdir -p "$out/image_folder/$name"
+echo '{}' > "$out/image_folder/$name/result.json"
+echo "$name$words" >> "$out/calls"
+"""
+
+
+def test_rows_train_with_what_their_grids_chose(tmp_path):
+    fake, data = tmp_path / "python", small_images(tmp_path / "images")
+    fake.write_text(TUNED)
+    fake.chmod(0o755)
+    flags = {"PYTHON": str(fake), "OUT": tmp_path / "out", "DATA": data, "SEEDS": 1, "TUNE_SEEDS": "6 7", "GPUS": "cpu",
+             "ONLY": "^(smoothap|constant|uniform|margin-constant)$"}
+    assert call("toy_cpu.sh", **flags).returncode == 0
+    lines = (tmp_path / "out" / "calls").read_text().splitlines()
+    runs = {line.split()[0]: line for line in lines}
+    assert len(runs) == len(lines) == 4 * 24 + 4                   # uniform needs the rate that `learned` chose
+    assert runs["smoothap-s1"].endswith("--loss smoothap --lr 5e-4 --loss_smoothap_tau 0.01")
+    assert runs["constant-s1"].endswith("--lr 5e-4 --policy_constant 2 20")
+    assert runs["uniform-s1"].endswith("--pair_weighting uniform --lr 5e-4")
+    assert runs["margin-constant-s1"].endswith("--policy_constant 2 20 --lr 5e-4 --loss_margin_beta 0.8")
+    assert call("toy_cpu.sh", **flags).returncode == 0
+    assert (tmp_path / "out" / "calls").read_text().splitlines() == lines
 
 
 @pytest.mark.parametrize("file", ["benchmarks", "base_losses"])
@@ -201,7 +254,8 @@ def small_images(root):
 def test_the_toy_runs_end_to_end_and_a_second_call_prints_the_same_table(tmp_path, own_images):
     small = ("--n_epochs 1 --bs 16 --embed_dim 16 --image_size 16 --relation_hidden 8 "
              "--evaluation_metrics e_recall@1 mAP_r")
-    flags = {"SEEDS": "1 2", "OUT": tmp_path / "out", "EXTRA": small, "ONLY": "^(full|memory-none|decode-off)$"}
+    flags = {"SEEDS": "1 2", "TUNE_SEEDS": 6, "OUT": tmp_path / "out", "EXTRA": small,
+             "ONLY": "^(full|memory-none|decode-off)$"}
     if own_images:
         flags["DATA"] = small_images(tmp_path / "images")
     else:
@@ -210,7 +264,7 @@ def test_the_toy_runs_end_to_end_and_a_second_call_prints_the_same_table(tmp_pat
     assert first.returncode == 0, first.stderr + first.stdout
     results = sorted((tmp_path / "out").rglob("result.json"))
     written = [path.stat().st_mtime_ns for path in results]
-    assert len(results) == 6 and all(json.loads(path.read_text())["steps"] for path in results)
+    assert len(results) == 6 + 12 and all(json.loads(path.read_text())["steps"] for path in results)
     second = call("toy_cpu.sh", **flags)
     assert second.returncode == 0 and [path.stat().st_mtime_ns for path in results] == written
     table = first.stdout[first.stdout.index("\n|"):]
