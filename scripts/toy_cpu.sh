@@ -17,7 +17,7 @@ if [[ -n ${DATA:-} ]]; then
 fi
 common+=(--arch convnet_normalize --n_epochs 20 --tau 16 19 --eval_every 20 --evaluation_metrics e_recall@1 mAP_r
          --no-figures --cache disk --cache_path "$OUT/cache")
-rates="5e-4 1e-3 2e-3"
+rates="1e-3 2e-3 4e-3"
 
 rows() {
     rows_of_the_method
