@@ -1,15 +1,16 @@
 """How many gallery rows come before given ones: tiles of similarities, compared with those of the given rows."""
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.exact import exact_pairs, exact_similarity
+from evaluation.exact import SIDE, exact_pairs, exact_similarity
 from evaluation.threads import map_blocks
 
-SIDE = 512      # rows and columns of a tile at most on the CPU, so that it stays in the processor's cache
+FEW = 16         # no more than one similarity in so many may come before a target: look at those alone
 BISECTED = 256   # more targets than this for each query: search among them instead of trying each
-SCRATCH = 2**20  # similarities looked at again at once
+SCRATCH = 2**20  # numbers of a temporary
 LOWEST = torch.finfo(torch.float32).min / 2   # stands for no target: less than any similarity, more than -inf
 CROWDED = 16     # one similarity in so many too close to call: compute the tile exactly
 
@@ -28,12 +29,14 @@ class Side(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some rows of a side and where they stand there, with their first and their last class."""
+    """Some rows of a side and where they stand there, with their first and their last class, and the least float32
+    similarity that may come before a target of each (B,), infinite where there is none."""
 
     side: Side
     where: slice
     first: int
     last: int
+    floor: Tensor
 
 
 def rows_before(query: Side, gallery: Side, block: int) -> Tensor:
@@ -41,8 +44,8 @@ def rows_before(query: Side, gallery: Side, block: int) -> Tensor:
     a lower index; it means nothing where there is no target.
 
     Tiles of similarities have `block` rows and columns, on the CPU SIDE at most, where each has a thread of its own.
-    Where query and gallery are the same object a tile serves its rows and its columns. Memory: 2 tiles a thread, some
-    8 more where there are more than BISECTED targets.
+    Where query and gallery are the same object a tile serves its rows and its columns. Memory: 2 tiles and some tables
+    of SCRATCH numbers a thread, some 8 tiles more where there are more than BISECTED targets.
     """
     side = min(block, SIDE) if query.rows.device.type == "cpu" else block
     rows = _blocks(query, side)
@@ -58,33 +61,65 @@ def rows_before(query: Side, gallery: Side, block: int) -> Tensor:
 
 def _blocks(side: Side, rows: int) -> list[Block]:
     """The side in blocks of rows, each with as many columns of targets as it fills."""
-    group, filled = side.group.tolist(), side.score.isfinite().sum(1).tolist()
+    real = side.score.isfinite()                                                   # (B, M)
+    floor = side.score.masked_fill(~real, torch.inf)
+    floor = torch.cat([floor, torch.full_like(side.stray, torch.inf)[:, None]], 1).amin(1) - side.stray      # (B,)
+    group, filled = side.group.tolist(), real.sum(1).tolist()
     blocks = []
     for start in range(0, len(group), rows):
         where = slice(start, min(start + rows, len(group)))
         part, most = Side(*(value[where] for value in side)), max(filled[where])
         part = part._replace(target=part.target[:, :most], score=part.score[:, :most].clamp(min=LOWEST))
-        blocks.append(Block(part, where, group[start], group[where.stop - 1]))
+        blocks.append(Block(part, where, group[start], group[where.stop - 1], floor[where]))
     return blocks
 
 
 def _count_tile(pair: tuple[Block, Block]) -> list[Tensor]:
     """The counts (A, M) of the rows of a tile, and those of its columns where they have targets."""
     a, b = pair
-    tile, work = a.side.rows.new_empty(2, len(a.side.rows), len(b.side.rows))      # (A, B) each
-    torch.mm(a.side.rows, b.side.rows.T, out=tile)
+    tile = a.side.rows @ b.side.rows.T                                             # (A, B)
     if a.first <= b.last and b.first <= a.last:
         tile.masked_fill_(a.side.group[:, None] == b.side.group, -torch.inf)
-    counts = [_count(tile, work, a.side, b.side)]
+    near = tile >= a.floor[:, None]                                                # (A, B)
+    if a is not b:
+        near |= tile >= b.floor
+    i, j = _places(near)                                                           # (P,), (P,)
+    most = max(part.side.target.shape[1] for part in pair)
+    few = len(i) * FEW * max(1, most / BISECTED) <= tile.numel()
+    counts = [_count_pairs(tile, a.side, b.side, i, j) if few else _count_all(tile, a.side, b.side)]
     if a is not b and b.side.target.numel():
-        counts.append(_count(tile.T, work.T, b.side, a.side))
+        counts.append(_count_pairs(tile.T, b.side, a.side, j, i) if few else _count_all(tile.T, b.side, a.side))
     return counts
 
 
-def _count(tile: Tensor, work: Tensor, query: Side, gallery: Side) -> Tensor:
-    """rows_before for a tile of similarities (A, B), -inf where a row does not count; work: a table like it."""
+def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column of what is true in a mask (A, B); NumPy finds a few among many in a tenth of the time."""
+    if mask.is_cuda:
+        return mask.nonzero(as_tuple=True)
+    place = torch.from_numpy(np.flatnonzero(mask.numpy()))                         # (P,)
+    row = place // mask.shape[1]
+    return row, place - row * mask.shape[1]
+
+
+def _count_pairs(tile: Tensor, query: Side, gallery: Side, i: Tensor, j: Tensor) -> Tensor:
+    """rows_before for a tile of similarities (A, B), of which only those at i, j (P,) may come before a target."""
+    count = torch.zeros_like(query.target)                                         # (A, M)
+    upper, lower = query.score + query.stray[:, None], query.score - query.stray[:, None]    # (A, M)
+    step = max(1, SCRATCH // max(1, count.shape[1]))
+    for row, column in zip(i.split(step), j.split(step)):
+        score = tile[row, column][:, None]                                         # (P, 1)
+        sure = score > upper[row]                                                  # (P, M) certainly before
+        count.index_add_(0, row, sure.long())
+        at, m = ((score >= lower[row]) & ~sure).nonzero(as_tuple=True)             # (U,), (U,)
+        _count_unsure(count, query, gallery, row[at], column[at], m)
+    return count
+
+
+def _count_all(tile: Tensor, query: Side, gallery: Side) -> Tensor:
+    """rows_before for a tile of similarities (A, B), -inf where a row does not count."""
     if not query.target.numel():
         return query.target
+    work = torch.empty_like(tile)
     upper, lower = query.score + query.stray[:, None], query.score - query.stray[:, None]    # (A, M)
     count = _above(tile, upper, False, work)                                       # (A, M) certainly before
     unsure = _above(tile, lower, True, work) - count                               # (A, M)
@@ -94,11 +129,15 @@ def _count(tile: Tensor, work: Tensor, query: Side, gallery: Side) -> Tensor:
     for i, m in (part.unbind(1) for part in unsure.nonzero().split(max(1, SCRATCH // tile.shape[1]))):
         near = tile[i]                                                             # (U, B)
         at, j = ((near >= lower[i, m, None]) & (near <= upper[i, m, None])).nonzero(as_tuple=True)     # (P,), (P,)
-        i, m = i[at], m[at]
-        sure = exact_pairs(query.rows, gallery.rows, i, j)                         # (P,)
-        first = _before(sure, gallery.index[j], query.score[i, m], query.target[i, m])
-        count.index_put_((i, m), first.long(), accumulate=True)
+        _count_unsure(count, query, gallery, i[at], j, m[at])
     return count
+
+
+def _count_unsure(count: Tensor, query: Side, gallery: Side, i: Tensor, j: Tensor, m: Tensor) -> None:
+    """Add to the count (A, M) the gallery rows j[p] that come before target m[p] of query i[p], by exact similarity."""
+    sure = exact_pairs(query.rows, gallery.rows, i, j)                             # (P,)
+    first = _before(sure, gallery.index[j], query.score[i, m], query.target[i, m])
+    count.index_put_((i, m), first.long(), accumulate=True)
 
 
 def _count_exactly(tile: Tensor, query: Side, gallery: Side) -> Tensor:

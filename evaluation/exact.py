@@ -1,8 +1,9 @@
 """Similarities of record, and the rounding of the fast ones: what every ranking of this folder agrees on.
 
-The similarity of two rows is their inner product, computed in float64 and rounded once to float32; equal numbers tie,
-and ties go to the lower index. The last bits of a float32 matrix product depend on the library, the device and the
-block size, so it decides only what it decides by more than `slack`; the rest is scored again in float64.
+The similarity of two rows is their inner product, computed in float64 and rounded to float32, or to GRID of the rows'
+lengths near zero, where the terms cancel and leave float64's own rounding; equal numbers tie, and ties go to the lower
+index. The last bits of a float32 matrix product depend on the library, the device and the block size, so it decides
+only what it decides by more than `slack`; the rest is scored again in float64.
 """
 import contextlib
 from collections.abc import Iterator
@@ -11,25 +12,40 @@ import torch
 from torch import Tensor
 
 CELLS = 2**22           # entries of a table of similarities (32 MB in float64); long galleries get fewer rows a block
+SIDE = 768              # rows and columns of a tile of them on the CPU, so that it stays in the processor's cache
 SCRATCH = 2**18         # numbers of a temporary that stays in the processor's cache
+GRID = 2.0**-30         # of the product of two rows' lengths: a billionth
 DENSE = 8               # one pair in so many to be scored again: cheaper as a matrix product of all
 
 
 def exact_similarity(query: Tensor, gallery: Tensor) -> Tensor:
-    """Inner products rounded once, from float64: the same float32 number in any block, on any device."""
-    return (query.double() @ gallery.double().T).float()                           # (Q, N)
+    """Inner products rounded from float64: the same float32 number in any block, on any device."""
+    query, gallery = query.double(), gallery.double()
+    return _rounded(query @ gallery.T, _length(query)[:, None], _length(gallery))  # (Q, N)
 
 
 def exact_pairs(query: Tensor, gallery: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """exact_similarity of query row i[p] and gallery row j[p] for every p, (P,); i ascending."""
+    """exact_similarity of query row i[p] and gallery row j[p] for every p, (P,)."""
     if len(i) * DENSE > len(query) * len(gallery):
         parts = [exact_similarity(rows, gallery) for _, rows in row_blocks(query, len(query), len(gallery))]
         return torch.cat(parts)[i, j]                                              # (P,)
     value, step = query.new_empty(len(i)), max(1, SCRATCH // query.shape[1])
     for start in range(0, len(i), step):
         part = slice(start, start + step)
-        value[part] = (query[i[part]].double() * gallery[j[part]].double()).sum(1).float()
+        a, b = query[i[part]].double(), gallery[j[part]].double()                  # (step, D), (step, D)
+        value[part] = _rounded((a * b).sum(1), _length(a), _length(b))
     return value
+
+
+def _rounded(product: Tensor, *length: Tensor) -> Tensor:
+    """Inner products of rows of about these lengths, rounded as said above."""
+    grid = GRID * length[0] * length[1]
+    return ((product / grid).round_() * grid).float()
+
+
+def _length(rows: Tensor) -> Tensor:
+    """The power of two nearest to the length of each row (N, D), so that dividing by it is exact; (N,)."""
+    return rows.norm(dim=1).clamp(min=1e-30).log2().round().exp2()
 
 
 def row_blocks(query: Tensor, block: int, width: int = 1) -> Iterator[tuple[int, Tensor]]:

@@ -54,13 +54,18 @@ def found_ranks(query, label, gallery, there, itself, depth, reach, symmetric=Fa
     return [row or [] for row in found]
 
 
-@pytest.fixture(params=["as it is", "small tiles", "bisection", "pairs only", "exact only", "narrow parts"])
+SETTINGS = {"as it is": [], "few pairs": [(counting, "FEW", 0)], "narrow parts": [(ranks, "CELLS", 150)],
+            "small tiles": [(counting, "SIDE", 11), (counting, "SCRATCH", 30), (ranks, "STEP", 3)],
+            "small tiles of few": [(counting, "SIDE", 11), (counting, "SCRATCH", 30), (counting, "FEW", 0)],
+            "all pairs": [(counting, "FEW", 10**9), (counting, "CROWDED", 0)],
+            "exact only": [(counting, "FEW", 10**9), (counting, "CROWDED", 10**9)],
+            "bisection": [(counting, "FEW", 10**9), (counting, "BISECTED", 1)]}
+
+
+@pytest.fixture(params=SETTINGS)
 def setting(request, monkeypatch):
     """The ways in which ranks are counted."""
-    changes = {"small tiles": [(counting, "SIDE", 11), (counting, "SCRATCH", 30), (ranks, "STEP", 3)],
-               "bisection": [(counting, "BISECTED", 0)], "pairs only": [(counting, "CROWDED", 0)],
-               "exact only": [(counting, "CROWDED", 10**9)], "narrow parts": [(ranks, "CELLS", 150)]}
-    for module, name, value in changes.get(request.param, []):
+    for module, name, value in SETTINGS[request.param]:
         monkeypatch.setattr(module, name, value)
 
 
@@ -143,6 +148,16 @@ def test_pairs_are_scored_as_tables_are():
     assert torch.equal(exact_pairs(rows, other, i, j), exact_similarity(rows, other)[i, j])
     everything = torch.ones(len(rows), len(other)).nonzero(as_tuple=True)
     assert torch.equal(exact_pairs(rows, other, *everything), exact_similarity(rows, other).flatten())
+
+
+def test_similarities_that_cancel_are_zero_however_they_are_computed():
+    rows, _ = clusters(0, width=300)
+    query, gallery = euclidean(rows / 2, rows)                                     # q.g = |g|^2 / 2 for its own row
+    own = torch.arange(len(rows))
+    noise = (query.double() * gallery.double()).sum(1)
+    assert noise.any() and not exact_similarity(query, gallery).diagonal().any()
+    assert not exact_pairs(query, gallery, own, own).any()
+    assert not exact_similarity(torch.zeros(2, 3), torch.zeros(2, 3)).any()
 
 
 def test_threads_give_the_same_and_stay_as_they_were():
