@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize_image
 
 REDUCTIONS = (8, 4, 2)   # what JPEG decoders can scale down by while they decode
+LONGEST = 32             # longer side / shorter side of what is resized; of longer images the part around the window
 
 
 class Crop(NamedTuple):
@@ -104,7 +105,7 @@ class RandomCrop:
     def __call__(self, height: int, width: int) -> Crop:
         resized = shorter_side(height, width, self.resize)
         window = _random_place(*resized, self.side, self.side)
-        return Crop((0, 0, height, width), resized, window, flip=torch.rand(1).item() < 0.5)
+        return _shortened((height, width), resized, window)._replace(flip=torch.rand(1).item() < 0.5)
 
 
 class CentreCrop:
@@ -116,7 +117,7 @@ class CentreCrop:
     def __call__(self, height: int, width: int) -> Crop:
         resized, side = shorter_side(height, width, self.resize), self.side
         top, left = (round((length - side) / 2) for length in resized)
-        return Crop((0, 0, height, width), resized, (top, left, side, side))
+        return _shortened((height, width), resized, (top, left, side, side))
 
 
 class Shrink:
@@ -128,6 +129,19 @@ class Shrink:
     def __call__(self, height: int, width: int) -> Crop:
         resized = shorter_side(height, width, min(self.side, height, width))
         return Crop((0, 0, height, width), resized, (0, 0, *resized))
+
+
+def _shortened(size: tuple[int, int], resized: tuple[int, int], window: tuple[int, int, int, int]) -> Crop:
+    """The window of an image of `size`, its shorter side resized. One longer than LONGEST times that is first cut to
+    this length around the window, else a line of 1 x 5,000 pixels would become a gigabyte."""
+    short, side, place = min(size), min(resized), []
+    for length, whole, start, part in zip(size, resized, window[:2], window[2:]):
+        kept = min(length, LONGEST * short)
+        first = min(max(0, round((start + part / 2) * short / side - kept / 2)), length - kept)
+        here = whole if kept == length else LONGEST * side
+        place.append((first, kept, here, min(max(0, start - round(first * side / short)), here - part)))
+    first, kept, here, start = zip(*place)
+    return Crop((*first, *kept), here, (*start, *window[2:]))
 
 
 def _random_place(height: int, width: int, h: int, w: int) -> tuple[int, int, int, int]:

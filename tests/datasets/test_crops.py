@@ -128,3 +128,24 @@ def test_shrink_keeps_small_images_and_brings_others_to_the_side():
         image = noise(*size)
         assert Shrink(64)(*size).cut(image, size) is image
     assert whole(Shrink(64)(300, 200).cut(noise(300, 200), (300, 200))) == (96, 64)
+
+
+@pytest.mark.parametrize("plan", [CentreCrop(224, 256), RandomCrop(224, 256), RandomResizedCrop(224)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_very_long_images_take_no_more_room_than_long_ones(plan, turned):
+    """A ramp along 1 x 5,000 pixels: each window shows the part that it would show of the whole resized image."""
+    size = (5000, 1) if turned else (1, 5000)
+    ramp = (torch.arange(5000) % 250).to(torch.uint8).view(1, *size).expand(3, -1, -1)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        crop = plan(*size)
+        assert crop.resized[0] * crop.resized[1] <= 32 * 256**2 and crop.cut(ramp, size).shape == (3, 224, 224)
+        if not isinstance(plan, RandomResizedCrop):
+            torch.manual_seed(seed)
+            whole_length = shorter_side(*size, 256)
+            top, left = (round((side - 224) / 2) for side in whole_length)
+            if isinstance(plan, RandomCrop):
+                top, left = (torch.randint(0, side - 224 + 1, (1,)).item() for side in whole_length)
+            middle = int(((top if turned else left) + 112) / 256)
+            box, shown = crop.box[not turned], crop.window[not turned] + 112
+            assert box + shown // 256 == middle
