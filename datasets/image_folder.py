@@ -5,6 +5,7 @@
                                               split is train, val or test, and without the column as above
 """
 import csv
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -74,17 +75,24 @@ def _read(table: Path) -> list[Row]:
             if missing:
                 raise UsageError(f"{table}: no column {' and no column '.join(missing)}; the first line must name the "
                                  "columns path,label and may name super_label and split.")
+            if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+                raise UsageError(f"{table}: the column {twice[0]} stands twice; leave one of them out.")
             rows = [_row(table, reader.line_num, fields) for fields in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{table}: this is not a csv table in UTF-8 ({error}); save it as one.") from None
+    except OSError as error:
+        raise UsageError(f"{table}: this table cannot be read ({error.strerror or error}); allow it.") from None
     if not rows:
         raise UsageError(f"{table}: the table names no images; add one row for each, or remove it to use the folders.")
     return rows
 
 
-def _row(table: Path, line: int, fields: dict[str, str | None]) -> Row:
+def _row(table: Path, line: int, fields: dict) -> Row:
     """One row, its path below the table's folder."""
-    fields = {name: (value or "").strip() for name, value in fields.items() if isinstance(value, str | None)}
+    if any(fields.pop(None, ())):
+        raise UsageError(f"{table}, line {line}: there are more fields than columns; put quotes around a field that "
+                         "holds a comma.")
+    fields = {name: (value or "").strip() for name, value in fields.items()}
     for name in {"path", "label", "super_label"} & fields.keys():
         if not fields[name]:
             raise UsageError(f"{table}, line {line}: the {name} is empty; fill it in, or remove the row.")
@@ -100,7 +108,7 @@ def _row(table: Path, line: int, fields: dict[str, str | None]) -> Row:
 
 def _check_files(table: Path, rows: list[Row]) -> None:
     """Every file is there, and named once."""
-    missing = [row for row in rows if not row.path.is_file()]
+    missing = [row for row in rows if not os.path.isfile(row.path)]                # no error where a name is too long
     if missing:
         raise UsageError(f"{table}: {len(missing)} of {len(rows)} files are missing, the first in line "
                          f"{missing[0].line}: {missing[0].path}; restore them, or remove their rows.")

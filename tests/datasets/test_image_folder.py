@@ -1,9 +1,12 @@
 """The parser of your own images: both layouts, what it ignores, what it refuses and how it says so."""
+import errno
+import os
 import shutil
 
 import pytest
 
 from datasets import DATASETS, check, select
+from datasets.decode import ImageError, decode
 from datasets.image_folder import image_folder
 from tests.datasets.conftest import save_image, save_table, save_tree
 from utilities.errors import UsageError
@@ -60,6 +63,18 @@ def test_stray_files_are_no_images(tree):
     save_image(tree / "__MACOSX" / "0.png")
     (tree / "class_0" / "folder.png").mkdir()
     (tree / "a_empty").mkdir()
+    assert image_folder(tree) == before
+
+
+def test_links_are_images_and_one_that_leads_nowhere_is_named(tree):
+    (tree / "class_0" / "0.png").rename(tree.parent / "moved.png")
+    (tree / "class_0" / "0.png").symlink_to(tree.parent / "moved.png")
+    before = image_folder(tree)
+    (tree.parent / "moved.png").unlink()
+    assert image_folder(tree) == before
+    with pytest.raises(ImageError, match=f"{before.train.paths[0]}: the image is gone"):
+        decode(before.train.paths[0])
+    (tree / "class_0" / "folder.png").symlink_to(tree)
     assert image_folder(tree) == before
 
 
@@ -130,6 +145,15 @@ def test_empty_tables(tree):
     refused(tree, "UTF-8")
 
 
+def test_a_table_that_cannot_be_read(tree, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    save_table(tree, rows_of())
+    monkeypatch.setattr(type(tree), "open", refuse)
+    refused(tree, "labels.csv", "Permission denied")
+
+
 def test_missing_files_are_counted(tree):
     (tree / "class_1" / "2.png").unlink()
     (tree / "class_4" / "0.png").unlink()
@@ -164,6 +188,18 @@ def test_path_that_leaves_the_folder(tree, path):
 def test_empty_field_and_short_row(tree):
     refused(save_table(tree, [*rows_of(), ("class_0/0.png", " ")]), "line 26", "label is empty")
     refused(save_table(tree, [*rows_of(), ("class_0/0.png",)]), "line 26", "label is empty")
+
+
+def test_columns_that_stand_twice_and_fields_that_have_none(tree):
+    refused(save_table(tree, rows_of(3), ("path", "label", "label")), "column label stands twice")
+    refused(save_table(tree, [*rows_of(), ("class_0/0.png", "Doe", " John")]), "line 26", "more fields", "quotes")
+    rows = [(*row, "", "") for row in rows_of()]                                   # as some spreadsheets end a line
+    assert len(image_folder(save_table(tree, rows, ("path", "label", "", ""))).train.paths) == 12
+    assert len(image_folder(save_table(tree, rows)).train.paths) == 12
+
+
+def test_a_name_that_no_file_can_have(tree):
+    refused(save_table(tree, [("a" * 5000, "class_0"), *rows_of()]), "1 of 25 files are missing", "line 2")
 
 
 def test_image_named_twice(tree):
