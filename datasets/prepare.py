@@ -20,7 +20,7 @@ from datasets.in_shop import LIST
 from datasets.verify import BENCHMARKS, find, verify
 from evaluation.cells import markdown
 from parameters import Formatter, Parser, non_negative_int
-from utilities.errors import RunError, UsageError, answer
+from utilities.errors import RunError, UsageError, answer, one_line
 
 CUB_LISTS = ("README", "classes.txt", "image_class_labels.txt", "images.txt", "train_test_split.txt")
 
@@ -177,9 +177,9 @@ def run(opt: Namespace) -> None:
     report = verify(name, source, opt.kernels)
     print(markdown(report.rows))
     for line in report.notes:
-        print(f"note: {line}")
+        print(f"note: {one_line(line)}")
     for line in report.problems:
-        print(f"problem: {line}")
+        print(f"problem: {one_line(line)}")
     if report.problems:
         raise RunError(f"Problems with {name} in {source}: {len(report.problems)}, listed above.")
     print("No problems found.")

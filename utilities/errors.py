@@ -36,8 +36,14 @@ def answer(program: str, command: Callable[[], None], *, debug: bool = False, in
         known = isinstance(error, UsageError | RunError)
         problem = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where it happened)"
         code = 2 if isinstance(error, UsageError) else 1
-    print(f"{_own_line()}{program}: {problem}", file=sys.stderr)
+    print(f"{_own_line()}{program}: {one_line(problem)}", file=sys.stderr)
     return code
+
+
+def one_line(text: str) -> str:
+    """A sentence that any terminal can show: of the names of files in it, line ends and bytes that are no UTF-8 are
+    escaped."""
+    return text.replace("\r", "\\r").replace("\n", "\\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _own_line() -> str:

@@ -2,6 +2,8 @@
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -308,6 +310,23 @@ def test_own_images(tmp_path, capsys):
     (tmp_path / "tree" / "class_1" / "2.png").write_bytes(b"no image")
     assert run("image_folder", tmp_path / "tree") == 1
     assert "class_1/2.png" in capsys.readouterr().out
+
+
+def test_names_of_every_kind_are_told_on_one_line(tmp_path):
+    """Line ends, and bytes that are no UTF-8, which a terminal refuses."""
+    save_tree(tmp_path / "tree")
+    for label, name in enumerate((b"new\nline", b"\xff\xfe", "\u0416 \u00df".encode())):
+        folder = os.path.join(os.fsencode(tmp_path / "tree"), name)
+        os.rename(tmp_path / "tree" / f"class_{label}", folder)
+        with open(os.path.join(folder, b"0.png"), "wb"):
+            pass
+    argv = [sys.executable, "-m", "datasets.prepare", "image_folder", "--source_path", str(tmp_path / "tree"),
+            "--kernels", "0"]
+    found = subprocess.run(argv, capture_output=True, env={**os.environ, "PYTHONUTF8": "1"}, check=False)
+    problems = [line for line in found.stdout.splitlines() if line.startswith(b"problem: ")]
+    assert found.returncode == 1 and len(problems) == 3, found
+    for name in (rb"new\nline/0.png: ", rb"\udcff\udcfe/0.png: ", "\u0416 \u00df/0.png: ".encode()):
+        assert sum(name in line for line in problems) == 1
 
 
 @pytest.mark.parametrize("name, more", [("cub200", ("--check_only", "--url", "http://host/file")),
