@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 
 import main
-from datasets import select
+from datasets import batches, select
 from datasets.samplers import SAMPLERS
-from evaluation.embed import embed
 from parameters import get_options
 from tests.datasets import trees
 
@@ -119,7 +118,11 @@ class Probe(torch.nn.Module):
     """A network whose embedding of an image is the mean of each channel in its left and in its right half."""
 
     embed_dim = 6
-    preprocessing = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5), "channels": "RGB", "value_range": 1.0}
+
+    def __init__(self, channels="RGB"):
+        super().__init__()
+        self.preprocessing = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5), "channels": channels,
+                              "value_range": 1.0}
 
     def embed(self, image, index=None):
         middle = image.shape[3] // 2
@@ -146,25 +149,45 @@ def colours(tmp_path):
     return tmp_path
 
 
-def through_the_loader(folder, size):
-    """What Probe sees of the test images, the normalisation undone, as numbers to 255 by path, (2, 3) each."""
-    opt = get_options(["--dataset", "image_folder", "--source_path", str(folder), "--image_size", str(size),
-                       "--bs", "4", "--samples_per_class", "2", "--kernels", "0"])
-    splits, network = select("image_folder", folder), Probe()
-    loaders = main.build_loaders(opt, splits, network, torch.device("cpu"))
-    rows, _ = embed(network, loaders["test"], torch.device("cpu"))
+def loaders_of(folder, network, *more):
+    """The loaders of a run on this folder, and its splits."""
+    opt = get_options(["--dataset", "image_folder", "--source_path", str(folder), "--bs", "4", "--samples_per_class",
+                       "2", "--kernels", "0", *more])
+    splits = select("image_folder", folder)
+    return main.build_loaders(opt, splits, network, torch.device("cpu")), splits
+
+
+def through_the_loader(folder, size, split, channels):
+    """What Probe sees of the images of a split, the normalisation undone, as RGB to 255 by path, (2, 3) each."""
+    network = Probe(channels)
+    loaders, splits = loaders_of(folder, network, "--image_size", str(size), "--augmentation", "none")
+    rows = {row: seen for batch in batches(loaders[split])
+            for row, seen in zip(batch.index.tolist(), network.embed(batch.image).view(-1, 2, 3))}
     mean, std = (torch.tensor(network.preprocessing[name]) for name in ("mean", "std"))
-    seen = rows.view(-1, 2, 3) * std + mean
-    return dict(zip(splits.test.paths, 255 * seen))
+    seen = {row: 255 * (means * std + mean) for row, means in rows.items()}
+    paths = getattr(splits, split).paths
+    return {paths[row]: means if channels == "RGB" else means.flip(1) for row, means in seen.items()}
 
 
 @pytest.mark.parametrize("size", [48, 112])
-def test_red_green_and_grey_reach_the_network_in_their_channels(colours, size):
-    seen = through_the_loader(colours, size)
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_red_green_and_grey_reach_the_network_in_their_channels(colours, size, split, channels):
+    seen = through_the_loader(colours, size, split, channels)
     assert len(seen) == 8
     for path, (left, right) in seen.items():
-        expected = (GREY, GREY) if path.parent.name == "2" else (RED, GREEN)
+        grey = int(path.parent.name) % 2 == 0
+        expected = (GREY, GREY) if grey else (RED, GREEN)
         for half, colour in zip((left, right), expected):
             torch.testing.assert_close(half, torch.tensor(colour, dtype=torch.float32), rtol=0, atol=4)
-        if path.parent.name == "2":
+        if grey:
             torch.testing.assert_close(left, left[:1].expand(3), rtol=0, atol=0.01)    # three equal channels
+
+
+@pytest.mark.parametrize("more, side", [(["--image_size", "56", "--crop_size", "40"], 40),
+                                        (["--image_size", "112", "--augmentation", "big"], 128),
+                                        (["--image_size", "48", "--augmentation", "red"], 48)])
+def test_images_have_the_side_that_the_flags_ask_for(colours, more, side):
+    loaders, _ = loaders_of(colours, Probe(), *more)
+    assert {tuple(batch.image.shape[1:]) for name in ("train", "test") for batch in batches(loaders[name])} == {
+        (3, side, side)}

@@ -218,3 +218,12 @@ def test_pinning_follows_the_device(tree):
     assert make_loader(images, transform, device="cuda:0").pin_memory
     assert not make_loader(images, transform, device="cpu").pin_memory
     assert make_loader(images, transform, pin_memory=True).pin_memory
+
+
+def test_batches_cross_to_the_device_without_waiting(tree, monkeypatch):
+    crossed, to = [], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **kwargs: (
+        crossed.append((self.dtype, kwargs)) or to(self, *args, **kwargs)))
+    list(batches(make_loader(image_folder(tree).test, eval_transform(16, HALF, HALF), batch_size=6), device="cpu"))
+    kinds = [kind for kind, arguments in crossed if arguments == {"non_blocking": True}]
+    assert kinds == 2 * [torch.uint8, torch.int64, torch.int64]                    # image (as bytes), label, index

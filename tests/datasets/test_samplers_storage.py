@@ -96,6 +96,16 @@ def test_no_update_keeps_the_storage():
     assert torch.equal(sampler.storage, before)
 
 
+@pytest.mark.parametrize("name", BY_STORAGE)
+def test_the_storage_stays_on_its_device(name):
+    """Any device but the CPU: "meta" keeps no numbers, and there is one everywhere."""
+    sampler = made(name, device="meta", mb_mom=0.5)
+    sampler.update(torch.randn(2, 4), torch.tensor([0, 1]))
+    kept = [sampler.storage, sampler.drift]
+    sampler.load_state_dict({**sampler.state_dict(), "storage": torch.ones(N, 4), "drift": torch.ones(N, 4)})
+    assert {part.device.type for part in [*kept, sampler.storage, sampler.drift]} == {"meta"}
+
+
 def test_the_storage_is_a_copy_and_is_needed():
     given = torch.nn.functional.normalize(torch.randn(N, 4), dim=1)
     sampler, kept = made("greedy_coreset"), given.clone()
