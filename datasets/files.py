@@ -68,9 +68,15 @@ def _listed(folder: Path) -> list[os.DirEntry]:
 def images_by_class(folder: Path) -> dict[str, list[Path]]:
     """The images of each folder in a folder, by its name; both sorted, empty ones too. A link that leads nowhere is an
     image, which decoding will not find."""
-    return {entry.name: [Path(image.path) for image in _listed(folder / entry.name)
-                         if is_image(image.name) and (image.is_file() or image.is_symlink() and not image.is_dir())]
-            for entry in _listed(folder) if entry.is_dir()}
+    found = {entry.name: [Path(image.path) for image in _listed(folder / entry.name)
+                          if is_image(image.name) and (image.is_file() or image.is_symlink() and not image.is_dir())]
+             for entry in _listed(folder) if entry.is_dir()}
+    for path in (path for name, images in found.items() for path in (folder / name, *images)):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{path}: this name is not in UTF-8, as the reports of a run are; rename it.") from None
+    return found
 
 
 def within(folder: Path, name: str) -> Path | None:

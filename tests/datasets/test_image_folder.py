@@ -78,6 +78,13 @@ def test_links_are_images_and_one_that_leads_nowhere_is_named(tree):
     assert image_folder(tree) == before
 
 
+@pytest.mark.parametrize("name", ["class_1", "class_1/0.png"])
+def test_names_that_are_no_text_are_refused_before_a_run_stumbles_over_them(tree, name):
+    odd = os.fsencode(tree / name) + b"\xff.png"
+    os.rename(tree / name, odd)
+    refused(tree, os.fsdecode(odd), "not in UTF-8", "rename")
+
+
 def test_endings_in_capitals_count(tree):
     (tree / "class_0" / "0.png").rename(tree / "class_0" / "0.PNG")
     assert len(image_folder(tree).train.paths) == 12
