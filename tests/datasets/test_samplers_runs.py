@@ -6,6 +6,7 @@ import torch
 
 import main
 from datasets.samplers import SAMPLERS
+from datasets.samplers.storage import StorageSampler
 from parameters import get_options
 from utilities import checkpoint
 
@@ -32,6 +33,17 @@ def test_every_sampler_trains(out, name, capsys):
     assert ("super-classes have fewer" in said) == (name == "hierarchical")        # one character to a script
     if SAMPLERS[name].needs_storage:
         assert state["storage"].shape == (144, 8) and state["rows"] is None
+
+
+@pytest.mark.parametrize("more", [[], ["--data_storage_no_update"]])
+def test_training_moves_the_storage_unless_told_not_to(out, more, monkeypatch):
+    filled, fill = [], StorageSampler.fill
+    monkeypatch.setattr(StorageSampler, "fill", lambda self, rows: fill(self, rows) or filled.append(
+        self.storage.clone()))
+    name = f"moves{len(more)}"
+    assert main.main(flags(out, "--data_sampler", "greedy_coreset", "--savename", name, "--n_epochs", "1", *more)) == 0
+    state = checkpoint.load(out / "glyphs" / name / "last.pt")["sampler"]
+    assert len(filled) == 1 and torch.equal(state["storage"], filled[0]) == bool(more)
 
 
 @pytest.mark.slow

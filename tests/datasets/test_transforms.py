@@ -62,6 +62,8 @@ def test_small_evaluation_cuts_only_the_longer_side():
     ("base", {}, [v2.RandomResizedCrop(96, antialias=True), v2.RandomHorizontalFlip()]),
     ("big", {}, [v2.RandomResizedCrop(110, antialias=True), v2.RandomHorizontalFlip()]),
     ("none", {"crop_size": 80}, [v2.Resize(96, antialias=True), v2.CenterCrop(80)]),
+    ("adv", {}, [v2.RandomResizedCrop(96, antialias=True), v2.RandomHorizontalFlip(), v2.RandomGrayscale(0.2),
+                 v2.ColorJitter(0.2, 0.2, 0.2, 0.2)]),
 ])
 def test_augmentations_are_torchvisions(name, arguments, steps):
     image, theirs = noise(120, 160), v2.Compose(steps)
