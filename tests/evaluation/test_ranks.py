@@ -56,7 +56,7 @@ def found_ranks(query, label, gallery, there, itself, depth, reach, symmetric=Fa
 
 SETTINGS = {"as it is": [], "few pairs": [(counting, "FEW", 0)], "narrow parts": [(ranks, "CELLS", 150)],
             "small tiles": [(counting, "SIDE", 11), (counting, "SCRATCH", 30), (ranks, "STEP", 3)],
-            "small tiles of few": [(counting, "SIDE", 11), (counting, "SCRATCH", 30), (counting, "FEW", 0)],
+            "small tiles of few": [(counting, "SIDE", 29), (counting, "SCRATCH", 2000), (counting, "FEW", 0)],
             "all pairs": [(counting, "FEW", 10**9), (counting, "CROWDED", 0)],
             "exact only": [(counting, "FEW", 10**9), (counting, "CROWDED", 10**9)],
             "bisection": [(counting, "FEW", 10**9), (counting, "BISECTED", 1)]}
