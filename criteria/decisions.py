@@ -54,10 +54,11 @@ class Decision:
 
     def draw(self, number: int, generator: torch.Generator) -> Actions:
         """`number` independent actions of every decider. Two are drawn where one is asked for: a single draw would make
-        the host wait for a check of the probabilities."""
-        draws = max(number, 2)
-        return Actions(*(torch.multinomial(p.detach().exp(), draws, replacement=True, generator=generator).T[:number]
-                         for p in self.signs))
+        the host wait for a check of the probabilities. Of probabilities that are no numbers any action is drawn, so
+        that whoever watches the loss can tell where they came from."""
+        draws, chances = max(number, 2), [p.detach().exp().nan_to_num(nan=1.0) for p in self.signs]
+        return Actions(*(torch.multinomial(chance, draws, replacement=True, generator=generator).T[:number]
+                         for chance in chances))
 
     def mode(self) -> Actions:
         """The most likely action, (1, N)."""
@@ -93,10 +94,11 @@ class NormalDecision(Decision):
 
     @property
     def normals(self) -> list[Normal]:
-        """The distributions of the two signs, over N deciders."""
+        """The distributions of the two signs, over N deciders; a check of their values would make the host wait."""
         centre, reach = (LOG_SPREAD[1] + LOG_SPREAD[0]) / 2, (LOG_SPREAD[1] - LOG_SPREAD[0]) / 2
         start = math.atanh(-centre / reach)
-        return [Normal(p[:, 0], (centre + reach * (p[:, 1] + start).tanh()).exp()) for p in self.signs]
+        return [Normal(p[:, 0], (centre + reach * (p[:, 1] + start).tanh()).exp(), validate_args=False)
+                for p in self.signs]
 
     def log_prob(self, actions: Actions) -> Tensor:
         """log density of the joint action, (K, N)."""

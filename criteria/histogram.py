@@ -49,7 +49,7 @@ class Histogram(Criterion):
         kernel has a kink, is the mean of both sides. Two spare nodes at either end take what lies outside.
         """
         node = ((s + 1) * ((self.nbins - 1) / 2)).clamp(-1, self.nbins)            # (A, N)
-        nearest = node.detach().round()
+        nearest = node.detach().round().nan_to_num()                               # no number lies at no node
         offset = node - nearest
         size = offset.abs()
         share = torch.stack([(size - offset) / 2, 1 - size, (size + offset) / 2])  # (3, A, N)

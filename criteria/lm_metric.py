@@ -74,6 +74,10 @@ class LMMetric(nn.Module):
         if self.act == "expected" and weighting.action == "continuous":
             raise UsageError("--policy_act expected is a sum over a grid, which --policy_action continuous has not: "
                              "pass --policy_act greedy or sample.")
+        if self.act == "expected" and (weighting.action, weighting.granularity) == ("sharpness", "pair"):
+            raise UsageError("--policy_act expected is a sum over the actions of one decider, and with "
+                             "--policy_granularity pair a weight depends on those of all pairs of its row: pass "
+                             "--policy_act greedy or sample.")
         if self.learns and not self.episodes and self.samples < 2 and self.baseline == "leave_one_out":
             raise UsageError("--policy_baseline leave_one_out needs at least --policy_samples 2.")
 

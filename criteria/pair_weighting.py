@@ -173,7 +173,11 @@ class PairWeighting(nn.Module):
         return PairWeights(sharpness_weights(-positive * s, masks[0]), sharpness_weights(negative * s, masks[1]))
 
     def expected_weights(self, decision: Decision, z: Tensor, label: Tensor, anchors: int | None = None) -> PairWeights:
-        """The policy's mean weight, E_a[w(a)], with one leading axis of length one."""
+        """The policy's mean weight E_a[w(a)], or the weight of its mean factor, with one leading axis of length one."""
+        if self.action == "weight":
+            means = ((log_p.detach().exp() * grid).sum(-1)[None]
+                     for grid, log_p in zip((self.grid_positive, self.grid_negative), decision.signs))
+            return self.weights_of(*means, z, label, anchors)
         rows = []
         for sign, (grid, log_p) in enumerate(zip((self.grid_positive, self.grid_negative), decision.signs)):
             value = grid[:, None].expand(-1, len(log_p))                           # (A, N)

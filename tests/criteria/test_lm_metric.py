@@ -122,6 +122,8 @@ def test_shuffled_expected_and_proxies_refuse_what_they_cannot(policy):
     if policy["granularity"] == "pair":
         with pytest.raises(UsageError, match="granularity anchor"):
             build(pair_weighting="shuffled", policy=policy)
+        with pytest.raises(UsageError, match="policy_act greedy"):
+            build(act="expected", policy=policy)
     else:
         with pytest.raises(UsageError, match="policy_act greedy"):
             build(act="expected", policy=policy)

@@ -9,7 +9,7 @@ from criteria.pair_statistics import anchor_statistics, batch_statistics, pair_s
 from criteria.pair_weighting import BatchRelation, PairWeighting
 from tests.oracles.policy import naive_anchor_statistics, naive_pair_statistics, naive_sharpness_weights
 from utilities.errors import UsageError
-from utilities.pairwise import unit
+from utilities.pairwise import negative_mask, positive_mask, unit
 
 LABEL = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 3])                                  # the last class has one image
 
@@ -164,6 +164,19 @@ def test_expected_weights_are_the_mean_over_the_grid(z):
     by_hand = weighting.weights(every, z, LABEL)
     torch.testing.assert_close(mean.positive[0], by_hand.positive.mean(0))
     torch.testing.assert_close(mean.negative[0], by_hand.negative.mean(0))
+
+
+@pytest.mark.parametrize("granularity", ["anchor", "pair"])
+def test_expected_factors_are_the_weights_of_the_mean_factors(z, granularity):
+    weighting = PairWeighting(0, input="statistics", action="weight", granularity=granularity, levels=4).double()
+    logits = torch.randn(2, 9 if granularity == "anchor" else 81, 4, dtype=torch.float64)
+    decision = weighting.decision(*logits)
+    found = weighting.expected_weights(decision, z, LABEL)
+    factors = (logits.softmax(-1) * torch.arange(1, 5) / 4).sum(-1).view(2, 9, -1)  # by sign, (9, 1 or 9)
+    for sign, mask in enumerate((positive_mask(LABEL), negative_mask(LABEL))):
+        f, counts = factors[sign], torch.ones(9, 1, dtype=torch.bool) if granularity == "anchor" else mask
+        mean = f.mean(0) if granularity == "anchor" else (f * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        torch.testing.assert_close(found[sign][0][counts], (f / mean)[counts])
 
 
 def test_policy_inputs_are_detached(z):
