@@ -1,5 +1,7 @@
 """Loaders of batches; what they give depends on the seed and the sampler, not on the number of workers."""
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from datasets.images import ImageDataset, collate
 from datasets.on_device import DeviceDecoder
 from datasets.samplers import BatchSampler
 from datasets.transforms import Normalise
-from datasets.workers import one_sentence
+from datasets.workers import one_sentence, stay
 
 
 class _Draws(Sampler):
@@ -33,7 +35,7 @@ class Loader(DataLoader):
 
     def __init__(self, dataset: Dataset, *, normalise: Normalise | None = None, decoder: DeviceDecoder | None = None,
                  **kwargs):
-        super().__init__(dataset, collate_fn=collate, **kwargs)
+        super().__init__(dataset, collate_fn=collate, worker_init_fn=partial(stay, os.getpid()), **kwargs)
         self.normalise, self.decoder = normalise, decoder
 
     def over(self, dataset: Dataset) -> "Loader":

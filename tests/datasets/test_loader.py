@@ -1,5 +1,7 @@
 """The same batches for any number of workers; clean errors from workers; resuming while workers fetch ahead."""
 import os
+import signal
+import subprocess
 
 import pytest
 import torch
@@ -227,3 +229,17 @@ def test_batches_cross_to_the_device_without_waiting(tree, monkeypatch):
     list(batches(make_loader(image_folder(tree).test, eval_transform(16, HALF, HALF), batch_size=6), device="cpu"))
     kinds = [kind for kind, arguments in crossed if arguments == {"non_blocking": True}]
     assert kinds == 2 * [torch.uint8, torch.int64, torch.int64]                    # image (as bytes), label, index
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who sent a signal")
+def test_workers_end_when_the_main_process_says_so_and_not_by_a_signal_to_all(tree):
+    loader, _ = training(image_folder(tree).train, workers=1)
+    given = iter(loader)
+    next(given)
+    worker, = given._workers
+    for number in (signal.SIGTERM, signal.SIGINT):
+        subprocess.run(["sh", "-c", f"kill -{number} {worker.pid}"], check=True)   # from another process than ours
+    assert len(list(given)) == len(loader) - 1 and worker.is_alive()
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode == 0
