@@ -48,6 +48,7 @@ from parameters import (
 )
 from training import optimisation, resume
 from training.ema import AveragedWeights
+from training.guard import room_for
 from training.loop import Parts, Training, metrics_of
 from training.optimisation import Optimisation
 from training.records import peak_memory_mib
@@ -60,6 +61,8 @@ from utilities.logger import FULL, RunFolder, differences, provenance, write_jso
 from utilities.plots import plot_policy, plot_progress
 from utilities.registry import accepted
 from utilities.seed import preserved_randomness, seed_everything
+
+EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
 
 # ------------------------------------------------------------------------------------------------ evaluation, records
 
@@ -79,7 +82,7 @@ def evaluate_all(opt, parts: Parts, loaders: dict) -> dict:
 def score_split(opt, network: Network, loader, device: torch.device, names, gallery=None, bootstrap: int = 0) -> dict:
     """The metrics called for, of the images of one loader, searched among each other or in those of another; all
     processes embed, the first computes, and all learn the result."""
-    with preserved_randomness():
+    with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
         rows, labels = embed(network, loader, device, amp=opt.amp)
         there = embed(network, gallery, device, amp=opt.amp) if gallery else (None, None)
         found = None
@@ -267,7 +270,7 @@ def fill_storage(loaders: dict, parts: Parts) -> None:
     """Embed all training images once, for a batch sampler that chooses by embeddings; a resumed one has them."""
     sampler, images = loaders["train"].batch_sampler.sampler, loaders.pop("storage", None)
     if images is not None and sampler.storage is None:
-        with preserved_randomness():
+        with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
             sampler.fill(embed(parts.network, images, parts.device, amp=parts.amp)[0])
 
 
@@ -338,7 +341,7 @@ def run(opt) -> None:
             print(f"Continuing at step {training.step}, in epoch {training.epoch + 1} of {opt.n_epochs}.")
         fill_storage(loaders, parts)
         training.run()
-        with parts.optimisation.averaged():
+        with parts.optimisation.averaged(), room_for("the evaluation", EVALUATION_ADVICE):
             conclude(opt, training, splits, loaders, folder)
 
 

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from criteria.lm_metric import LossTerms
+from utilities import distributed
 from utilities.errors import RunError, Stopped
 
 NAMED = 8   # images of a batch that a message names
 GRADIENT = "gradient_norm"
 NUMBERS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+FULL_GPU = ("CUDA error: out of memory", "ALLOC_FAILED")                           # of the driver, of cuBLAS and cuDNN
+FULL_MACHINE = ("can't allocate memory", "not enough memory")
 
 
 class FiniteGuard:
@@ -73,6 +76,13 @@ class Interruption:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def asked(self, device: torch.device) -> bool:
+        """Whether any of several processes has heard a signal; it then counts as heard by all."""
+        number = distributed.largest(self.signal or 0, device)
+        if number:                                                                 # else one may just have come
+            self.signal = number
+        return number > 0
+
     def _hear(self, number: int, frame) -> None:
         if self.signal == number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -89,9 +99,15 @@ def room_for(what: str, advice: str) -> Iterator[None]:
     """Memory that does not suffice, of a GPU or of the machine, becomes one sentence with the flags that help."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise RunError(f"The GPU has no memory left for {what}: pass {advice}.") from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        where = _without_room(error)
+        if where is None:
             raise
-        raise RunError(f"The machine has no memory left for {what}: pass {advice}.") from error
+        raise RunError(f"The {where} has no memory left for {what}: pass {advice}.") from error
+
+
+def _without_room(error: Exception) -> str | None:
+    """What an error says to be full, 'GPU' or 'machine', or None for any other error."""
+    if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in FULL_GPU):
+        return "GPU"
+    return "machine" if isinstance(error, MemoryError) or any(words in str(error) for words in FULL_MACHINE) else None

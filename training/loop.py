@@ -28,7 +28,6 @@ Metrics = dict[str, float]
 STEPS = "steps.csv"
 STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
                "a smaller --bs")
-EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
 
 
 class Parts(NamedTuple):
@@ -108,10 +107,11 @@ class Training:
         self.parts.method.train()
         if self.step < (self.epoch + 1) * self.steps:
             for batch in self.recorder.watch(batches(self.loader, self.parts.device)):
-                outcome = self.train_step(batch)
-                self.step += 1
-                bar.update()
-                self.after_step(outcome)
+                with room_for("this step", STEP_ADVICE):
+                    outcome = self.train_step(batch)
+                    self.step += 1
+                    bar.update()
+                    self.after_step(outcome)
         self.guard.check()
         means = dict(zip(self.terms, (self.sums / self.steps).tolist()))
         self.sums = None
@@ -119,9 +119,8 @@ class Training:
 
     def train_step(self, batch) -> Outcome:
         """One step of the optimizer."""
-        with room_for("this step", STEP_ADVICE):
-            outcome = self.compute(batch)
-            norm = self.parts.optimisation.step(self.step + 1)
+        outcome = self.compute(batch)
+        norm = self.parts.optimisation.step(self.step + 1)
         scaled = self.parts.optimisation.scaler.is_enabled()                       # then overflows are passed over
         self.guard.watch(self.step + 1, outcome.terms | ({} if scaled else {GRADIENT: norm}), outcome.index)
         self.recorder.add(outcome.terms, images=len(outcome.label), gradient_norm=norm)
@@ -136,9 +135,9 @@ class Training:
         self.look_at_the_clock(training=True)
         miner, episodes, reads = self.parts.miner, self.parts.method.episodes, self.step % self.opt.log_every == 0
         if miner and miner.adapts and self.step % miner.every == 0:
-            miner.adapt(self.validate(miner.metrics), progress=self.step / (self.opt.n_epochs * self.steps))
+            miner.adapt(self.validated(miner.metrics), progress=self.step / (self.opt.n_epochs * self.steps))
         if episodes and self.step % episodes.every == 0:
-            episodes.adapt(self.validate(episodes.metrics))
+            episodes.adapt(self.validated(episodes.metrics))
         if reads:                                                                  # the one reading by the host
             self.guard.check()
             found = {}
@@ -149,19 +148,23 @@ class Training:
             row = self.recorder.record(self.epoch + 1, self.step, self.parts.optimisation.rates(), found)
             if self.trackers:
                 self.trackers.log("step", row)
-        wish = self.interruption.signal is not None
-        if distributed.world() > 1:
-            wish = reads and distributed.any_of(wish, self.parts.device)
+        alone = distributed.world() == 1
+        wish = (alone or reads or self.parts.device.type == "cpu") and self.interruption.asked(self.parts.device)
         if wish or time.perf_counter() - self.saved > 60 * self.opt.checkpoint_minutes:
             self.guard.check()
             self.save(LAST)
         if wish:
-            raise self.interruption.stopped(self.folder.path if self.folder else "")
+            raise self.interruption.stopped(self.folder.path if self.folder else "auto")
+
+    def validated(self, names: list[str]) -> Metrics:
+        """`validate`, of a network whose numbers are numbers."""
+        self.guard.check()
+        return self.validate(names)
 
     def record(self, row: dict, bar: tqdm | None = None) -> None:
         """Evaluate where it is time, add the epoch's row to the history, and keep checkpoints."""
         if self.epoch % self.opt.eval_every == 0 or self.epoch == self.opt.n_epochs:
-            with self.parts.optimisation.averaged(), room_for("the evaluation", EVALUATION_ADVICE):
+            with self.parts.optimisation.averaged():
                 row |= self.evaluate()
             if bar is not None:
                 bar.set_postfix({name: f"{row[name]:.3f}" for name in self.opt.storage_metrics})
@@ -174,6 +177,8 @@ class Training:
         for name in better:
             self.save(f"best_{name}.pt")
         self.save(LAST)
+        if self.interruption.asked(self.parts.device):                             # while it was evaluated
+            raise self.interruption.stopped(self.folder.path if self.folder else "auto")
 
     def look_at_the_clock(self, training: bool = False) -> None:
         """Add the time that has passed since the last look to that of the run, and to that spent in training."""

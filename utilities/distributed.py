@@ -109,11 +109,13 @@ def mean_(tensors: list[Tensor]) -> None:
         torch._foreach_div_(tensors, world())
 
 
-def any_of(wish: bool, device: torch.device) -> bool:
-    """Whether any process wishes so; all hear the same."""
-    votes = torch.tensor([float(wish)], device=device)
-    sum_([votes])
-    return bool(votes.item())
+def largest(number: int, device: torch.device) -> int:
+    """The largest of the numbers that the processes hold; all hear the same."""
+    if world() == 1:
+        return number
+    found = torch.tensor(number, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
 
 
 def from_first(values: dict[str, float] | None, names: list[str], device: torch.device) -> dict[str, float]:

@@ -14,11 +14,18 @@ from parameters import BY_LOSS
 
 DIM, CLASSES, SIZE = 8, 4, 16
 LABEL = torch.arange(CLASSES).repeat_interleave(4)                                 # (16,)
+POLICIES = {
+    "anchors": {"granularity": "anchor"}, "pairs": {"granularity": "pair"}, "continuous": {"action": "continuous"},
+    "continuous of anchors": {"action": "continuous", "granularity": "anchor"},
+    "continuous of pairs": {"action": "continuous", "granularity": "pair"},
+    "factors of anchors": {"action": "weight", "granularity": "anchor", "levels": 8},
+    "factors of pairs": {"action": "weight", "granularity": "pair", "levels": 8},
+}
 
 
-def build(loss, *, memory="realnvp", learned=True, dropout=0.0, frozen=True):
+def build(loss, *, memory="realnvp", learned=True, dropout=0.0, frozen=True, policy=None, **method):
     """Network, method and miner in float64, the same at every call: relation, policy and memory on, and a cross-batch
-    memory where the criterion takes one."""
+    memory where criterion and policy take one. policy, method: arguments of PairWeighting and LMMetric."""
     torch.manual_seed(0)
     trunk, dim = ConvNet(4), 64 if memory == "glow" else DIM
     body = torch.nn.Sequential(trunk, torch.nn.Dropout(dropout)) if dropout else trunk
@@ -32,14 +39,15 @@ def build(loss, *, memory="realnvp", learned=True, dropout=0.0, frozen=True):
     weighting, kind = None, "uniform"
     if learned and base.accepts_weight != "none":
         kind, anchor = "learned", base.accepts_weight == "anchor"
-        weighting = PairWeighting(8, **({"action": "weight", "granularity": "anchor", "levels": 8} if anchor else {}))
+        weighting = PairWeighting(8, **(POLICIES["factors of anchors"] if anchor else policy or {}))
     xbm = None
-    if cls.takes_references:
+    if cls.takes_references and (policy or {}).get("granularity") != "pair":
         own = select_miner(BY_LOSS[loss]["batch_mining"], seed=1) if base.needs_triplets else None
         if own:
             own.second_negative = cls.needs_quadruplets
         xbm = CrossBatchMemory(base, dim, 24, start=1, miner=own)
-    method = LMMetric(base, BatchRelation(trunk.feature_dim, dim, hidden=8), weighting, pair_weighting=kind, xbm=xbm)
+    method = LMMetric(base, BatchRelation(trunk.feature_dim, dim, hidden=8), weighting, xbm=xbm,
+                      **{"pair_weighting": kind} | method)
     return network.double().train(), method.double().train(), miner
 
 

@@ -3,6 +3,7 @@ import errno
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,9 +62,17 @@ def test_a_full_gpu_names_the_flags_that_help():
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
 
+@pytest.mark.parametrize("words", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"])
+def test_a_full_gpu_of_which_a_library_tells_too(words):
+    with pytest.raises(RunError, match="The GPU has no memory left for this step: pass a"), room_for("this step", "a"):
+        raise RuntimeError(words)
+
+
 def test_a_full_machine_too():
     with pytest.raises(RunError, match="The machine has no memory left for this step"), room_for("this step", "a"):
         torch.empty(2 ** 50)
+    with pytest.raises(RunError, match="The machine has no memory left for this step"), room_for("this step", "a"):
+        np.empty(2 ** 50)
 
 
 def test_other_errors_stay_what_they_are():
@@ -90,8 +99,11 @@ def spoil(monkeypatch, step, kind):
         outcome = original(self, batch)
         if len(done) == step and kind == "memory":
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        if len(done) == step and kind == "gradient":
+        if len(done) == step and kind in ("gradient", "weights"):
             self.network.projection.weight.grad[0, 0] = torch.inf
+        if len(done) == step and kind == "weights":
+            for p in self.network.parameters():
+                p.data.fill_(torch.nan)
         if len(done) == step and kind == "loss":
             outcome.terms["metric"] = outcome.terms["metric"] * torch.nan
         return outcome
@@ -113,6 +125,26 @@ def test_a_bad_step_leaves_the_checkpoint_before_it(folder, tmp_path, monkeypatc
     assert all(value.isfinite().all() for value in last["network"].values())
     monkeypatch.undo()
     assert main.main([*argv, "--resume", "auto"]) == 0                             # and goes on from there
+
+
+def test_a_bad_step_is_named_also_where_a_policy_draws_by_its_numbers(folder, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """The step after it is of a network without numbers, and comes before the host looks."""
+    spoil(monkeypatch, 2, "weights")
+    assert main.main(flags(folder, tmp_path, "--savename", "a", "--log_every", "3", "--map_images", "0")) == 1
+    assert "The gradient is not finite at step 2 (metric" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where,words", [
+    ("training.loop.policy_record", "for this step: pass --accumulate N"),
+    ("main.embed", "for the evaluation: pass a smaller --bs"),
+    ("main.nearest_neighbours", "for the evaluation: pass a smaller --bs"),
+])
+def test_no_room_beside_a_step_is_one_sentence(folder, tmp_path, monkeypatch, capsys, where, words):  # noqa: F811
+    def full(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nIn many lines.")
+    monkeypatch.setattr(where, full)
+    assert main.main(flags(folder, tmp_path, "--n_epochs", "1", "--map_images", "0")) == 1
+    assert f"The GPU has no memory left {words}" in capsys.readouterr().err
 
 
 def fill(monkeypatch, name, after):

@@ -4,19 +4,22 @@ import warnings
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from batchminer import MINERS
 from batchminer import select as select_miner
 from criteria import CRITERIA
-from criteria.lm_metric import LMMetric
-from tests.training.methods import LABEL, batch, build
+from criteria.validation_reward import Episodes
+from datasets.samplers import select as select_sampler
+from tests.training.methods import LABEL, POLICIES, batch, build
 from training.ema import AveragedWeights
 from training.guard import GRADIENT, FiniteGuard
 from training.optimisation import Optimisation, build_optimizer, parameter_groups
 from training.records import StepRecorder
 from training.schedule import Schedule
 from training.step import Differentiator
+from utilities.errors import UsageError
 
 # What a GPU would have to be waited for: numbers and shapes that depend on values, and numbers of the host sent to it.
 READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "unique_dim", "_unique2",
@@ -52,12 +55,15 @@ def step_of(loss, **settings):
                         average=AveragedWeights(network, 0.9))
     compute, guard = Differentiator(network, method, miner), FiniteGuard(str)
     recorder = StepRecorder(None, batch().image.device)
+    sampler = select_sampler("d2_coreset", labels=[*range(100)] * 8, bs=16, samples_per_class=4, seed=0, mb_mom=0.5)
+    sampler.fill(torch.randn(800, network.embed_dim))
 
     def step(number):
         outcome = compute(batch(number))
         norm = take.step(number)
         guard.watch(number, outcome.terms | {GRADIENT: norm}, outcome.index)
         recorder.add(outcome.terms, images=len(outcome.label), gradient_norm=norm)
+        sampler.update(outcome.related.z.detach(), outcome.index)
     step.method, step.guard = method, guard
     return step
 
@@ -86,6 +92,30 @@ def test_a_step_of_the_full_method_reads_nothing(memory):
     assert reads_of(step) == set()
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("method", [{}, {"act": "greedy"}, {"act": "expected"}, {"pair_weighting": "random"},
+                                    {"pair_weighting": "shuffled"}, {"reward": "batch_ap"},
+                                    {"pair_weighting": "constant", "constant": (5.0, 20.0)}], ids=str)
+def test_a_step_of_every_policy_reads_nothing(policy, method):
+    try:
+        step = step_of("gpw", policy=POLICIES[policy], **method)
+    except UsageError:                                                             # what cannot apply
+        return
+    step.method.xbm = None
+    assert reads_of(step) == set()
+
+
+@pytest.mark.parametrize("action", ["sharpness", "continuous"])
+def test_a_step_of_an_episode_reads_nothing(action):
+    step = step_of("gpw", policy={"action": action}, reward="validation")
+    step.method.xbm = None
+    assert isinstance(step.method.episodes, Episodes)
+    for value in (0.1, 0.2):
+        step(1)
+        step.method.episodes.adapt({"mAP_r": value})                               # so that the policy learns in a step
+    assert reads_of(step) == set()
+
+
 def test_a_step_as_published_reads_only_for_its_miner():
     step = step_of("margin", memory="glow")
     step.method.xbm, step.method.samples, step.method.reward, step.method.baseline = None, 1, "batch_ap", "none"
@@ -110,24 +140,50 @@ def test_a_miner_reads_only_what_fixes_the_number_of_triplets(name):
     assert set(reads.count) <= MINED
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("amp", ["none", "bf16", "fp16"])
-def test_a_step_on_a_gpu_never_waits(amp):
-    network, method, _ = build("gpw")
+def step_on_a_gpu(amp="none", **settings):
+    """As `step_of`, in float32 on a GPU, without a cross-batch memory."""
+    network, method, _ = build("gpw", **settings)
     network.float().cuda(), method.float().cuda()
     method.xbm = None
-    assert isinstance(method, LMMetric) and method.learns
     data = batch()
     data = data._replace(image=data.image.float().cuda(), label=data.label.cuda(), index=data.index.cuda())
     scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
     take = Optimisation(build_optimizer(parameter_groups(network, method, lr=0.01)), Schedule("none", 1, 1),
                         scaler=scaler, grad_clip=1.0, average=AveragedWeights(network, 0.9))
     compute, guard = Differentiator(network, method, None, amp=amp, scaler=scaler), FiniteGuard(str)
-    for number in (1, 2, 3):
-        torch.cuda.set_sync_debug_mode("warn" if number == 3 else "default")
+
+    def step(number):
+        outcome = compute(data)
+        guard.watch(number, outcome.terms | {GRADIENT: take.step(number)}, outcome.index)
+    step(1), step(2)
+    return step
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [{"amp": "bf16"}, {"amp": "fp16"}, {},
+                                      *({"policy": policy} for policy in POLICIES.values())], ids=str)
+def test_a_step_on_a_gpu_never_waits(settings):
+    step = step_on_a_gpu(**settings)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
-            outcome = compute(data)
-            guard.watch(number, outcome.terms | {GRADIENT: take.step(number)}, outcome.index)
+            step(3)
+    finally:
         torch.cuda.set_sync_debug_mode("default")
     assert [str(w.message) for w in found if "synchroniz" in str(w.message)] == []
+
+
+def waits(call):
+    """How often the host waits for the GPU in a call, as the profiler sees it."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        call()
+    return collections.Counter(event.name for event in found.events() if "Synchronize" in event.name)
+
+
+@pytest.mark.gpu
+def test_the_profiler_sees_no_wait_of_a_step_and_sees_one_that_is_there():
+    step, number = step_on_a_gpu(), torch.ones((), device="cuda")
+    waits(lambda: None)                                                            # it starts things up
+    assert waits(lambda: step(3)) == waits(lambda: None)                           # but for its own
+    assert waits(lambda: number.item()) != waits(lambda: None)

@@ -63,7 +63,9 @@ CASES = {
                   "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN],
     "episodes": ["--policy_reward", "validation", "--policy_action", "continuous", "--policy_episode", "2", "--bs", "8",
                  "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN[:4]],
-    "workers": ["--kernels", "2", *PLAIN], "half precision": ["--amp", "bf16", "--accumulate", "6"],
+    "pairs": ["--policy_granularity", "pair", "--ema", "0.9", "--scheduler", "cosine"],
+    "stored": ["--data_sampler", "disthist_batchmatch", "--data_mb_mom", "0.5", "--bs", "8", *PLAIN],
+    "workers": ["--kernels", "2", *PLAIN], "half precision": ["--amp", "fp16", "--accumulate", "6"],
     "warm-up and decay": ["--warmup_epochs", "1", "--tau", "1", "--gamma", "0.1", "--optim", "sgd", *PLAIN],
 }
 
@@ -136,20 +138,39 @@ def test_two_runs_never_write_to_one_folder(tmp_path, folder, capsys):  # noqa: 
 
 @pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_with_a_checkpoint_of_that_step(folder, tmp_path, number, code):  # noqa: F811
+    """Sent to all processes of the run, those that load images too, as a terminal and schedulers do."""
     argv = flags(folder, tmp_path, "--n_epochs", "100000", "--eval_every", "100000", "--map_images", "0", *PLAIN)
-    command = [sys.executable, str(ROOT / "main.py"), *argv, "--savename", "a"]
+    command = [sys.executable, str(ROOT / "main.py"), *argv, "--savename", "a", "--kernels", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                               env=os.environ | {"OMP_NUM_THREADS": "1"})
+                               start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     last = tmp_path / "image_folder" / "a" / "last.pt"
     deadline = time.monotonic() + 120
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(number)
+    time.sleep(2)                                                                  # until images are loaded
+    os.killpg(process.pid, number)
     error = process.communicate(timeout=120)[1]
     assert process.returncode == code and "--resume" in error.strip().splitlines()[-1]
     state = checkpoint.load(last)
     assert state["progress"]["step"] > 0
     assert state["optimisation"]["optimizer"]["state"][0]["step"] == state["progress"]["step"]
+
+
+def test_a_signal_during_an_evaluation_ends_with_the_checkpoint_after_it(folder, tmp_path, monkeypatch, capsys):  # noqa: F811
+    argv = flags(folder, tmp_path, "--map_images", "0", *PLAIN)
+    assert main.main([*argv, "--savename", "whole"]) == 0
+    evaluate_all = main.evaluate_all
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate_all(*arguments)
+    monkeypatch.setattr(main, "evaluate_all", interrupted)
+    for step in (0, 3, 6):
+        assert main.main([*argv, "--savename", "cut", "--resume", "auto"]) == 143
+        assert checkpoint.load(tmp_path / "image_folder" / "cut" / "last.pt")["progress"]["step"] == step
+    assert "Stopped by SIGTERM" in capsys.readouterr().err
+    assert main.main([*argv, "--savename", "cut", "--resume", "auto"]) == 0        # nothing is left but the pictures
+    compare(tmp_path, "whole", "cut")
 
 
 def test_the_length_of_a_cosine_schedule_is_part_of_the_run(folder, tmp_path, capsys):  # noqa: F811

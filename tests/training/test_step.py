@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from criteria import CRITERIA
-from tests.training.methods import batch, build, by_one_graph, gradients
+from tests.training.methods import POLICIES, batch, build, by_one_graph, gradients
 from training.step import Differentiator
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-10}
@@ -42,6 +42,12 @@ def test_gradients_of_every_criterion(loss, chunk):
     compare(loss, chunk)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("loss", ["gpw", "margin"])
+def test_gradients_with_every_policy(loss, policy):
+    compare(loss, 5, policy=POLICIES[policy])
+
+
 @pytest.mark.parametrize("memory", ["glow", "constant", "mlp", "none"])
 def test_gradients_with_every_memory(memory):
     compare("gpw", 4, memory=memory)
@@ -74,6 +80,25 @@ def test_a_frozen_backbone_gets_no_gradient():
     Differentiator(network, method, miner, chunk=6)(batch())
     assert all(p.grad is None for p in network.backbone.parameters())
     assert all(p.grad is not None for p in network.projection.parameters())
+
+
+def spoiled(*parts):
+    """The loss of a step of a network, and method, that hold no number any more."""
+    with torch.no_grad():
+        for p in [*parts[0].parameters(), *parts[1].parameters()]:
+            p.fill_(torch.nan)
+    compute = Differentiator(*parts)
+    return [compute(batch(step)).terms["total"] for step in range(3)]
+
+
+@pytest.mark.parametrize("loss", CRITERIA)
+def test_what_is_no_number_goes_through_every_criterion_to_whoever_watches(loss):
+    assert all(total.isnan() for total in spoiled(*build(loss)))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_is_no_number_goes_through_every_policy(policy):
+    assert all(total.isnan() for total in spoiled(*build("gpw", policy=POLICIES[policy])))
 
 
 @pytest.mark.gpu
