@@ -338,7 +338,8 @@ def run(opt) -> None:
                             {name: images.class_names for name, images in splits._asdict().items() if images})
         if path and (state := resume.state_of(opt.resume, path)):
             training.load_state_dict(state)
-            print(f"Continuing at step {training.step}, in epoch {training.epoch + 1} of {opt.n_epochs}.")
+            print(f"Continuing at step {training.step}, in epoch {min(training.epoch + 1, opt.n_epochs)} of "
+                  f"{opt.n_epochs}.")
         fill_storage(loaders, parts)
         training.run()
         with parts.optimisation.averaged(), room_for("the evaluation", EVALUATION_ADVICE):

@@ -65,6 +65,8 @@ class Differentiator:
                 differentiate(own, gradient)
             else:
                 self.re_enter(chunks, states, gradient)
+        distributed.mean_([statistic for norm in learning_norms(self.network)      # else each process had its own
+                           for statistic in (norm.running_mean, norm.running_var)])
         return Outcome(terms, related, label, index, triplets)
 
     def embed(self, chunks: tuple[Tensor, ...]) -> tuple[list[TorchRandomness], Features]:
@@ -124,8 +126,7 @@ def differentiate(features: Features, gradient: Features) -> None:
 @contextlib.contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
     """Batch norm works as it does in training but learns no statistics, which the second pass will do."""
-    learning = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
-                and module.training and module.track_running_stats]
+    learning = learning_norms(network)
     for module in learning:
         module.track_running_stats = False
     try:
@@ -133,3 +134,9 @@ def statistics_kept(network: nn.Module) -> Iterator[None]:
     finally:
         for module in learning:
             module.track_running_stats = True
+
+
+def learning_norms(network: nn.Module) -> list[nn.Module]:
+    """The batch norms whose statistics move with every batch."""
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and module.training and module.track_running_stats]

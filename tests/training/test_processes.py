@@ -49,6 +49,13 @@ def train(case, rank=0, world=1):
     return found
 
 
+def learned_statistics(rank, world):
+    """What batch norm that is not frozen knows after a step."""
+    network, method, miner = build("gpw", frozen=False)
+    Differentiator(network, method, miner)(Batch(*(part.chunk(world)[rank] for part in batch())))
+    return [buffer for name, buffer in network.named_buffers() if "running" in name]
+
+
 def plainest():
     """A network, its loss and nothing else."""
     network, method, miner = build("gpw", memory="none", learned=False)
@@ -66,6 +73,7 @@ def work(rank, place):
     found["gathered"], found["share"] = distributed.gathered(rows), distributed.share(8, "--bs")
     found["from_first"] = distributed.from_first({"a": 0.1, "b": 2.0} if rank == 0 else None, ["a", "b"],
                                                  torch.device("cpu"))
+    found["statistics"] = learned_statistics(rank, WORLD)
     found["largest"] = distributed.largest(15 * rank, torch.device("cpu"))
     with pytest.raises(UsageError, match="--bs 7 cannot be shared by 2 processes"):
         distributed.share(7, "--bs")
@@ -107,6 +115,13 @@ def test_exchange(found):
         assert one["gathered"].tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
         assert one["share"] == slice(4 * rank, 4 * rank + 4) and one["from_first"] == {"a": 0.1, "b": 2.0}
         assert one["largest"] == 15
+
+
+def test_batch_norm_that_learns_knows_the_same_in_all_processes(found):
+    own = [learned_statistics(rank, WORLD) for rank in range(WORLD)]               # of each half alone
+    for first, second, one, other in zip(found[0]["statistics"], found[1]["statistics"], *own):
+        assert torch.equal(first, second) and not torch.equal(one, other)
+        torch.testing.assert_close(first, (one + other) / 2)
 
 
 def test_one_process_is_left_alone():
