@@ -115,6 +115,7 @@ def _nearest(rows: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
         own = slice(start, start + len(part))
         distance[own] = value + part.square().sum(1)
         index[own] = torch.stack([found.indices for found in least]).gather(0, tile[None])[0] + side * tile
-    for _ in map_blocks(block, row_blocks(rows, many, side), cpu):
+    # products with few centres are short, and threads of their own would cost more than they save
+    for _ in map_blocks(block, row_blocks(rows, many, side), cpu and len(parts) > 1):
         pass
     return distance.clamp_(min=0), index
