@@ -104,7 +104,7 @@ def _in_memory(paths: list[Path], side: int, workers: int) -> ImageCache:
                          "--cache_side, or --cache disk.")
     file = os.fdopen(os.memfd_create("images"), "w+b")
     with _explained("--cache ram", "pass a smaller --cache_side, or --cache disk"):
-        _fill(file, paths, _keys(paths, side), side, workers)
+        _fill(file, paths, _keys(paths), side, workers)
     return ImageCache(Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"), paths, owner=file)
 
 
@@ -116,7 +116,7 @@ def _on_disk(paths: list[Path], side: int, folder: Path, name: str, workers: int
         folder.mkdir(parents=True, exist_ok=True)
         with place.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            keys, older = _keys(paths, side), _present(place, paths)
+            keys, older = _keys(paths), _present(place, paths)
             if older is None or not np.array_equal(older.index[:, KEY], keys):
                 _write(place, paths, keys, side, workers, older)
     return ImageCache(place, paths)
@@ -190,15 +190,14 @@ class _Shrunk(Dataset):
         return crop.cut(pixels, size).permute(1, 2, 0).contiguous(), size          # (h, w, 3)
 
 
-def _keys(paths: list[Path], side: int) -> np.ndarray:
-    """For each image two numbers that change with its path, its size, its time of change, and what is kept of it,
-    (N, 2)."""
+def _keys(paths: list[Path]) -> np.ndarray:
+    """For each image two numbers that change with its path, its size and its time of change, (N, 2)."""
     def key(path: Path) -> bytes:
         try:
             found = path.stat()
         except OSError as error:
             raise RunError(f"{path}: the image cannot be read ({error.strerror}); restore it and run again.") from None
-        text = f"{VERSION} {side} {found.st_size} {found.st_mtime_ns} {os.path.abspath(path)}"
+        text = f"{VERSION} {found.st_size} {found.st_mtime_ns} {os.path.abspath(path)}"
         return hashlib.blake2b(os.fsencode(text), digest_size=16).digest()
     return np.frombuffer(b"".join(map(key, paths)), dtype=np.int64).reshape(-1, 2)
 

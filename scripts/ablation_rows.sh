@@ -13,10 +13,10 @@ anchor=(--policy_granularity anchor --policy_entropy_bonus .001 --policy_lr .01)
 pair=(--policy_granularity pair --policy_lr .01)
 rivals="margin multisimilarity smoothap"
 
-ablation_grids() {
-    grid margin --loss_margin_beta "0.2,0.4,0.6,0.8" "${plain[@]}" --loss margin
-    grid multisimilarity --loss_multisimilarity_neg_weight "2.5,5.0,10.0,20.0" "${plain[@]}" --loss multisimilarity
-    grid smoothap --loss_smoothap_tau "0.00125,0.0025,0.005,0.01" "${plain[@]}" --loss smoothap
+ablation_grids() {              # rates, betas, neg_weights and taus are the script's
+    grid margin --loss_margin_beta "$betas" "${plain[@]}" --loss margin
+    grid multisimilarity --loss_multisimilarity_neg_weight "$neg_weights" "${plain[@]}" --loss multisimilarity
+    grid smoothap --loss_smoothap_tau "$taus" "${plain[@]}" --loss smoothap
     grid constant --policy_constant "0 20,2 20,5 20,2 40" "${alone[@]}" --pair_weighting constant
     grid learned --policy_step "0.05,0.1,0.2,0.4" "${alone[@]}"
     grid full --policy_step "0.05,0.1,0.2,0.4"

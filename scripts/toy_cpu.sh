@@ -17,7 +17,7 @@ if [[ -n ${DATA:-} ]]; then
 fi
 common+=(--arch convnet_normalize --n_epochs 20 --tau 16 19 --eval_every 20 --evaluation_metrics e_recall@1 mAP_r
          --no-figures --cache disk --cache_path "$OUT/cache")
-rates="1e-3 2e-3 4e-3"
+rates="1e-3 2e-3 4e-3" betas="0.2,0.4,0.6,0.8" neg_weights="2.5,5.0,10.0,20.0" taus="0.00125,0.0025,0.005,0.01"
 
 rows() {
     rows_of_the_method
