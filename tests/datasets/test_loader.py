@@ -50,6 +50,13 @@ def test_equal_for_any_number_of_workers(tree):
     assert not equal(one, two_epochs(images, workers=0, seed=1))
 
 
+def test_the_seed_decides_the_crops_too(tree):
+    images, transform = image_folder(tree).train, train_transform("base", 16, HALF, HALF)
+    order = [select("class_random", images.labels, bs=4, samples_per_class=2, seed=0) for _ in range(2)]
+    one, two = (list(batches(make_loader(images, transform, order[seed], seed=seed))) for seed in (0, 1))
+    assert all(torch.equal(a.index, b.index) and not torch.equal(a.image, b.image) for a, b in zip(one, two))
+
+
 @pytest.fixture
 def photographs(tmp_path):
     """JPEG files in class folders, of different sizes, one of them grey."""
