@@ -9,6 +9,7 @@ import argparse
 import difflib
 import json
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +59,25 @@ SAMPLER_FLAGS = {                                              # flag: samplers 
     "data_sampler_lowproj_dim": BY_STORAGE, "data_storage_no_update": BY_STORAGE, "data_mb_mom": BY_STORAGE,
     "data_mb_lr": BY_STORAGE,
 }
+IDLE = (                                                       # flags, by how they begin; when they do nothing; words
+    (("weights_dir",), lambda opt: opt.checkpoint, "with --checkpoint"),
+    (("weights_dir",), lambda opt: opt.weights, "with --weights"),
+    (("weights_dir",), lambda opt: opt.not_pretrained, "with --not_pretrained"),
+    (("project", "group"), lambda opt: not opt.log_online, "without --log_online"),
+    (("tensorboard", "log_online", "repeat", "compile", "figures", "map_", "explorer_", "eval_per_class"),
+     lambda opt: opt.evaluate_only, "with --evaluate_only"),
+    (("json",), lambda opt: not opt.evaluate_only, "without --evaluate_only"),
+    (("map_", "explorer_", "eval_per_class"), lambda opt: not opt.figures, "with --no-figures"),
+    (("map_thumbnails",), lambda opt: not opt.map_images, "with --map_images 0"),
+    (("glyphs_",), lambda opt: opt.dataset != "glyphs", "with --dataset {dataset}"),
+    (("cache_path",), lambda opt: opt.cache == "ram", "with --cache ram"),
+    (("tv_split",), lambda opt: not opt.use_tv_split, "without --use_tv_split"),
+    (("frozen_bn_affine",), lambda opt: "_frozen" not in opt.arch, "with --arch {arch}: pass --arch {arch}_frozen"),
+    (("data_mb_",), lambda opt: opt.data_storage_no_update, "with --data_storage_no_update"),
+    (("data_mb_lr",), lambda opt: opt.data_mb_mom < 0, "without --data_mb_mom"),
+    (("pair_weight_on",), lambda opt: opt.pair_weighting == "uniform", "with --pair_weighting uniform"),
+    (("policy_constant",), lambda opt: opt.pair_weighting != "constant", "with --pair_weighting {pair_weighting}"),
+)
 OF_ONE_BATCH = ("policy_samples", "policy_step", "policy_baseline", "policy_mix", "policy_act")
 ONLY_FOR = {                                                   # flag: (flag that it needs, values of that)
     "momentum": ("optim", ("sgd", "rmsprop")), "nesterov": ("optim", ("sgd",)),
@@ -188,6 +208,16 @@ def add_run_flags(parser: Parser) -> None:
     add("--repeat", default=None, metavar="FILE",
         help="Take the flags of a run from its options.json, in a new folder; those of the command line go before "
              "them. What differs from then (versions, commit, device) is printed.")
+    add("--list", default=None, choices=LISTS, metavar="WHAT",
+        help=f"Print the exact names, one a line, of {', '.join(LISTS[:-3])}, of the models of timm or torchvision, or "
+             "the files of weights with their addresses and sums, and stop.")
+    add("--debug", action="store_true", help="Show the traceback of an error instead of one sentence.")
+
+
+def add_record_flags(parser: Parser) -> None:
+    """Where else the numbers go."""
+    group = parser.add_argument_group("records", "Where numbers go besides the run's folder.")
+    add = group.add_argument
     add("--tensorboard", action="store_true",
         help="Write steps and epochs for TensorBoard too, into the folder tensorboard of the run.")
     add("--log_online", action="store_true",
@@ -196,15 +226,11 @@ def add_run_flags(parser: Parser) -> None:
     add("--project", default="lm-metric", help="Project of --log_online.")
     add("--group", default="", help="Group of runs of --log_online, such as the seeds of one setting.")
     add("--json", default=None, metavar="FILE", help="Write the metrics of --evaluate_only to this file, all digits.")
-    add("--list", default=None, choices=LISTS, metavar="WHAT",
-        help=f"Print the exact names, one a line, of {', '.join(LISTS[:-3])}, of the models of timm or torchvision, or "
-             "the files of weights with their addresses and sums, and stop.")
-    add("--debug", action="store_true", help="Show the traceback of an error instead of one sentence.")
 
 
 def add_data_flags(parser: Parser) -> None:
-    """The images and how batches are made of them."""
-    group = parser.add_argument_group("data", "The images, and how batches are made of them.")
+    """The data set and its halves."""
+    group = parser.add_argument_group("data", "The data set, and who of it trains and tests.")
     add = group.add_argument
     add("--dataset", default="glyphs",
         help="'glyphs': characters drawn from the fonts that matplotlib ships, made once, needs no download; "
@@ -214,6 +240,22 @@ def add_data_flags(parser: Parser) -> None:
         help="Benchmarks: the data set's own folder or the one that holds it, as the archive has it or prepared by "
              "python -m datasets.prepare (docs/datasets.md). image_folder: the folder with one folder per class, or "
              "with labels.csv (path,label[,super_label][,split]). glyphs: where the images are kept.")
+    add("--use_tv_split", action="store_true",
+        help="Take validation classes out of the training half; they then choose the best checkpoint, and the test "
+             "classes are only reported.")
+    add("--tv_split_perc", type=share, default=0.8, metavar="SHARE",
+        help="Share of the training classes that stays for training.")
+    add("--tv_split_by_samples", action="store_true", help="Split off images of every class instead of classes.")
+    add("--glyphs_classes", type=positive_int, default=240, metavar="N", help="Characters, half of them for testing.")
+    add("--glyphs_images_per_class", type=positive_int, default=24, metavar="N", help="Images of each character.")
+    add("--glyphs_size", type=positive_int, default=32, metavar="PIXELS", help="Side at which characters are drawn.")
+    add("--glyphs_seed", type=int, default=0, help="Seed of the drawing; independent of --seed.")
+
+
+def add_image_flags(parser: Parser) -> None:
+    """From files to what the network sees."""
+    group = parser.add_argument_group("images", "From files to what the network sees.")
+    add = group.add_argument
     add("--image_size", type=positive_int, default=None, metavar="PIXELS",
         help="Side of the square input image; default: that of the backbone.")
     add("--crop_size", type=positive_int, default=None, metavar="PIXELS",
@@ -232,6 +274,12 @@ def add_data_flags(parser: Parser) -> None:
     add("--decode", default="cpu", choices=["cpu", "nvjpeg"],
         help="Who decodes JPEG files: the worker processes, or the GPU, to which they then only hand the files. Not "
              "with --cache, which keeps decoded images.")
+
+
+def add_batch_flags(parser: Parser) -> None:
+    """Batches and their samplers."""
+    group = parser.add_argument_group("batches", "How batches are made of the images.")
+    add = group.add_argument
     add("--bs", type=positive_int, default=None, metavar="IMAGES", help="Images in a batch.")
     add("--samples_per_class", type=positive_int, default=4, metavar="IMAGES",
         help="Images of each class in a batch; --bs must be a multiple. A class with fewer images is drawn from "
@@ -257,16 +305,6 @@ def add_data_flags(parser: Parser) -> None:
     add("--data_mb_mom", type=float, default=-1.0, metavar="MOMENTUM",
         help="Add to a replaced embedding its drift so far, averaged with this momentum; negative: none.")
     add("--data_mb_lr", type=float, default=1.0, metavar="FACTOR", help="Factor of that drift.")
-    add("--use_tv_split", action="store_true",
-        help="Take validation classes out of the training half; they then choose the best checkpoint, and the test "
-             "classes are only reported.")
-    add("--tv_split_perc", type=share, default=0.8, metavar="SHARE",
-        help="Share of the training classes that stays for training.")
-    add("--tv_split_by_samples", action="store_true", help="Split off images of every class instead of classes.")
-    add("--glyphs_classes", type=positive_int, default=240, metavar="N", help="Characters, half of them for testing.")
-    add("--glyphs_images_per_class", type=positive_int, default=24, metavar="N", help="Images of each character.")
-    add("--glyphs_size", type=positive_int, default=32, metavar="PIXELS", help="Side at which characters are drawn.")
-    add("--glyphs_seed", type=int, default=0, help="Seed of the drawing; independent of --seed.")
 
 
 def add_network_flags(parser: Parser) -> None:
@@ -496,8 +534,8 @@ def add_constructor_flag(group, flag: str, default, text: str) -> None:
         add(type=type(default), default=default)
 
 
-def add_method_flags(parser: Parser) -> None:
-    """Relation, policy and memory: the method."""
+def add_relation_flags(parser: Parser) -> None:
+    """The first part of the method."""
     group = parser.add_argument_group("relation", "Context of every image from the whole batch.")
     add = group.add_argument
     add("--relation", default="gru", choices=["gru", "attention", "none"], help="How the batch is read.")
@@ -507,6 +545,10 @@ def add_method_flags(parser: Parser) -> None:
         help="'permuted' shuffles the batch for the relation, so that position does not tell the class.")
     add("--relation_share_projection", action=argparse.BooleanOptionalAction, default=None,
         help="Use the embedding's projection for the context too; needs --relation_hidden 0.")
+
+
+def add_policy_flags(parser: Parser) -> None:
+    """Pair weights and the policy behind them."""
     group = parser.add_argument_group("pair weighting", "How strongly each pair counts, and the policy that decides.")
     add = group.add_argument
     add("--pair_weighting", default="learned", choices=["learned", "uniform", "random", "constant", "shuffled"],
@@ -543,6 +585,10 @@ def add_method_flags(parser: Parser) -> None:
         help="The network trains with one sampled action, the expected weight, or the most likely action.")
     add("--policy_lr", type=float, default=None, help="Learning rate; default 1e-2 with one action a batch, 1e-3 with "
         "one an anchor or a pair, 5e-2 with --policy_reward validation.")
+
+
+def add_memory_flags(parser: Parser) -> None:
+    """The contextual memory and the second loss."""
     group = parser.add_argument_group("memory", "A conditional flow that recalls the context from the image alone.")
     add = group.add_argument
     add("--memory", default=None,
@@ -562,7 +608,7 @@ def add_method_flags(parser: Parser) -> None:
 
 
 def add_training_flags(parser: Parser) -> None:
-    """Optimisation and evaluation."""
+    """Optimizer and schedules."""
     group = parser.add_argument_group("training", "Optimisation.")
     add = group.add_argument
     add("--n_epochs", type=non_negative_int, default=None,
@@ -595,6 +641,12 @@ def add_training_flags(parser: Parser) -> None:
     add("--ema", type=below_one, default=0.0, metavar="DECAY",
         help="Average the network's weights over the steps with this decay, and evaluate and save the average; .999 is "
              "usual. 0: the weights themselves.")
+
+
+def add_speed_flags(parser: Parser) -> None:
+    """Precision, memory and speed."""
+    group = parser.add_argument_group("speed", "Precision, memory and speed.")
+    add = group.add_argument
     add("--amp", default="none", choices=["none", "bf16", "fp16"],
         help="Precision of the backbone, in training and evaluation; what follows and the losses stay in float32. "
              "'fp16' scales the loss.")
@@ -614,6 +666,10 @@ def add_training_flags(parser: Parser) -> None:
              "fastest kernels by measurement. A CPU does so in any case.")
     add("--log_every", type=positive_int, default=10, metavar="STEPS",
         help="Steps between rows of steps.csv, which is also when the host reads from the device.")
+
+
+def add_evaluation_flags(parser: Parser) -> None:
+    """What is measured, how, and what is drawn of it."""
     group = parser.add_argument_group("evaluation", "Retrieval of classes that were never trained on.")
     add = group.add_argument
     add("--evaluation_metrics", nargs="+", default=["e_recall@1", "e_recall@2", "e_recall@4", "e_recall@8", "nmi",
@@ -667,8 +723,9 @@ def build_parser() -> Parser:
                                 "images, and evaluate retrieval on unseen classes. Without flags the full method "
                                 "trains on the embedded data set. Defaults shown are those of the given --recipe, "
                                 "--dataset and --arch.")
-    for add_flags in (add_run_flags, add_data_flags, add_network_flags, add_loss_flags, add_method_flags,
-                      add_training_flags):
+    for add_flags in (add_run_flags, add_record_flags, add_data_flags, add_image_flags, add_batch_flags,
+                      add_network_flags, add_loss_flags, add_relation_flags, add_policy_flags, add_memory_flags,
+                      add_training_flags, add_speed_flags, add_evaluation_flags):
         add_flags(parser)
     return parser
 
@@ -799,48 +856,12 @@ def layered_defaults(explicit: dict) -> dict:
 
 def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
     """One sentence for everything in the options that cannot work."""
-    found = [unused for flag in explicit if (unused := cannot_apply(flag, opt))]
-    if opt.data_sampler != "random" and opt.bs % opt.samples_per_class:
-        found.append(f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}: choose, for "
-                     f"example, --bs {max(1, opt.bs // opt.samples_per_class) * opt.samples_per_class}")
-    if opt.data_mb_mom >= 1:
-        found.append(f"--data_mb_mom {opt.data_mb_mom:g} never forgets: pass less than 1")
-    if opt.batch_mining == "parametric" and not opt.use_tv_split:
-        found.append("--batch_mining parametric learns from validation classes: pass --use_tv_split")
-    if opt.batch_mining == "parametric" and opt.xbm_size:
-        found.append("--batch_mining parametric adapts to one batch and cannot serve a cross-batch memory: pass "
-                     "--xbm_size 0")
-    if opt.policy_reward == "validation" and not opt.use_tv_split:
-        found.append("--policy_reward validation learns from validation classes: pass --use_tv_split")
-    if opt.policy_granularity == "pair" and opt.xbm_size:
-        found.append("--policy_granularity pair decides on the pairs of one batch and cannot serve a cross-batch "
-                     "memory: pass --xbm_size 0")
-    if opt.relation == "none" and opt.memory != "none":
-        found.append("--memory has no context to learn with --relation none: pass --memory none")
-    if opt.relation == "none" and opt.pair_weighting in ("learned", "shuffled") and opt.policy_input != "statistics":
-        found.append("--policy_input state needs a relation: pass --policy_input statistics")
-    if opt.pair_weighting == "constant" and opt.policy_constant is None:
-        found.append("--pair_weighting constant needs --policy_constant POSITIVE NEGATIVE, such as 5 20")
-    if (opt.relation, opt.pair_weighting) != ("none", "uniform") and not opt.arch.endswith(("_normalize",
-                                                                                           "_normalize_frozen")):
-        found.append(f"relation, pair weights and memory work on unit rows: pass --arch {opt.arch}_normalize")
+    unused = (cannot_apply(flag, opt) for flag in explicit)
+    found = [*filter(None, unused), *_problems_of_batches(opt), *_problems_of_method(opt), *_problems_of_images(opt)]
     if opt.gpu and (len(opt.gpu) > 1 or opt.device == "cpu"):
         found.append("--gpu takes the number of one GPU, and none with --device cpu")
-    if opt.decode == "nvjpeg" and opt.cache != "none":
-        found.append(f"--decode nvjpeg reads the files in every epoch, and --cache {opt.cache} decodes them once: pass "
-                     "--cache none")
-    if opt.decode == "nvjpeg" and opt.device == "cpu":
-        found.append("--decode nvjpeg needs a GPU: pass no --device cpu, or --decode cpu")
     if (opt.search_precision, opt.search_backend) == ("half", "faiss"):
         found.append("--search_precision half is torch's: pass --search_backend torch or auto")
-    if opt.crop_size and not opt.image_size:
-        found.append("--crop_size needs --image_size, the shorter side that the crop is cut from: pass both, such as "
-                     "--image_size 256 --crop_size 224")
-    if opt.crop_size and opt.image_size and opt.crop_size > opt.image_size:
-        found.append(f"--crop_size {opt.crop_size} cannot be cut from --image_size {opt.image_size}: pass at most that")
-    if opt.crop_size and opt.augmentation == "big":
-        found.append("--augmentation big chooses the crop itself, 256/224 of --image_size: pass no --crop_size, or "
-                     "--augmentation base")
     if explicit.get("weights") and (explicit.get("not_pretrained") or opt.checkpoint):
         other = "--checkpoint" if opt.checkpoint else "--not_pretrained"
         found.append(f"--weights and {other} both say what the backbone starts from: pass one of them")
@@ -853,59 +874,77 @@ def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
                      f"--n_epochs {opt.n_epochs}")
     if missing := [m for m in opt.storage_metrics if m not in opt.evaluation_metrics]:
         found.append(f"--storage_metrics {missing[0]} is not among --evaluation_metrics")
-    if opt.dataset != "glyphs" and not opt.source_path:
-        found.append(f"--dataset {opt.dataset} needs --source_path FOLDER, where your images are")
     return found
+
+
+def _problems_of_batches(opt: argparse.Namespace) -> Iterator[str]:
+    """Batches, their samplers and miners."""
+    if opt.data_sampler != "random" and opt.bs % opt.samples_per_class:
+        yield (f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}: choose, for example, "
+               f"--bs {max(1, opt.bs // opt.samples_per_class) * opt.samples_per_class}")
+    if opt.data_mb_mom >= 1:
+        yield f"--data_mb_mom {opt.data_mb_mom:g} never forgets: pass less than 1"
+    if opt.batch_mining == "parametric" and not opt.use_tv_split:
+        yield "--batch_mining parametric learns from validation classes: pass --use_tv_split"
+    if opt.batch_mining == "parametric" and opt.xbm_size:
+        yield "--batch_mining parametric adapts to one batch and cannot serve a cross-batch memory: pass --xbm_size 0"
+
+
+def _problems_of_method(opt: argparse.Namespace) -> Iterator[str]:
+    """Relation, policy and memory."""
+    if opt.policy_reward == "validation" and not opt.use_tv_split:
+        yield "--policy_reward validation learns from validation classes: pass --use_tv_split"
+    if opt.policy_granularity == "pair" and opt.xbm_size:
+        yield ("--policy_granularity pair decides on the pairs of one batch and cannot serve a cross-batch memory: "
+               "pass --xbm_size 0")
+    if opt.relation == "none" and opt.memory != "none":
+        yield "--memory has no context to learn with --relation none: pass --memory none"
+    if opt.relation == "none" and opt.pair_weighting in ("learned", "shuffled") and opt.policy_input != "statistics":
+        yield "--policy_input state needs a relation: pass --policy_input statistics"
+    if opt.pair_weighting == "constant" and opt.policy_constant is None:
+        yield "--pair_weighting constant needs --policy_constant POSITIVE NEGATIVE, such as 5 20"
+    if (opt.relation, opt.pair_weighting) != ("none", "uniform") and not opt.arch.endswith(("_normalize",
+                                                                                           "_normalize_frozen")):
+        yield f"relation, pair weights and memory work on unit rows: pass --arch {opt.arch}_normalize"
+
+
+def _problems_of_images(opt: argparse.Namespace) -> Iterator[str]:
+    """Where images come from, who decodes them, and their size."""
+    if opt.dataset != "glyphs" and not opt.source_path:
+        yield f"--dataset {opt.dataset} needs --source_path FOLDER, where your images are"
+    if opt.decode == "nvjpeg" and opt.cache != "none":
+        yield (f"--decode nvjpeg reads the files in every epoch, and --cache {opt.cache} decodes them once: pass "
+               "--cache none")
+    if opt.decode == "nvjpeg" and opt.device == "cpu":
+        yield "--decode nvjpeg needs a GPU: pass no --device cpu, or --decode cpu"
+    if opt.crop_size and not opt.image_size:
+        yield ("--crop_size needs --image_size, the shorter side that the crop is cut from: pass both, such as "
+               "--image_size 256 --crop_size 224")
+    if opt.crop_size and opt.image_size and opt.crop_size > opt.image_size:
+        yield f"--crop_size {opt.crop_size} cannot be cut from --image_size {opt.image_size}: pass at most that"
+    if opt.crop_size and opt.augmentation == "big":
+        yield ("--augmentation big chooses the crop itself, 256/224 of --image_size: pass no --crop_size, or "
+               "--augmentation base")
 
 
 def cannot_apply(flag: str, opt: argparse.Namespace) -> str | None:
     """Why a flag that was given has no effect with the others, or None."""
-    losses, miners = loss_names(vars(opt)), [opt.batch_mining]
-    for prefix, switch, names in (("loss_", "loss", losses), ("miner_", "batch_mining", miners)):
+    for prefix, switch, names in (("loss_", "loss", loss_names(vars(opt))),
+                                  ("miner_", "batch_mining", [opt.batch_mining])):
         if flag.startswith(prefix) and not any(belongs(flag, f"{prefix}{name}_") for name in names):
             return f"--{flag} has no effect with --{switch} {getattr(opt, switch)}"
     for prefix, (switch, off) in ONLY_WITH.items():
         if flag.startswith(prefix) and flag != switch and getattr(opt, switch) == off:
             return f"--{flag} has no effect with --{switch} {off}"
-    if flag == "weights_dir" and (opt.not_pretrained or opt.weights or opt.checkpoint):
-        other = "--checkpoint" if opt.checkpoint else "--weights" if opt.weights else "--not_pretrained"
-        return f"--weights_dir has no effect with {other}"
-    if flag in ("project", "group") and not opt.log_online:
-        return f"--{flag} has no effect without --log_online"
-    if flag in ("tensorboard", "log_online", "repeat", "compile") and opt.evaluate_only:
-        return f"--{flag} has no effect with --evaluate_only"
-    if flag == "repeat" and opt.resume:
-        return "--repeat starts a run and --resume continues one: pass one of them"
-    if flag == "json" and not opt.evaluate_only:
-        return "--json has no effect without --evaluate_only"
-    if flag.startswith(("map_", "explorer_", "eval_per_class")) and opt.evaluate_only:
-        return f"--{flag} has no effect with --evaluate_only"
-    if flag == "figures" and opt.evaluate_only:
-        return "--figures has no effect with --evaluate_only"
-    if flag.startswith(("map_", "explorer_", "eval_per_class")) and not opt.figures:
-        return f"--{flag} has no effect with --no-figures"
-    if flag == "map_thumbnails" and not opt.map_images:
-        return "--map_thumbnails has no effect with --map_images 0"
-    if flag.startswith("glyphs_") and opt.dataset != "glyphs":
-        return f"--{flag} has no effect with --dataset {opt.dataset}"
-    if flag == "cache_path" and opt.cache == "ram":
-        return "--cache_path has no effect with --cache ram"
-    if flag.startswith("tv_split") and not opt.use_tv_split:
-        return f"--{flag} has no effect without --use_tv_split"
     if flag in ONLY_FOR:
         switch, values = ONLY_FOR[flag]
         if getattr(opt, switch) not in values:
             return f"--{flag} has no effect with --{switch} {getattr(opt, switch)}"
-    if flag == "frozen_bn_affine" and "_frozen" not in opt.arch:
-        return f"--frozen_bn_affine has no effect with --arch {opt.arch}: pass --arch {opt.arch}_frozen"
-    if flag.startswith("data_mb_") and opt.data_storage_no_update:
-        return f"--{flag} has no effect with --data_storage_no_update"
-    if flag == "data_mb_lr" and opt.data_mb_mom < 0:
-        return "--data_mb_lr has no effect without --data_mb_mom"
-    if flag == "pair_weight_on" and opt.pair_weighting == "uniform":
-        return "--pair_weight_on has no effect with --pair_weighting uniform"
-    if flag == "policy_constant" and opt.pair_weighting != "constant":
-        return f"--policy_constant has no effect with --pair_weighting {opt.pair_weighting}"
+    if flag == "repeat" and opt.resume:
+        return "--repeat starts a run and --resume continues one: pass one of them"
+    for flags, idle, words in IDLE:
+        if flag.startswith(flags) and idle(opt):
+            return f"--{flag} has no effect {words.format(**vars(opt))}"
     return None
 
 
