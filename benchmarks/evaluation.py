@@ -52,6 +52,7 @@ def embeddings(size: int, classes: int, noise: float) -> tuple[torch.Tensor, tor
 
 
 def product(rows, label):
+    """The bare blocked matrix product."""
     for part in rows.split(1024):
         part @ rows.T
 
@@ -82,6 +83,7 @@ def loop_nmi(rows, label):
 
 
 def accuracy_calculator(include, k="max_bin_count"):
+    """The library's calculator of these metrics, as a competitor."""
     def run(rows, label):
         from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
         return AccuracyCalculator(include=include, k=k, device=rows.device).get_accuracy(rows, label)
@@ -89,6 +91,7 @@ def accuracy_calculator(include, k="max_bin_count"):
 
 
 def ours(metrics):
+    """evaluate() of these metrics, as a competitor."""
     return lambda rows, label: evaluate(rows, label, metrics)
 
 

@@ -270,7 +270,7 @@ def _tar_member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", mode
 
 HOSTILE_TAR: dict[str, list[tarfile.TarInfo]] = {
     "parent": [_tar_member("set/../../outside.jpg")],
-    "absolute": [_tar_member("/tmp/outside.jpg")],
+    "absolute": [_tar_member("/outside.jpg")],
     "symlink": [_tar_member("set/link", tarfile.SYMTYPE, "/etc")],
     "through_symlink": [_tar_member("set/link", tarfile.SYMTYPE, "../.."), _tar_member("set/link/outside.jpg")],
     "hardlink": [_tar_member("set/passwd", tarfile.LNKTYPE, "/etc/passwd")],
@@ -299,7 +299,7 @@ def _link(name: str) -> zipfile.ZipInfo:
 
 HOSTILE_ZIP: dict[str, Callable[[], tuple[str | zipfile.ZipInfo, bytes]]] = {
     "parent": lambda: ("set/../../outside.jpg", b"content"),
-    "absolute": lambda: ("/tmp/outside.jpg", b"content"),
+    "absolute": lambda: ("/outside.jpg", b"content"),
     "backslash": lambda: ("set\\..\\..\\outside.jpg", b"content"),
     "drive": lambda: ("C:/outside.jpg", b"content"),
     "symlink": lambda: (_link("set/link"), b"/etc"),
