@@ -116,6 +116,8 @@ def test_in_small_blocks(kmeans, monkeypatch):
     whole = kmeans(rows, 9)
     monkeypatch.setattr("evaluation.exact.CELLS", 40)
     assert torch.equal(kmeans(rows, 9), whole)
+    monkeypatch.setattr("evaluation.lloyd.SIDE", 4)                                # several tiles of centres
+    assert torch.equal(kmeans(rows, 9), whole)
 
 
 def test_rows_are_left_as_they_are(kmeans):
