@@ -156,7 +156,7 @@ def _draw_entropy(axes, records: list[dict], signs, names: tuple[str, str]) -> N
     lowest = min(found, default=0)                                                 # of a density it may be negative
     axes.set_ylim(min(0, 1.12 * lowest), 1.12 * max(math.log(max(len(values), 2)) for _, values in signs))
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7.5, frameon=False, loc="lower left")
+        axes.legend(fontsize=7.5, frameon=False, loc="best")
     _label(axes, "Entropy (dashed: uniform choice)", "training step", "nats")
 
 
