@@ -18,6 +18,7 @@ from architectures.memory import select as select_memory
 from architectures.network import Network
 from architectures.weights import load_file, preprocessing_beside
 from batchminer.base import Miner
+from criteria.class_proxies import ClassProxies
 from criteria.lm_metric import LMMetric
 from criteria.pair_weighting import BatchRelation, PairWeighting
 from criteria.policy_health import held_out_advantage
@@ -206,7 +207,8 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     xbm = None
     if opt.xbm_size:
         xbm = CrossBatchMemory(base, opt.embed_dim, miner=build_miner(opt), **kwargs_for(opt, "xbm_"))
-    return LMMetric(base, relation, weighting, xbm=xbm, pair_weighting=opt.pair_weighting,
+    proxies = ClassProxies(n_classes, opt.embed_dim, **kwargs_for(opt, "proxies_")) if opt.proxies_weight else None
+    return LMMetric(base, relation, weighting, xbm=xbm, proxies=proxies, pair_weighting=opt.pair_weighting,
                     memory_weight=opt.memory_weight, memory_dual=opt.memory_dual, **accepted(LMMetric, policy))
 
 

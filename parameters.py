@@ -50,7 +50,7 @@ BY_LOSS = {
 }
 ONLY_WITH = {                                                  # prefix of flags: (flag that switches them on, its off)
     "policy_": ("pair_weighting", "uniform"), "memory_": ("memory", "none"), "relation_": ("relation", "none"),
-    "xbm_": ("xbm_size", 0), "cache_": ("cache", "none"),
+    "xbm_": ("xbm_size", 0), "proxies_": ("proxies_weight", 0), "cache_": ("cache", "none"),
 }
 BY_STORAGE = ("greedy_coreset", "d2_coreset", "disthist_batchmatch", "fid_batchmatch")
 SAMPLER_FLAGS = {                                              # flag: samplers that it is an argument of
@@ -521,6 +521,13 @@ def add_loss_flags(parser: Parser) -> None:
     add("--xbm_start", type=non_negative_int, default=None, metavar="STEPS",
         help="Steps before the memory joins the loss; embeddings must drift slowly by then.")
     add("--xbm_weight", type=float, default=1.0, help="Weight of the term with the memory.")
+    group = parser.add_argument_group("proxies of classes", "Pairs with a learned proxy of every training class, "
+                                                            "beside any loss.")
+    add = group.add_argument
+    add("--proxies_weight", type=non_negative, default=0.0, help="Weight of the term with the proxies; 0: no proxies.")
+    add("--proxies_sharpness", type=non_negative, default=20.0,
+        help="Sharpness of the softmax by which the proxies of other classes count; 0: all alike.")
+    add("--proxies_lr", type=non_negative, default=1e-2, help="Learning rate of the proxies.")
 
 
 def add_constructor_flag(group, flag: str, default, text: str) -> None:

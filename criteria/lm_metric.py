@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from architectures.network import Features, Network
 from batchminer.base import Triplets
 from criteria.base import Criterion, PairWeights
+from criteria.class_proxies import ClassProxies
 from criteria.decisions import Actions, Decision
 from criteria.pair_weighting import BatchRelation, PairWeighting
 from criteria.policy_gradient import assign, batch_ap, leave_one_out, lookahead, score_function_loss, standardise
@@ -40,18 +41,20 @@ class LMMetric(nn.Module):
     samples: K actions a batch; baseline 'leave_one_out' or 'none'; entropy_bonus in nats; mix: see `assign`.
     memory_dual: where the second loss stands: 'decoded', 'embedding' (unit(e)) or 'none'.
     xbm: a cross-batch memory, which adds a term over pairs of u with past batches.
+    proxies: of the training classes, which add a term over pairs of u with them; the policy does not see it.
     """
 
     def __init__(self, base: Criterion, relation: BatchRelation | None = None, weighting: PairWeighting | None = None,
                  *, pair_weighting: str = "uniform", constant: tuple[float, float] | None = None,
                  reward: str = "lookahead", samples: int = 8, step: float = 0.2, baseline: str = "leave_one_out",
                  entropy_bonus: float = 0.02, mix: float = 0.0, act: str = "sample", memory_weight: float = 1.0,
-                 memory_dual: str = "decoded", xbm: CrossBatchMemory | None = None, episode: int = 20):
+                 memory_dual: str = "decoded", xbm: CrossBatchMemory | None = None, episode: int = 20,
+                 proxies: ClassProxies | None = None):
         super().__init__()
         self.base, self.relation, self.weighting = base, relation, weighting
         self.pair_weighting, self.constant, self.reward, self.samples = pair_weighting, constant, reward, samples
         self.step, self.baseline, self.entropy_bonus, self.mix, self.act = step, baseline, entropy_bonus, mix, act
-        self.memory_weight, self.memory_dual, self.xbm = memory_weight, memory_dual, xbm
+        self.memory_weight, self.memory_dual, self.xbm, self.proxies = memory_weight, memory_dual, xbm, proxies
         self.learns = pair_weighting in ("learned", "shuffled")
         self.episodes = Episodes(episode) if self.learns and reward == "validation" else None
         self._refuse_what_cannot_work()
@@ -101,6 +104,8 @@ class LMMetric(nn.Module):
         if self.xbm is not None:
             terms["metric_xbm"] = self.xbm(self.base, related.z, label, index,
                                            lambda rows, labels, anchors: self.weight(play, rows, labels, anchors))
+        if self.proxies is not None:
+            terms["metric_proxies"] = self.proxies(related.z, label)
         if network.memory is not None:
             terms["memory_nll"] = self.memory_weight * network.memory.nll(related.context, features.embedding).mean()
         if self.episodes:

@@ -7,7 +7,7 @@ from utilities.html import Element, element, section
 from utilities.svg import Line, chart
 
 LOSSES = {"loss": "total", "metric": "metric", "metric_memory": "metric, decoded context", "metric_xbm": "metric, past "
-          "batches"}
+          "batches", "metric_proxies": "metric, proxies of classes"}
 MEASURES = {"gradient_norm": "Gradient norm", "images_per_second": "Images a second",
             "data_wait": "Share of the time spent waiting for images", "peak_memory_mib": "Peak memory (MiB)"}
 POLICY = {"reward": "Reward (mean AP)", "advantage_over_uniform": "Advantage over uniform weights",

@@ -65,6 +65,9 @@ rows_of_other_forms() {         # what a grid of fixed sharpness cannot find
     tuned_row decode-sample --memory_decode sample @full
     tuned_row dual-embedding --memory_dual embedding @full
     tuned_row dual-none --memory_dual none @full
+    tuned_row constant-proxies "${alone[@]}" --pair_weighting constant --proxies_weight 1 @constant
+    tuned_row learned-proxies "${alone[@]}" --proxies_weight 1 @learned
+    tuned_row full-proxies --proxies_weight 1 @full
 }
 
 rows_on_rivals() {              # pair weights on other losses

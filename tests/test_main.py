@@ -85,7 +85,7 @@ def test_without_figures_numbers_and_checkpoints_are_left(folder, tmp_path):
 
 EVALUATED = {"full method": ["--eval_bootstrap", "20"], "averaged": ["--ema", "0.9"], "mined": ["--loss", "margin"],
              "published": ["--recipe", "paper", "--memory_channels", "8", "--memory_steps", "2"],
-             "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "1"]}
+             "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "1"], "proxies": ["--proxies_weight", "1"]}
 
 
 @pytest.mark.parametrize("case", EVALUATED)
@@ -262,6 +262,14 @@ def test_a_cross_batch_memory_joins_the_loss_and_is_in_the_checkpoint(folder, tm
     assert float(rows[2]["metric_xbm"]) != 0
     state = checkpoint.load(tmp_path / "image_folder" / "xbm" / "last.pt")["method"]
     assert (state["xbm.index"] >= 0).all() and state["xbm.row"].shape == (20, 64)
+
+
+def test_proxies_of_classes_join_the_loss_learn_and_are_in_the_checkpoint(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "p", "--proxies_weight", "0.5", "--proxies_lr", "0.1"))
+    assert float(rows_of(read(tmp_path, "p"))[1]["metric_proxies"]) != 0
+    first, last = (checkpoint.load(tmp_path / "image_folder" / "p" / name)["method"]["proxies.proxies"]
+                   for name in ("best_e_recall@1.pt", "last.pt"))
+    assert last.shape[1] == 64 and len(last) == len(first)
 
 
 def test_weights_of_a_file_start_the_backbone_and_are_needed_no_more(folder, tmp_path, capsys):

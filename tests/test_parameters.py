@@ -53,6 +53,7 @@ def test_layers_of_defaults():
     (["--pair_weighting", "uniform", "--policy_samples", "4"], "no effect with --pair_weighting uniform"),
     (["--memory", "none", "--memory_hidden", "4"], "no effect with --memory none"),
     (["--xbm_weight", "2"], "no effect with --xbm_size 0"),
+    (["--proxies_sharpness", "9"], "no effect with --proxies_weight 0"),
     (["--search_precision", "half", "--search_backend", "faiss"], "--search_backend torch"),
     (["--loss", "margin", "--batch_mining", "parametric"], "--use_tv_split"),
     (["--loss", "margin", "--batch_mining", "parametric", "--use_tv_split", "--xbm_size", "9"], "--xbm_size 0"),
@@ -144,7 +145,8 @@ def test_relation_and_policy_flags_are_the_constructors_arguments():
     from criteria.pair_weighting import BatchRelation, PairWeighting
     assert flags_with("relation_") == signature_flags("relation_", BatchRelation,
                                                     without=("feature_dim", "kind")) | {"relation_lr"}
-    method = {"base", "relation", "weighting", "pair_weighting", "memory_weight", "memory_dual", "state_dim", "xbm"}
+    method = {"base", "relation", "weighting", "pair_weighting", "memory_weight", "memory_dual", "state_dim", "xbm",
+              "proxies"}
     assert flags_with("policy_") == signature_flags("policy_", PairWeighting, LMMetric, without=method) | {"policy_lr"}
 
 
@@ -158,6 +160,11 @@ def test_dataset_flags_are_the_functions_arguments():
 def test_xbm_flags_are_the_constructors_arguments():
     from criteria.xbm import CrossBatchMemory
     assert flags_with("xbm_") == signature_flags("xbm_", CrossBatchMemory, without=("base", "miner"))
+
+
+def test_proxies_flags_are_the_constructors_arguments():
+    from criteria.class_proxies import ClassProxies
+    assert flags_with("proxies_") == signature_flags("proxies_", ClassProxies, without=("n_classes", "embed_dim"))
 
 
 def test_memory_flags_are_the_constructors_arguments():

@@ -30,6 +30,8 @@ def parameter_groups(network: Network, method: LMMetric, *, lr: float, fc_lr: fl
         groups.append({"name": "memory", "params": list(network.memory.parameters()), "lr": memory_lr})
     for i, group in enumerate(method.base.param_groups(fc_lr)):
         groups.append({"name": f"criterion_{i + 1}" if i else "criterion"} | group)
+    if method.proxies is not None:
+        groups += [{"name": "proxies"} | group for group in method.proxies.param_groups()]
     if method.relation is not None:
         groups.append({"name": "relation", "params": list(method.relation.parameters()), "lr": relation_lr})
     if method.learns:

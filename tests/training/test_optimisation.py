@@ -10,6 +10,7 @@ from architectures.backbones import Backbone, ConvNet
 from architectures.network import Network
 from architectures.pooling import GeM
 from criteria import CRITERIA, select
+from criteria.class_proxies import ClassProxies
 from criteria.lm_metric import LMMetric
 from criteria.pair_weighting import BatchRelation
 from tests.training.methods import batch, build
@@ -64,6 +65,13 @@ def test_a_learnt_pooling_is_new_and_has_no_decay():
     assert groups["pooling"] == {"name": "pooling", "params": [network.pooling.p], "lr": 2, "weight_decay": 0.0}
     network.hold_backbone(True)
     assert network.pooling.p.requires_grad
+
+
+def test_proxies_of_classes_are_a_group_of_their_own():
+    network, method, _ = build("gpw")
+    method.proxies = ClassProxies(3, network.embed_dim, lr=0.3)
+    groups = by_name(parameter_groups(network, method, **RATES))
+    assert groups["proxies"] == {"name": "proxies", "params": [method.proxies.proxies], "lr": 0.3, "weight_decay": 0.0}
 
 
 def test_rates_that_are_not_given_are_those_of_the_new_layers():

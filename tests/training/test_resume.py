@@ -63,6 +63,7 @@ CASES = {
                   "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN],
     "episodes": ["--policy_reward", "validation", "--policy_action", "continuous", "--policy_episode", "2", "--bs", "8",
                  "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN[:4]],
+    "proxies": ["--proxies_weight", "1", *PLAIN[:4]],
     "pairs": ["--policy_granularity", "pair", "--ema", "0.9", "--scheduler", "cosine"],
     "stored": ["--data_sampler", "disthist_batchmatch", "--data_mb_mom", "0.5", "--bs", "8", *PLAIN],
     "workers": ["--kernels", "2", *PLAIN], "half precision": ["--amp", "fp16", "--accumulate", "6"],

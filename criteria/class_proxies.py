@@ -1,0 +1,34 @@
+"""A term over images and proxies of all classes, beside a loss over the pairs of a batch."""
+from torch import Tensor, nn
+
+from criteria.proxies import apart, cosine, new_proxies
+from utilities.pairwise import unit
+
+
+class ClassProxies(nn.Module):
+    """The plain pair loss between images and one learned proxy p of every training class:
+
+        L = weight mean_i [ sum_{k != y} q_ik s_ik - s_iy ],   s_ik = cos(z_i, p_k),   y the class of image i
+        q_ik = softmax_{k != y}(sharpness s_ik), detached
+
+    The terms of the two sums are those of `GPW` under sharpness weights, with proxies in the place of the batch's other
+    images. A batch holds few of the classes; a proxy stands for its class in every step, so that images are pushed from
+    classes that are not in their batch. One class only: nothing to push from. lr: the proxies' own rate, without decay.
+    """
+
+    def __init__(self, n_classes: int, embed_dim: int, weight: float = 1.0, sharpness: float = 20.0, lr: float = 1e-2):
+        super().__init__()
+        self.weight, self.sharpness, self.lr = weight, sharpness, lr
+        self.proxies = new_proxies(n_classes, embed_dim)                           # (C, D)
+
+    def param_groups(self) -> list[dict]:
+        """The optimizer's group of the proxies."""
+        return [{"params": [self.proxies], "lr": self.lr, "weight_decay": 0.0}]
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        """z (B, D), label (B,) below n_classes -> the weighted term, a scalar."""
+        s = cosine(unit(z), self.proxies)                                          # (B, C)
+        own = s.gather(1, label[:, None])                                          # (B, 1)
+        share = apart(self.sharpness * s.detach(), label)[1].softmax(-1)           # (B, C), zero at the own class
+        push = (share * s).sum(-1, keepdim=True) if s.shape[1] > 1 else 0 * own    # (B, 1)
+        return self.weight * (push - own).mean()
