@@ -14,12 +14,19 @@ pair=(--policy_granularity pair --policy_lr .01)
 rivals="margin multisimilarity smoothap"
 
 ablation_grids() {              # rates, betas, neg_weights and taus are the script's
-    grid margin --loss_margin_beta "$betas" "${plain[@]}" --loss margin
-    grid multisimilarity --loss_multisimilarity_neg_weight "$neg_weights" "${plain[@]}" --loss multisimilarity
-    grid smoothap --loss_smoothap_tau "$taus" "${plain[@]}" --loss smoothap
-    grid constant --policy_constant "0 20,2 20,5 20,2 40" "${alone[@]}" --pair_weighting constant
+    grids_with "" 0
     grid learned --policy_step "0.05,0.1,0.2,0.4" "${alone[@]}"
-    grid full --policy_step "0.05,0.1,0.2,0.4"
+    grids_with proxies- 1
+}
+
+grids_with() {                  # grids_with PREFIX WEIGHT: the grids of rows with proxies of this weight
+    local proxies=(--proxies_weight "$2")
+    grid "$1margin" --loss_margin_beta "$betas" "${plain[@]}" --loss margin "${proxies[@]}"
+    grid "$1multisimilarity" --loss_multisimilarity_neg_weight "$neg_weights" "${plain[@]}" --loss multisimilarity \
+        "${proxies[@]}"
+    grid "$1smoothap" --loss_smoothap_tau "$taus" "${plain[@]}" --loss smoothap "${proxies[@]}"
+    grid "$1constant" --policy_constant "0 20,2 20,5 20,2 40" "${alone[@]}" --pair_weighting constant "${proxies[@]}"
+    grid "$1full" --policy_step "0.05,0.1,0.2,0.4" "${proxies[@]}"
 }
 
 rows_of_the_method() {
@@ -65,9 +72,18 @@ rows_of_other_forms() {         # what a grid of fixed sharpness cannot find
     tuned_row decode-sample --memory_decode sample @full
     tuned_row dual-embedding --memory_dual embedding @full
     tuned_row dual-none --memory_dual none @full
-    tuned_row constant-proxies "${alone[@]}" --pair_weighting constant --proxies_weight 1 @constant
-    tuned_row learned-proxies "${alone[@]}" --proxies_weight 1 @learned
-    tuned_row full-proxies --proxies_weight 1 @full
+}
+
+rows_with_proxies() {           # a proxy of every class beside the pairs of the batch
+    local loss
+    for loss in $rivals; do
+        tuned_row "proxies-$loss" "${plain[@]}" --loss "$loss" --proxies_weight 1 "@proxies-$loss"
+    done
+    tuned_row proxies-constant "${alone[@]}" --pair_weighting constant --proxies_weight 1 @proxies-constant
+    tuned_row proxies-learned "${alone[@]}" --proxies_weight 1 @proxies-full
+    tuned_row proxies-full --proxies_weight 1 @proxies-full
+    tuned_row proxies-memory-none --memory none --proxies_weight 1 @proxies-full
+    tuned_row proxies-memory-constant --memory constant --proxies_weight 1 @proxies-full
 }
 
 rows_on_rivals() {              # pair weights on other losses
@@ -101,6 +117,7 @@ ablation_rows() {
     rows_of_the_memory
     rows_of_the_weights
     rows_of_other_forms
+    rows_with_proxies
     rows_on_rivals
     rows_on_rivals_in_full
 }

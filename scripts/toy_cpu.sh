@@ -24,6 +24,7 @@ rows() {
     rows_of_the_memory
     rows_of_the_weights
     rows_of_other_forms
+    rows_with_proxies
     rows_on_rivals
 }
 ablation rows
