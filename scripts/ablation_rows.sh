@@ -14,18 +14,18 @@ pair=(--policy_granularity pair --policy_lr .01)
 rivals="margin multisimilarity smoothap"
 
 ablation_grids() {              # rates, betas, neg_weights and taus are the script's
-    grids_with "" 0
+    grids_with "" 0 "0 20,2 20,5 20,2 40"
     grid learned --policy_step "0.05,0.1,0.2,0.4" "${alone[@]}"
-    grids_with proxies- 1
+    grids_with proxies- 1 "0 20,2 20,5 10,10 10"
 }
 
-grids_with() {                  # grids_with PREFIX WEIGHT: the grids of rows with proxies of this weight
+grids_with() {                  # grids_with PREFIX WEIGHT "SHARPNESS,...": the grids of rows with proxies of this weight
     local proxies=(--proxies_weight "$2")
     grid "$1margin" --loss_margin_beta "$betas" "${plain[@]}" --loss margin "${proxies[@]}"
     grid "$1multisimilarity" --loss_multisimilarity_neg_weight "$neg_weights" "${plain[@]}" --loss multisimilarity \
         "${proxies[@]}"
     grid "$1smoothap" --loss_smoothap_tau "$taus" "${plain[@]}" --loss smoothap "${proxies[@]}"
-    grid "$1constant" --policy_constant "0 20,2 20,5 20,2 40" "${alone[@]}" --pair_weighting constant "${proxies[@]}"
+    grid "$1constant" --policy_constant "$3" "${alone[@]}" --pair_weighting constant "${proxies[@]}"
     grid "$1full" --policy_step "0.05,0.1,0.2,0.4" "${proxies[@]}"
 }
 

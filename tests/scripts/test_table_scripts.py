@@ -3,6 +3,7 @@ import csv
 import functools
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -89,9 +90,12 @@ def test_every_grid_has_as_many_candidates_and_the_same_rates(script):
     for opt in map(get_options, commands(script, SEEDS=1, TUNE_SEEDS="6 7")[0]):
         if opt.savename.startswith("tune-"):
             assert opt.use_tv_split
-            grids.setdefault(opt.savename.split("-")[1], []).append((opt.seed, opt.lr, opt.savename))
+            name = opt.savename.removeprefix("tune-").partition("-lr")[0]
+            assert opt.proxies_weight == name.startswith("proxies-")
+            grids.setdefault(name, []).append((opt.seed, opt.lr, opt.savename))
     rates = {name: sorted((seed, lr) for seed, lr, _ in runs) for name, runs in grids.items()}
-    assert set(grids) == {"margin", "multisimilarity", "smoothap", "constant", "learned", "full"}
+    both = {"margin", "multisimilarity", "smoothap", "constant", "full"}
+    assert set(grids) == both | {"learned"} | {f"proxies-{name}" for name in both}
     assert len({str(found) for found in rates.values()}) == 1 and len(rates["full"]) == 24
 
 
@@ -267,7 +271,7 @@ def test_the_toy_runs_end_to_end_and_a_second_call_prints_the_same_table(tmp_pat
     assert len(results) == 6 + 12 and all(json.loads(path.read_text())["steps"] for path in results)
     second = call("toy_cpu.sh", **flags)
     assert second.returncode == 0 and [path.stat().st_mtime_ns for path in results] == written
-    table = first.stdout[first.stdout.index("\n|"):]
+    table = "".join(line for line in first.stdout.splitlines(True) if not re.match(r"\d\d:\d\d:\d\d ", line))
     assert second.stdout == table and "| full " in table and "baseline" in table and "/2" in table
     other = call("toy_cpu.sh", **flags | {"EXTRA": flags["EXTRA"] + " --lr 0.5"})
     assert other.returncode == 2 and "holds a run with other flags: --lr 0.001 instead of 0.5" in other.stderr
