@@ -15,7 +15,7 @@ from pathlib import Path
 
 from utilities.errors import UsageError
 
-SMALL = {"embed_dim": 128, "cache": "ram", "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 1e-3,
+SMALL = {"embed_dim": 128, "cache": "ram", "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 2e-3,
          "tau": [26, 30], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0, "xbm_start": 100}
 LARGE = {"embed_dim": 512, "cache": "none", "augmentation": "base", "bs": 180, "n_epochs": 100, "lr": 1e-4,
          "tau": [20, 40, 60, 80], "gamma": 0.5, "warmup_epochs": 5, "eval_every": 1, "kernels": 8, "xbm_start": 1000}
@@ -24,7 +24,8 @@ RECIPES = {
                 "relation_order": "permuted", "relation_share_projection": False,
                 "policy_action": "sharpness", "policy_granularity": "batch", "policy_input": "both",
                 "policy_reward": "lookahead", "policy_samples": 8, "policy_baseline": "leave_one_out",
-                "policy_scale": "mean", "policy_act": "greedy", "memory": "realnvp", "memory_decode": "mode"},
+                "policy_scale": "mean", "policy_act": "greedy", "memory": "realnvp", "memory_decode": "mode",
+                "proxies_weight": 1.0},
     "paper": {"loss": "margin", "batch_mining": "distance", "pair_weight_on": "distance",
               "relation_order": "batch", "relation_share_projection": True, "relation_hidden": 0,
               "policy_action": "weight", "policy_granularity": "anchor", "policy_input": "state",
@@ -851,7 +852,9 @@ def layered_defaults(explicit: dict) -> dict:
         defaults |= {"memory": "none", "policy_input": "statistics"}
     if explicit.get("loss", defaults["loss"]) != defaults["loss"]:
         inner = loss_names(explicit)[-1]
-        defaults |= {"batch_mining": "none", "pair_weight_on": "term"} | BY_LOSS.get(inner, {})
+        defaults |= {"batch_mining": "none", "pair_weight_on": "term", "proxies_weight": 0.0} | BY_LOSS.get(inner, {})
+    if explicit.get("pair_weighting") == "uniform":
+        defaults["proxies_weight"] = 0.0
     batch = explicit.get("policy_granularity", defaults["policy_granularity"]) == "batch"
     if dataset == "glyphs":
         defaults["source_path"] = ".cache"

@@ -123,7 +123,7 @@ ablation_rows() {
 }
 
 ablation() {                    # ablation ROWS: tunes, trains, and prints what was tuned and three tables of the rows
-    common+=(--use_tv_split)
+    common+=(--use_tv_split --proxies_weight 0)
     tune ablation_grids "$1" mAP_r
     "$1"
     train

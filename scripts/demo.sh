@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole road on the embedded data set: the full method, its base loss with uniform weights, and smoothap alone,
-# at equal steps; then one table of held-out classes and the pictures of the full method. The baselines train beside
+# The whole road on the embedded data set: the full method, its pair loss with uniform weights, and smoothap alone, at
+# equal steps; then one table of held-out classes and the pictures of the full method. The baselines train beside
 # the full method, one core each.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -36,6 +36,14 @@ def test_layers_of_defaults():
     assert get_options(["--recipe", "paper", "--loss", "smoothap"]).batch_mining == "none"
 
 
+@pytest.mark.parametrize("argv,weight", [
+    ([], 1), (["--relation", "none"], 1), (["--pair_weighting", "random"], 1), (["--pair_weighting", "uniform"], 0),
+    (["--loss", "margin"], 0), (["--recipe", "paper"], 0), (["--loss", "margin", "--proxies_weight", ".5"], 0.5),
+    (["--proxies_weight", "0"], 0)])
+def test_proxies_stand_beside_weights_on_the_plain_pair_loss(argv, weight):
+    assert get_options(argv).proxies_weight == weight
+
+
 @pytest.mark.parametrize("argv,words", [
     (["--los", "gpw"], "Did you mean --loss"),
     (["--recipe", "nope"], "default"),
@@ -53,7 +61,8 @@ def test_layers_of_defaults():
     (["--pair_weighting", "uniform", "--policy_samples", "4"], "no effect with --pair_weighting uniform"),
     (["--memory", "none", "--memory_hidden", "4"], "no effect with --memory none"),
     (["--xbm_weight", "2"], "no effect with --xbm_size 0"),
-    (["--proxies_sharpness", "9"], "no effect with --proxies_weight 0"),
+    (["--proxies_sharpness", "9", "--proxies_weight", "0"], "no effect with --proxies_weight 0"),
+    (["--proxies_sharpness", "9", "--loss", "margin"], "no effect with --proxies_weight 0"),
     (["--search_precision", "half", "--search_backend", "faiss"], "--search_backend torch"),
     (["--loss", "margin", "--batch_mining", "parametric"], "--use_tv_split"),
     (["--loss", "margin", "--batch_mining", "parametric", "--use_tv_split", "--xbm_size", "9"], "--xbm_size 0"),
