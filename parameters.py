@@ -15,7 +15,7 @@ from pathlib import Path
 
 from utilities.errors import UsageError
 
-SMALL = {"embed_dim": 128, "cache": "ram", "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 2e-3,
+SMALL = {"embed_dim": 128, "cache": "ram", "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 1e-3,
          "tau": [26, 30], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0, "xbm_start": 100}
 LARGE = {"embed_dim": 512, "cache": "none", "augmentation": "base", "bs": 180, "n_epochs": 100, "lr": 1e-4,
          "tau": [20, 40, 60, 80], "gamma": 0.5, "warmup_epochs": 5, "eval_every": 1, "kernels": 8, "xbm_start": 1000}

@@ -121,7 +121,7 @@ def test_flags_that_differ_are_listed_and_refused(folder, tmp_path, capsys):  # 
     before = last.read_bytes()
     assert main.main([*argv, "--resume", "auto", "--lr", "0.5", "--seed", "7"]) == 2
     error = capsys.readouterr().err
-    assert "--lr 0.5 (the run has 0.002)" in error and "--seed 7 (the run has 1)" in error and "--n_epochs" not in error
+    assert "--lr 0.5 (the run has 0.001)" in error and "--seed 7 (the run has 1)" in error and "--n_epochs" not in error
     assert last.read_bytes() == before
     assert main.main([*argv, "--resume", str(tmp_path)]) == 2 and "no last.pt" in capsys.readouterr().err
     state = checkpoint.load(last)
