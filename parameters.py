@@ -49,6 +49,7 @@ BY_LOSS = {
     "softtriplet": {"policy_action": "weight", "policy_granularity": "anchor"},
     "triplet": {"batch_mining": "distance"},
 }
+UNRECORDED = {"proxies_weight": 0.0}     # flags of the recipes that older runs do not hold, and what those trained with
 ONLY_WITH = {                                                  # prefix of flags: (flag that switches them on, its off)
     "policy_": ("pair_weighting", "uniform"), "memory_": ("memory", "none"), "relation_": ("relation", "none"),
     "xbm_": ("xbm_size", 0), "proxies_": ("proxies_weight", 0), "cache_": ("cache", "none"),
@@ -786,7 +787,7 @@ def _plain(value):
 def recorded_flags(path: str) -> dict:
     """The flags in a run's options.json, each checked as if it had been typed; a UsageError for a file without them."""
     known = {action.dest: action for action in build_parser()._actions if action.dest != "help"}
-    flags = {flag: value for flag, value in read_options(path)["flags"].items() if value is not None}
+    flags = UNRECORDED | {flag: value for flag, value in read_options(path)["flags"].items() if value is not None}
     if unknown := sorted(set(flags) - set(known)):
         shown = ", ".join(ascii(flag)[1:-1][:40] for flag in unknown[:5])
         raise UsageError(f"--repeat {path} has flags that this version does not know: {shown}. Remove them from the "

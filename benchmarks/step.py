@@ -35,8 +35,9 @@ GRADIENT, BASE = "backbone, forward and backward", "+ its optimizer"
 VARIANTS = {
     "+ criterion (gpw)": ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"],
     "+ relation": ["--memory", "none", "--pair_weighting", "uniform"],
-    "+ policy": ["--memory", "none"],
-    "+ memory: the full method": [],
+    "+ policy": ["--memory", "none", "--proxies_weight", "0"],
+    "+ memory": ["--proxies_weight", "0"],
+    "+ proxies: the full method": [],
     "as published (--recipe paper)": ["--recipe", "paper"],
 }
 MIB = 2**20

@@ -6,14 +6,15 @@ from utilities.pairwise import unit
 
 
 class ClassProxies(nn.Module):
-    """The plain pair loss between images and one learned proxy p of every training class:
+    """The plain pair loss `GPW` between images and one learned proxy p of every training class:
 
         L = weight mean_i [ sum_{k != y} q_ik s_ik - s_iy ],   s_ik = cos(z_i, p_k),   y the class of image i
         q_ik = softmax_{k != y}(sharpness s_ik), detached
 
-    The terms of the two sums are those of `GPW` under sharpness weights, with proxies in the place of the batch's other
-    images. A batch holds few of the classes; a proxy stands for its class in every step, so that images are pushed from
-    classes that are not in their batch. One class only: nothing to push from. lr: the proxies' own rate, without decay.
+    Proxies are from Movshovitz-Attias et al., "No Fuss Distance Metric Learning Using Proxies" (ICCV 2017); here they
+    stand in the place of the batch's other images. A batch holds few of the classes; a proxy stands for its class in
+    every step, so that images are pushed from classes that are not in their batch. With one class there is nothing to
+    push from. lr: the proxies' own rate, without decay.
     """
 
     def __init__(self, n_classes: int, embed_dim: int, weight: float = 1.0, sharpness: float = 20.0, lr: float = 1e-2):

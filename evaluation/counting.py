@@ -162,13 +162,12 @@ def _count_pairs(tile: Tensor, query: Side, gallery: Side, i: Tensor, j: Tensor,
     quick = factor.rows.dtype == torch.bfloat16
     if quick:
         upper, lower = rounded(upper), rounded(lower)
-    step = max(1, SCRATCH // max(1, count.shape[1]))
+    step, count_rest = max(1, SCRATCH // max(1, count.shape[1])), _count_closer if quick else _count_unsure
     for row, column in zip(i.split(step), j.split(step)):
         score = tile[row, column][:, None]                                         # (P, 1)
         sure = score > upper[row]                                                  # (P, M) certainly before
         count.index_add_(0, row, sure.long())
         at, m = ((score >= lower[row]) & ~sure).nonzero(as_tuple=True)             # (U,), (U,)
-        count_rest = _count_closer if quick else _count_unsure
         count_rest(count, query, gallery, row[at], column[at], m)
     return count
 

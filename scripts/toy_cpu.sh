@@ -2,7 +2,7 @@
 # The ablation at the scale of a CPU: a small network from scratch on the embedded characters, or, with DATA=FOLDER, on
 # any folder of images that --dataset image_folder takes. One run at a time on each core, each on one thread, since the
 # numbers of a CPU depend on how many threads compute them.
-# Time: some 125 minutes on two cores for 397 runs (132 to tune, 53 rows of 5 seeds); docs/reproducing.md.
+# Time: reckoned at some 125 minutes on two cores for 397 runs (132 to tune, 53 rows of 5 seeds); docs/reproducing.md.
 # scripts/lib.sh and scripts/tuning.sh explain SEEDS, TUNE_SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN.
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/tuning.sh"

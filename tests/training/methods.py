@@ -6,6 +6,7 @@ from architectures.memory import select as select_memory
 from architectures.network import Features, Network
 from batchminer import select as select_miner
 from criteria import CRITERIA, select
+from criteria.class_proxies import ClassProxies
 from criteria.lm_metric import LMMetric
 from criteria.pair_weighting import BatchRelation, PairWeighting
 from criteria.xbm import CrossBatchMemory
@@ -23,7 +24,7 @@ POLICIES = {
 }
 
 
-def build(loss, *, memory="realnvp", learned=True, dropout=0.0, frozen=True, policy=None, **method):
+def build(loss, *, memory="realnvp", learned=True, dropout=0.0, frozen=True, policy=None, proxies=False, **method):
     """Network, method and miner in float64, the same at every call: relation, policy and memory on, and a cross-batch
     memory where criterion and policy take one. policy, method: arguments of PairWeighting and LMMetric."""
     torch.manual_seed(0)
@@ -47,7 +48,7 @@ def build(loss, *, memory="realnvp", learned=True, dropout=0.0, frozen=True, pol
             own.second_negative = cls.needs_quadruplets
         xbm = CrossBatchMemory(base, dim, 24, start=1, miner=own)
     method = LMMetric(base, BatchRelation(trunk.feature_dim, dim, hidden=8), weighting, xbm=xbm,
-                      **{"pair_weighting": kind} | method)
+                      proxies=ClassProxies(CLASSES, dim) if proxies else None, **{"pair_weighting": kind} | method)
     return network.double().train(), method.double().train(), miner
 
 

@@ -85,9 +85,10 @@ def test_a_step_of_every_criterion_reads_only_what_fixes_a_shape(loss):
     assert reads_of(step_of(loss)) <= allowed
 
 
+@pytest.mark.parametrize("proxies", [True, False])
 @pytest.mark.parametrize("memory", ["realnvp", "glow", "none"])
-def test_a_step_of_the_full_method_reads_nothing(memory):
-    step = step_of("gpw", memory=memory)
+def test_a_step_of_the_full_method_reads_nothing(memory, proxies):
+    step = step_of("gpw", memory=memory, proxies=proxies)
     step.method.xbm = None
     assert reads_of(step) == set()
 

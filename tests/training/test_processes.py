@@ -23,7 +23,8 @@ from utilities.errors import UsageError
 
 STEPS, WORLD = 3, 2
 PLAINEST = "gpw alone"   # without relation, policy and memory: nothing learns behind the features
-CASES = [*CRITERIA, PLAINEST, *POLICIES]
+PROXIES = "proxies of the classes"
+CASES = [*CRITERIA, PLAINEST, PROXIES, *POLICIES]
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,6 +32,8 @@ def parts_of(case):
     """Network, method and miner: the full method with a criterion, or with a policy."""
     if case == PLAINEST:
         return plainest()
+    if case == PROXIES:
+        return build("gpw", proxies=True)
     return build("multisimilarity", policy=POLICIES[case]) if case in POLICIES else build(case)
 
 

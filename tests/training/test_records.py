@@ -186,6 +186,13 @@ def test_repeat_gives_the_flags_of_the_run(tmp_path, argv):
     assert json.dumps(vars(again) | {"repeat": None}) == json.dumps(vars(first))
 
 
+def test_repeat_of_a_run_from_before_the_proxies_has_none(tmp_path):
+    path = tmp_path / "options.json"
+    flags = {flag: value for flag, value in vars(get_options([])).items() if not flag.startswith("proxies_")}
+    path.write_text(json.dumps({"flags": flags}))
+    assert get_options(["--repeat", str(path)]).proxies_weight == 0
+
+
 def test_flags_of_the_command_line_go_before_those_of_the_file_with_their_consequences(tmp_path):
     path = recorded(tmp_path, ["--lr", "0.5", "--memory", "none", "--gpu", "3"])
     opt = get_options(["--repeat", path, "--loss", "margin", "--lr", "0.25"])

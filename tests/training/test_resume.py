@@ -63,7 +63,6 @@ CASES = {
                   "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN],
     "episodes": ["--policy_reward", "validation", "--policy_action", "continuous", "--policy_episode", "2", "--bs", "8",
                  "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN[:4]],
-    "proxies": ["--proxies_weight", "1", *PLAIN[:4]],
     "pairs": ["--policy_granularity", "pair", "--ema", "0.9", "--scheduler", "cosine"],
     "stored": ["--data_sampler", "disthist_batchmatch", "--data_mb_mom", "0.5", "--bs", "8", *PLAIN],
     "workers": ["--kernels", "2", *PLAIN], "half precision": ["--amp", "fp16", "--accumulate", "6"],
@@ -111,6 +110,20 @@ def test_a_finished_run_goes_on_when_it_is_given_more_epochs(folder, tmp_path, c
     assert main.main(["--resume", str(run), "--n_epochs", "3", "--source_path", str(folder), "--device", "cpu",
                       "--kernels", "0", "--map_images", "0"]) == 0
     assert "Continuing at step 3" in capsys.readouterr().out
+    compare(tmp_path, "whole", "cut")
+
+
+def test_a_run_from_before_the_proxies_goes_on_without_them(folder, tmp_path, capsys):  # noqa: F811
+    argv = flags(folder, tmp_path, "--map_images", "0", "--scheduler", "none")
+    assert main.main([*argv, "--savename", "whole", "--n_epochs", "2", "--proxies_weight", "0"]) == 0
+    assert main.main([*argv, "--savename", "cut", "--n_epochs", "1", "--proxies_weight", "0"]) == 0
+    run = tmp_path / "image_folder" / "cut"
+    state = checkpoint.load(run / "last.pt")
+    state["options"] = {flag: value for flag, value in state["options"].items() if not flag.startswith("proxies_")}
+    checkpoint.save(run / "last.pt", state)
+    assert main.main([*argv, "--savename", "cut", "--n_epochs", "2", "--resume", "auto", "--proxies_weight", "1"]) == 2
+    assert "--proxies_weight 1.0 (the run has 0.0)" in capsys.readouterr().err
+    assert main.main([*argv, "--savename", "cut", "--n_epochs", "2", "--resume", "auto"]) == 0
     compare(tmp_path, "whole", "cut")
 
 

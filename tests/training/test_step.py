@@ -53,6 +53,10 @@ def test_gradients_with_every_memory(memory):
     compare("gpw", 4, memory=memory)
 
 
+def test_gradients_with_proxies_of_the_classes():
+    compare("gpw", 5, proxies=True)
+
+
 def test_dropout_is_drawn_alike_in_both_passes():
     compare("smoothap", 5, dropout=0.3)
 
