@@ -90,12 +90,14 @@ def _rounds(rows: int, columns: int, mirror: bool, rounds: int) -> list[list[tup
 
 
 def _halves(query: Side, gallery: Side) -> list[tuple[Tensor, Tensor] | None]:
-    """The rows of either side in bfloat16 and how far their products may stray, where that is faster."""
+    """The rows of either side in bfloat16 and how far their products may stray, where that is faster; the rows of a
+    gallery apart are ranked only, and nothing is compared with their products."""
     if not has_fast_bfloat16(query.rows.device):
         return [None, None]
     first = rough(query.rows)
     second = first if query is gallery else rough(gallery.rows)
-    return [(first.rows, blur(first, second, query.stray)), (second.rows, blur(second, first, gallery.stray))]
+    asking = first.rows, blur(first, second, query.stray)
+    return [asking, asking if query is gallery else (second.rows, gallery.stray)]
 
 
 def _blocks(side: Side, size: int, half: tuple[Tensor, Tensor] | None, other: tuple[Tensor, Tensor] | None) -> \

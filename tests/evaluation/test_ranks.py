@@ -29,7 +29,13 @@ def uneven():
     return torch.nn.functional.normalize(rows, dim=1)[order], label[order]
 
 
-DATA = SETS | {"near ties": near_ties, "uneven": uneven}
+def as_they_are():
+    """Rows that bfloat16 holds as they are, so that only the product is rounded."""
+    rows, label = uneven()
+    return rows.bfloat16().float(), label
+
+
+DATA = SETS | {"near ties": near_ties, "uneven": uneven, "as they are": as_they_are}
 
 
 def sorted_ranks(query, label, gallery, there, itself):
