@@ -52,6 +52,14 @@ def test_many_small_clusters_as_by_comparing_everything(kmeans, noise, monkeypat
     assert torch.equal(found, kmeans(rows, 150, seed=1))
 
 
+def test_rows_that_only_a_rounded_product_confuses(kmeans):
+    """bfloat16 holds the rows as they are, but not their products, which differ by less than its steps."""
+    g = torch.Generator().manual_seed(0)
+    rows = (1 + 0.05 * torch.randn(90, 16, generator=g)).bfloat16().float()
+    start = torch.randperm(90, generator=torch.Generator().manual_seed(4))[:12].tolist()
+    assert kmeans(rows, 12, seed=4, rounds=0).tolist() == oracle.kmeans(rows.numpy(), start, 0, False)
+
+
 def test_centres_too_near_for_rough_products(kmeans, monkeypatch):
     rows, _ = clusters(0, classes=9, per_class=9)
     found = kmeans(rows, 9)
