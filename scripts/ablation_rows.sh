@@ -3,8 +3,8 @@
 # The rows of the ablation: the full method, each of its parts changed or taken away, and the controls that a claim for
 # it needs. All rows train with --use_tv_split for equally many steps. What a rival has to choose is chosen on the
 # validation classes, from as many candidates as the method has: a learning rate of three, and one of four values of the
-# parameter that says how sharply it weighs its pairs. The groups stand in the order of their importance, so that a
-# script which is stopped leaves whole groups.
+# parameter that says how sharply it weighs its pairs. ROWS="GROUP ..." takes other groups of rows than the script's, in
+# the order in which they are named.
 
 alone=(--relation none --memory none)
 plain=("${alone[@]}" --pair_weighting uniform)
@@ -29,7 +29,7 @@ grids_with() {                  # grids_with PREFIX WEIGHT "SHARPNESS,...": the 
     grid "$1full" --policy_step "0.05,0.1,0.2,0.4" "${proxies[@]}"
 }
 
-rows_of_the_method() {
+rows_of_method() {
     local loss
     for loss in $rivals; do tuned_row "$loss" "${plain[@]}" --loss "$loss" "@$loss"; done
     tuned_row constant "${alone[@]}" --pair_weighting constant @constant
@@ -37,7 +37,7 @@ rows_of_the_method() {
     tuned_row full @full
 }
 
-rows_of_the_memory() {
+rows_of_memory() {
     tuned_row memory-none --memory none @full
     tuned_row memory-constant --memory constant @full
     tuned_row memory-mlp --memory mlp @full
@@ -46,7 +46,7 @@ rows_of_the_memory() {
     tuned_row paper --recipe paper @margin
 }
 
-rows_of_the_weights() {         # controls on the plain pair loss, without relation and memory
+rows_of_weights() {             # controls on the plain pair loss, without relation and memory
     tuned_row uniform "${plain[@]}" @learned.lr
     tuned_row random "${alone[@]}" --pair_weighting random @learned.lr
     tuned_row learned-per-anchor "${alone[@]}" "${anchor[@]}" @learned
@@ -57,14 +57,7 @@ rows_of_the_weights() {         # controls on the plain pair loss, without relat
     tuned_row factor-random "${alone[@]}" "${anchor[@]}" --policy_action weight --pair_weighting random @learned.lr
 }
 
-rows_of_other_forms() {         # what a grid of fixed sharpness cannot find
-    tuned_row learned-continuous "${alone[@]}" --policy_action continuous @learned
-    tuned_row learned-per-pair "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 @learned
-    tuned_row learned-per-pair-entropy "${alone[@]}" "${pair[@]}" --policy_entropy_bonus .001 @learned
-    tuned_row learned-per-pair-batch-ap "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 --policy_mix 1 @learned
-    tuned_row learned-validation "${alone[@]}" --policy_reward validation @learned.lr
-    tuned_row learned-validation-continuous "${alone[@]}" --policy_reward validation --policy_action continuous \
-        @learned.lr
+rows_of_parts() {               # of the full method, each changed or taken away
     tuned_row policy-without-state --policy_input statistics @full
     tuned_row policy-without-statistics --policy_input state @full
     tuned_row decode-off --memory_decode off @full
@@ -74,7 +67,17 @@ rows_of_other_forms() {         # what a grid of fixed sharpness cannot find
     tuned_row dual-none --memory_dual none @full
 }
 
-rows_with_proxies() {           # a proxy of every class beside the pairs of the batch
+rows_of_forms() {               # what a grid of fixed sharpness cannot find
+    tuned_row learned-continuous "${alone[@]}" --policy_action continuous @learned
+    tuned_row learned-per-pair "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 @learned
+    tuned_row learned-per-pair-entropy "${alone[@]}" "${pair[@]}" --policy_entropy_bonus .001 @learned
+    tuned_row learned-per-pair-batch-ap "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 --policy_mix 1 @learned
+    tuned_row learned-validation "${alone[@]}" --policy_reward validation @learned.lr
+    tuned_row learned-validation-continuous "${alone[@]}" --policy_reward validation --policy_action continuous \
+        @learned.lr
+}
+
+rows_of_proxies() {             # a proxy of every class beside the pairs of the batch
     local loss
     for loss in $rivals; do
         tuned_row "proxies-$loss" "${plain[@]}" --loss "$loss" --proxies_weight 1 "@proxies-$loss"
@@ -86,7 +89,7 @@ rows_with_proxies() {           # a proxy of every class beside the pairs of the
     tuned_row proxies-memory-constant --memory constant --proxies_weight 1 @proxies-full
 }
 
-rows_on_rivals() {              # pair weights on other losses
+rows_of_rivals() {              # pair weights on other losses
     local loss
     for loss in $rivals; do
         tuned_row "$loss-learned" "${alone[@]}" --loss "$loss" "@$loss"
@@ -96,7 +99,7 @@ rows_on_rivals() {              # pair weights on other losses
     done
 }
 
-rows_on_rivals_in_full() {      # all of the weights on them, and both recipes
+rows_of_rivals_in_full() {      # all of the weights on them, and both recipes
     local loss
     for loss in $rivals; do
         tuned_row "$loss-learned-per-anchor" "${alone[@]}" --loss "$loss" "${anchor[@]}" "@$loss"
@@ -112,20 +115,18 @@ rows_on_rivals_in_full() {      # all of the weights on them, and both recipes
     tuned_row gpw-paper --recipe paper --loss gpw @learned.lr
 }
 
-ablation_rows() {
-    rows_of_the_method
-    rows_of_the_memory
-    rows_of_the_weights
-    rows_of_other_forms
-    rows_with_proxies
-    rows_on_rivals
-    rows_on_rivals_in_full
-}
-
-ablation() {                    # ablation ROWS: tunes, trains, and prints what was tuned and three tables of the rows
+ablation() {                    # ablation GROUP...: tunes, trains, and prints what was tuned and three tables of the rows
+    read -ra groups <<< "${ROWS:-$*}"
+    local group
+    for group in "${groups[@]}"; do
+        if [[ $(type -t "rows_of_$group") != function ]]; then
+            say "ROWS: there is no group $group; there are $(compgen -A function rows_of_ | sed s/rows_of_// | xargs)."
+            exit 2
+        fi
+    done
     common+=(--use_tv_split --proxies_weight 0)
-    tune ablation_grids "$1" mAP_r
-    "$1"
+    tune ablation_grids ablation_rows mAP_r
+    ablation_rows
     train
     compare full
     table --metric e_recall@1 mAP_r
@@ -136,4 +137,9 @@ ablation() {                    # ablation ROWS: tunes, trains, and prints what 
         if ((${#comparison[@]})); then table --metric e_recall@1 mAP_r; fi
     done
     end
+}
+
+ablation_rows() {
+    local group
+    for group in "${groups[@]}"; do "rows_of_$group"; done
 }

@@ -84,6 +84,14 @@ def test_the_environment_reaches_every_command():
     assert {name.split("-")[1] for name in names - rows} == {"full", "smoothap"}          # the grids that they need
 
 
+def test_groups_of_rows_are_chosen_by_name():
+    names = [get_options(argv).savename for argv in commands("toy_cpu.sh", SEEDS=1, ROWS="parts weights")[0]]
+    assert [name for name in names if not name.startswith("tune-")][::7] == ["policy-without-state-s1", "uniform-s1",
+                                                                            "factor-random-s1"]
+    wrong = call("toy_cpu.sh", ROWS="method memry", DRY_RUN=1)
+    assert wrong.returncode == 2 and "no group memry; there are forms memory method parts" in wrong.stderr
+
+
 @pytest.mark.parametrize("script", ["toy_cpu.sh", "table_ablation.sh"])
 def test_every_grid_has_as_many_candidates_and_the_same_rates(script):
     grids = {}
@@ -124,7 +132,7 @@ def test_rows_train_with_what_their_grids_chose(tmp_path):
     fake.write_text(TUNED)
     fake.chmod(0o755)
     flags = {"PYTHON": str(fake), "OUT": tmp_path / "out", "DATA": data, "SEEDS": 1, "TUNE_SEEDS": "6 7", "GPUS": "cpu",
-             "ONLY": "^(smoothap|constant|uniform|margin-constant)$"}
+             "ROWS": "method weights rivals", "ONLY": "^(smoothap|constant|uniform|margin-constant)$"}
     assert call("toy_cpu.sh", **flags).returncode == 0
     lines = (tmp_path / "out" / "calls").read_text().splitlines()
     runs = {line.split()[0]: line for line in lines}
@@ -274,4 +282,4 @@ def test_the_toy_runs_end_to_end_and_a_second_call_prints_the_same_table(tmp_pat
     table = "".join(line for line in first.stdout.splitlines(True) if not re.match(r"\d\d:\d\d:\d\d ", line))
     assert second.stdout == table and "| full " in table and "baseline" in table and "/2" in table
     other = call("toy_cpu.sh", **flags | {"EXTRA": flags["EXTRA"] + " --lr 0.5"})
-    assert other.returncode == 2 and "holds a run with other flags: --lr 0.001 instead of 0.5" in other.stderr
+    assert other.returncode == 2 and re.search("holds a run with other flags: --lr [0-9.]+ instead of 0.5", other.stderr)
