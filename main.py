@@ -3,6 +3,7 @@
 `python main.py` trains the full method on the embedded data set; `python main.py --help` explains every flag.
 """
 import contextlib
+import itertools
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -64,13 +65,15 @@ from utilities.plots import plot_policy, plot_progress
 from utilities.registry import accepted
 from utilities.seed import preserved_randomness, seed_everything
 
+HELD_OUT_BATCHES = 5   # on which an evaluation looks at what the policy is worth; after training on all of an epoch
 EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
 
 # ------------------------------------------------------------------------------------------------ evaluation, records
 
 
 def evaluate_all(opt, parts: Parts, loaders: dict) -> dict:
-    """Metrics of the test classes and, with the prefix val_, of the validation classes; training notices nothing."""
+    """Metrics of the test classes and, with the prefix val_, of the validation classes, and in the first process what
+    the policy is worth on them; training notices nothing."""
     found = {}
     for split, prefix in (("val", "val_"), ("test", "")):
         if loaders.get(split) is not None:
@@ -78,7 +81,30 @@ def evaluate_all(opt, parts: Parts, loaders: dict) -> dict:
             values = score_split(opt, parts.network, loaders[split], parts.device, opt.evaluation_metrics,
                                  gallery=gallery, bootstrap=opt.eval_bootstrap)
             found |= {prefix + name: value for name, value in values.items()}
+    if distributed.rank() == 0:
+        other_classes = "val" in loaders and not opt.tv_split_by_samples
+        with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
+            worth = policy_worth(opt, parts, loaders["val" if other_classes else "test"], at_most=HELD_OUT_BATCHES)
+        if worth:
+            found |= {"held_out_advantage": worth["mean"], "held_out_advantage_error": worth["standard_error"]}
     return found
+
+
+def policy_worth(opt, parts: Parts, loader, at_most: int | None = None) -> dict | None:
+    """The policy's advantage over uniform weights on batches of classes that do not train, the same ones at each call;
+    None where there is no policy, no whole batch, or a loss that knows its own classes only."""
+    images = loader.dataset.images
+    bs = min(opt.bs, len(images.class_names) * opt.samples_per_class,
+             len(images.labels) // opt.samples_per_class * opt.samples_per_class)
+    if not parts.method.learns or not bs or parts.method.base.knows_its_classes_only():
+        return None
+    sampler = samplers.select("class_random", labels=images.labels, bs=bs, samples_per_class=opt.samples_per_class,
+                              seed=opt.seed)
+    made = make_loader(images, loader.dataset.transform, batch_sampler=sampler, workers=0, seed=opt.seed,
+                       cache=loader.dataset.cache)
+    with full_precision(parts.device):
+        return held_out_advantage(parts.method, parts.network, build_miner(opt),
+                                  itertools.islice(batches(made, parts.device), at_most), parts.device)
 
 
 def score_split(opt, network: Network, loader, device: torch.device, names, gallery=None, bootstrap: int = 0) -> dict:
@@ -102,7 +128,7 @@ def draw_curves(opt, parts: Parts, folder: RunFolder, history: list[dict], recor
         weighting = parts.method.weighting
         names = ("phi_p", "phi_n") if opt.policy_action == "weight" else ("b_p", "b_n")
         plot_policy(records, folder / "policy.png", weighting.grid_positive.tolist(), weighting.grid_negative.tolist(),
-                    names=names)
+                    names=names, history=history)
 
 
 def conclude(opt, training: Training, splits, loaders: dict, folder: RunFolder | None) -> None:
@@ -118,16 +144,8 @@ def conclude(opt, training: Training, splits, loaders: dict, folder: RunFolder |
               "policy": training.records[-1] if training.records else None, "steps": training.step,
               "seconds": round(training.seconds, 3),
               "seconds_per_epoch": round(training.training_seconds / max(1, opt.n_epochs), 3)}
-    bs = min(opt.bs, len(splits.test.class_names) * opt.samples_per_class,
-             len(splits.test.labels) // opt.samples_per_class * opt.samples_per_class)
-    if parts.method.learns and bs and not parts.method.base.knows_its_classes_only():
-        sampler = samplers.select("class_random", labels=splits.test.labels, bs=bs,
-                                  samples_per_class=opt.samples_per_class, seed=opt.seed)
-        loader = make_loader(splits.test, loaders["test"].dataset.transform, batch_sampler=sampler, workers=0,
-                             seed=opt.seed)
-        with full_precision(parts.device):
-            result["held_out_advantage_over_uniform"] = held_out_advantage(
-                parts.method, parts.network, build_miner(opt), batches(loader, parts.device), parts.device)
+    if worth := policy_worth(opt, parts, loaders["test"]):
+        result["held_out_advantage_over_uniform"] = worth
     result["peak_memory_mib"] = peak_memory_mib(parts.device)
     folder.write_json("result.json", result)
     print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))

@@ -4,15 +4,16 @@ import numpy as np
 from evaluation.cells import NO_SHARES
 from evaluation.run_files import Run, row_numbers
 from utilities.html import Element, element, section
+from utilities.plots import LOSSES
 from utilities.svg import Line, chart
 
-LOSSES = {"loss": "total", "metric": "metric", "metric_memory": "metric, decoded context", "metric_xbm": "metric, past "
-          "batches", "metric_proxies": "metric, proxies of classes"}
 MEASURES = {"gradient_norm": "Gradient norm", "images_per_second": "Images a second",
             "data_wait": "Share of the time spent waiting for images", "peak_memory_mib": "Peak memory (MiB)"}
 POLICY = {"reward": "Reward (mean AP)", "advantage_over_uniform": "Advantage over uniform weights",
           "advantage_spread": "Spread of the advantage"}
-POLICY_PAIRS = {"expected": "Expected action", "entropy": "Entropy (nats)"}
+HELD_OUT = "held_out_advantage"
+POLICY_PAIRS = {"expected": "Expected action", "entropy": "Entropy (nats)",
+                "correlation": "Correlation of an image's largest weight with its AP"}
 
 
 def metric_curves(run: Run) -> Element | None:
@@ -31,7 +32,8 @@ def training_curves(run: Run) -> Element | None:
     rows, over = (run.steps, "step") if run.steps else (run.history, "epoch")
     names = list(dict.fromkeys(name for row in rows for name in row))
     rates = [name for name in names if name.startswith("lr_")]
-    charts = [chart("Loss", [_line(rows, name, label, over) for name, label in LOSSES.items() if name in names], over)]
+    losses = [_line(rows, name, label, over) for name, (label, _) in LOSSES.items() if name in names]
+    charts = [chart("Loss", losses, over)]
     charts += [chart(name, [_line(rows, name, name, over)], over) for name in names if _is_term(run, name)]
     charts.append(chart("Learning rate", [_line(rows, name, name.removeprefix("lr_"), over) for name in rates], over,
                         log=True))
@@ -41,7 +43,7 @@ def training_curves(run: Run) -> Element | None:
 
 def _is_term(run: Run, name: str) -> bool:
     """Whether a column is a loss term with a chart of its own."""
-    known = {"epoch", "step", "seconds", *LOSSES, *MEASURES, *POLICY, *run.metrics}
+    known = {"epoch", "step", "seconds", HELD_OUT, f"{HELD_OUT}_error", *LOSSES, *MEASURES, *POLICY, *run.metrics}
     stem = name.removeprefix("val_").removesuffix("_low").removesuffix("_high")
     return stem not in known and not name.startswith(("lr_", *(f"{pair}_" for pair in POLICY_PAIRS)))
 
@@ -50,7 +52,9 @@ def policy_curves(run: Run) -> Element | None:
     """How the policy did at the steps of steps.csv, and what it was worth on held-out classes."""
     charts = [chart(title, [_line(run.steps, f"{name}_{sign}", f"{sign} pairs", "step")
                             for sign in ("positive", "negative")], "step") for name, title in POLICY_PAIRS.items()]
-    charts += [chart(title, [_line(run.steps, name, title, "step")], "step") for name, title in POLICY.items()]
+    for name, title in POLICY.items():
+        lines = [_line(run.steps, name, "batches that train", "step")]
+        charts.append(chart(title, lines + [_held_out(run)] * (name == "advantage_over_uniform"), "step"))
     worth = run.result.get("held_out_advantage_over_uniform")
     worth = row_numbers(worth) if isinstance(worth, dict) else {}
     words = None
@@ -59,6 +63,14 @@ def policy_curves(run: Run) -> Element | None:
         words = element("p", f"Advantage over uniform weights on held-out classes: {worth['mean']:+.4f}{error} (mean "
                              f"AP after the virtual step, {worth.get('batches', 0):.0f} batches, standard error).")
     return grid("Policy", charts, words)
+
+
+def _held_out(run: Run) -> Line:
+    """Advantage over uniform weights on held-out classes at every evaluation, with its standard error."""
+    held = [row for row in run.history if HELD_OUT in row and "step" in row]
+    x, y = np.array([row["step"] for row in held]), np.array([row[HELD_OUT] for row in held])
+    error = np.array([row.get(f"{HELD_OUT}_error", 0.0) for row in held])
+    return Line("classes held out", x, y, y - error, y + error)
 
 
 def _line(rows: list[dict[str, float]], name: str, label: str, over: str, factor: float = 1) -> Line:

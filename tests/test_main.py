@@ -69,6 +69,21 @@ def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsy
     assert rows_of(read(tmp_path, "c")) != rows
 
 
+def test_the_policys_health_is_in_the_tables_of_the_run(tmp_path):
+    run(["--dataset", "glyphs", "--glyphs_classes", "40", "--glyphs_images_per_class", "8", "--savename", "a",
+         "--n_epochs", "2", "--tau", "1", "--eval_every", "1", "--log_every", "1", "--no-figures", "--use_tv_split",
+         "--bs", "16", "--save_path", str(tmp_path), "--kernels", "0"])
+    made = tmp_path / "glyphs" / "a"
+    rows, steps = (rows_of((made / name).read_text()) for name in ("metrics.csv", "steps.csv"))
+    worth = [row["held_out_advantage"] for row in rows]
+    assert len(set(worth)) == 3 and all(abs(float(value)) < 1 for value in worth)
+    assert all(float(row["held_out_advantage_error"]) > 0 for row in rows)
+    assert [row["held_out_advantage"] for row in steps] == [worth[int(row["epoch"]) - 1] for row in steps]
+    for row in steps:
+        assert all(-1 <= float(row[f"correlation_{sign}"]) <= 1 for sign in ("positive", "negative"))
+        assert {"entropy_positive", "entropy_negative", "advantage_over_uniform"} <= set(row)
+
+
 @pytest.mark.parametrize("loss", ["margin", "softmax"])
 def test_a_loss_with_parameters_of_its_classes_is_not_asked_about_others(folder, tmp_path, loss):
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--bs", "12", "--use_tv_split", "--loss", loss,
@@ -97,9 +112,9 @@ def test_evaluation_never_touches_training(folder, tmp_path, case):
     for part in ("network", "method", "optimisation", "recorder", "miner", "sampler", "random", "records"):
         same(often[part], seldom[part], part)
     steps = [rows_of((tmp_path / "image_folder" / name / "steps.csv").read_text()) for name in ("often", "seldom")]
-    timed = {"images_per_second", "data_wait", "peak_memory_mib"}
+    own = {"images_per_second", "data_wait", "peak_memory_mib", "held_out_advantage", "held_out_advantage_error"}
     for one, other in zip(*steps, strict=True):
-        assert {k: v for k, v in one.items() if k not in timed} == {k: v for k, v in other.items() if k not in timed}
+        assert {k: v for k, v in one.items() if k not in own} == {k: v for k, v in other.items() if k not in own}
 
 
 def test_a_run_is_repeated_from_its_options(folder, tmp_path, capsys):

@@ -26,6 +26,7 @@ from utilities.seed import random_state, set_random_state
 
 Metrics = dict[str, float]
 STEPS = "steps.csv"
+HELD_OUT = ("held_out_advantage", "held_out_advantage_error")   # what `evaluate` says of a policy
 STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
                "a smaller --bs")
 
@@ -44,9 +45,9 @@ class Parts(NamedTuple):
 class Training:
     """One run: trains, evaluates, and keeps checkpoints and records in its folder.
 
-    evaluate(): metrics of the splits, those of validation with the prefix val_. validate(names): metrics of the
-    validation classes, for a miner or policy that adapts to them. classes: their names by split, for who takes up a
-    checkpoint. step and epoch count what is finished.
+    evaluate(): metrics of the splits, those of validation with the prefix val_, and HELD_OUT. validate(names): metrics
+    of the validation classes, for a miner or policy that adapts to them. classes: their names by split, for who takes
+    up a checkpoint. step and epoch count what is finished.
     """
 
     def __init__(self, opt, parts: Parts, loader: DataLoader, folder: RunFolder | None,
@@ -145,7 +146,7 @@ class Training:
                 with full_precision(self.parts.device):
                     found = policy_record(self.parts.method, outcome.related, outcome.label, outcome.triplets)
                 self.records.append({"epoch": self.epoch + 1, "step": self.step} | found)
-            row = self.recorder.record(self.epoch + 1, self.step, self.parts.optimisation.rates(), found)
+            row = self.recorder.record(self.epoch + 1, self.step, self.parts.optimisation.rates(), found | self.worth())
             if self.trackers:
                 self.trackers.log("step", row)
         alone = distributed.world() == 1
@@ -155,6 +156,11 @@ class Training:
             self.save(LAST)
         if wish:
             raise self.interruption.stopped(self.folder.path if self.folder else "auto")
+
+    def worth(self) -> dict:
+        """What the policy was worth on held-out classes when that was last looked at."""
+        rows = ({name: row[name] for name in HELD_OUT if name in row} for row in reversed(self.history))
+        return next(filter(None, rows), {})
 
     def validated(self, names: list[str]) -> Metrics:
         """`validate`, of a network whose numbers are numbers."""

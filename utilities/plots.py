@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 INK, QUIET, BLUE, ORANGE, GREEN, GREY = "#222222", "#6b6b6b", "#2f5d9b", "#c8691c", "#3a7d5d", "#9a9a9a"
-LOSSES = {"loss": ("total", INK), "metric": ("metric", BLUE), "metric_memory": ("metric, decoded context", ORANGE)}
+PURPLE, OCHRE = "#7a4f9c", "#b8962e"
+LOSSES = {"loss": ("total", INK), "metric": ("metric", BLUE), "metric_memory": ("metric, decoded context", ORANGE),
+          "metric_xbm": ("metric, past batches", PURPLE), "metric_proxies": ("metric, proxies of classes", OCHRE)}
 TERMS = {"memory_nll": "memory NLL", "policy": "policy loss"}
 LABELS = 12   # more rows than this in a heat map are labelled sparsely
 
@@ -13,8 +15,8 @@ LABELS = 12   # more rows than this in a heat map are labelled sparsely
 def plot_progress(history: list[dict], metrics: list[str], path) -> None:
     """progress.png: the loss, its terms and each test metric over the epochs, the last value written at its end.
 
-    history: one row an epoch with "epoch" and any of "loss", "metric", "metric_memory", "memory_nll", "policy", the
-    metrics' names and, with the prefix val_, their values on validation classes. What a row lacks is skipped.
+    history: one row an epoch with "epoch" and any of LOSSES, "memory_nll", "policy", the metrics' names and, with the
+    prefix val_, their values on validation classes. What a row lacks is skipped.
     """
     lines = [_loss_lines(history)]
     lines += [{label: (*_curve(history, key), BLUE)} for key, label in TERMS.items()]
@@ -31,23 +33,27 @@ def plot_progress(history: list[dict], metrics: list[str], path) -> None:
 
 
 def plot_policy(records: list[dict], path, positive_values: Sequence[float], negative_values: Sequence[float],
-                names: tuple[str, str] = ("b_p", "b_n")) -> None:
-    """policy.png: the probability of every action over the training, entropy, reward, advantage over uniform weights.
+                names: tuple[str, str] = ("b_p", "b_n"), history: Sequence[dict] = ()) -> None:
+    """policy.png: the probability of every action over the training, entropy, reward, advantage over uniform weights,
+    and how the weights go with AP.
 
     records: one dict a logged step with "step", "reward", "advantage_spread", "entropy_positive", "entropy_negative"
-    (nats), "probability_positive", "probability_negative" (one number an action) and, where it was measured,
-    "advantage_over_uniform". The values are those of the actions; the line in a map is their expectation.
+    (nats), "probability_positive", "probability_negative" (one number an action) and, where they were measured,
+    "advantage_over_uniform", "correlation_positive" and "correlation_negative". history: rows with "step" and, where it
+    was measured, "held_out_advantage" with its standard error "held_out_advantage_error". The values are those of the
+    actions; the line in a map is their expectation.
     """
-    figure = _figure(11.5, 7.6, "What the policy chose, and what it was worth")
+    figure = _figure(13.5, 7.6, "What the policy chose, and what it was worth")
     above, below = figure.subfigures(2, 1, height_ratios=(1.25, 1))
     signs = (("positive", positive_values), ("negative", negative_values))
     for axes, (sign, values), name in zip(above.subplots(1, 2), signs, names):
         _label(axes, f"Weights of the {sign} pairs", "training step", f"action {name}", grid=False)
         _draw_actions(above, axes, *_table(records, f"probability_{sign}"), np.asarray(values, dtype=float))
-    entropy, reward, advantage = below.subplots(1, 3)
+    entropy, reward, advantage, correlation = below.subplots(1, 4)
     _draw_entropy(entropy, records, signs, names)
     _draw_reward(reward, records)
-    _draw_advantage(advantage, records)
+    _draw_advantage(advantage, records, history)
+    _draw_correlation(correlation, records)
     figure.savefig(path)
 
 
@@ -96,16 +102,24 @@ def _draw_panel(axes, panel: dict) -> None:
 def _annotate_last(axes, panel: dict, form: str) -> None:
     """The last value of each curve right of its end, moved apart where two would overlap."""
     ends = sorted((value[-1], epoch[-1], colour) for epoch, value, colour in panel.values())
-    low, high = axes.get_ylim()
-    place = -math.inf
-    for value, epoch, colour in ends:
-        place = max(value, place + 0.09 * (high - low))
+    for place, (value, epoch, colour) in zip(_apart([value for value, *_ in ends], *axes.get_ylim()), ends):
         axes.annotate(form.format(value), (epoch, place), xytext=(5, 0), textcoords="offset points", va="center",
                       fontsize=8, color=colour, weight="bold")
     start, end = min(epoch[0] for epoch, *_ in panel.values()), max(epoch for _, epoch, _ in ends)
     wide = max(end - start, 1)
     axes.set_xlim(start - 0.04 * wide, end + 0.2 * wide)
     axes.set_xticks([tick for tick in axes.get_xticks() if start <= tick <= end])  # none under the numbers
+
+
+def _apart(values: list[float], low: float, high: float) -> list[float]:
+    """Ascending places near ascending values, no two closer than a line of text and none above `high`."""
+    gap, places = 0.09 * (high - low), []
+    for value in values:
+        places.append(max(value, places[-1] + gap) if places else value)
+    places[-1] = min(places[-1], high)
+    for i in reversed(range(len(places) - 1)):
+        places[i] = min(places[i], places[i + 1] - gap)
+    return places
 
 
 # ------------------------------------------------------------------------------------------------- policy
@@ -172,13 +186,35 @@ def _draw_reward(axes, records: list[dict]) -> None:
     _label(axes, "Reward (band: spread of the advantage)", "training step", "average precision")
 
 
-def _draw_advantage(axes, records: list[dict]) -> None:
-    """The reward minus what uniform weights would have earned; above zero the policy is worth its cost."""
+def _draw_advantage(axes, records: list[dict], history: Sequence[dict]) -> None:
+    """The reward minus what uniform weights would have earned, above zero the policy is worth its cost; on the batches
+    that train, and with its standard error on those of classes that do not."""
+    held = [row for row in history if "step" in row and row.get("held_out_advantage") is not None]
     step, value = _curve(records, "advantage_over_uniform", "step")
-    _draw_noisy(axes, step, value, BLUE, None)
-    if len(step):
+    if len(step) or not held:
+        _draw_noisy(axes, step, value, BLUE, "batches that train")
+    if held:
+        axes.errorbar([row["step"] for row in held], [row["held_out_advantage"] for row in held],
+                      [row.get("held_out_advantage_error") or 0 for row in held], color=ORANGE, fmt="o-",
+                      markersize=3.5, linewidth=1.2, capsize=2, label="classes held out")
+        axes.legend(fontsize=7.5, frameon=False, loc="best")
+    if axes.has_data():
         axes.axhline(0, color=INK, linewidth=0.9)
     _label(axes, "Advantage over uniform weights", "training step", "average precision")
+
+
+def _draw_correlation(axes, records: list[dict]) -> None:
+    """How an image's largest weight goes with its AP: below zero the weight is where retrieval is bad."""
+    for sign, colour in (("positive", BLUE), ("negative", ORANGE)):
+        step, value = _curve(records, f"correlation_{sign}", "step")
+        if len(step):
+            _draw_noisy(axes, step, value, colour, f"{sign} pairs")
+    if axes.has_data():
+        axes.axhline(0, color=INK, linewidth=0.9)
+        axes.legend(fontsize=7.5, frameon=False, loc="best")
+    else:
+        _draw_nothing(axes)
+    _label(axes, "Largest weight with AP", "training step", "correlation over images")
 
 
 def _draw_noisy(axes, step: np.ndarray, value: np.ndarray, colour: str, label: str | None) -> None:

@@ -1,4 +1,5 @@
 """The method as a whole: which term trains what, the controls, and a policy that learns what it is rewarded for."""
+import numpy as np
 import pytest
 import torch
 
@@ -7,12 +8,15 @@ from architectures.memory import select as select_memory
 from architectures.network import Network
 from batchminer import select as select_miner
 from criteria import select
+from criteria.base import PairWeights
+from criteria.class_proxies import ClassProxies
 from criteria.decisions import Actions
 from criteria.lm_metric import LMMetric
 from criteria.pair_weighting import BatchRelation, PairWeighting
-from criteria.policy_gradient import lookahead, score_function_loss
-from criteria.policy_health import held_out_advantage, policy_record
+from criteria.policy_gradient import batch_ap, lookahead, score_function_loss
+from criteria.policy_health import held_out_advantage, policy_record, weight_correlation
 from datasets.base import Batch
+from tests.oracles.policy import naive_average_precision
 from utilities.errors import UsageError
 from utilities.pairwise import unit
 
@@ -194,6 +198,70 @@ def test_policy_record_leaves_the_policys_draws_alone():
     assert torch.equal(before, method.weighting.stream.state_dict()["state"])
     assert abs(sum(record["probability_positive"]) - 1) < 1e-5
     assert 0 <= record["reward"] <= 1
+
+
+def naive_weight_correlation(method, actions, z, label, sign):
+    """From loops over images and pairs."""
+    apart, values = z @ z.T, method.weighting.values(actions)
+    rows = []
+    for i in range(len(label)):
+        pairs = [j for j in range(len(label)) if j != i and (label[j] == label[i]) == (sign == 0)]
+        if not pairs or (label == label[i]).sum() < 2:
+            continue
+        largest = []
+        for k in range(len(values[0])):
+            value = values[sign][k, min(i, values[sign].shape[1] - 1)].item()
+            found = [(1 if sign else -1) * value * apart[i, j].item() for j in pairs]
+            top = np.exp(np.array(found) - max(found))
+            largest.append((len(pairs) * top / top.sum()).max())
+        rows.append((np.mean(largest), naive_average_precision(apart, label.tolist(), i)))
+    return np.corrcoef(np.array(rows).T)[0, 1]
+
+
+@pytest.mark.parametrize("granularity", ["batch", "anchor"])
+def test_correlation_of_weights_with_ap_is_that_of_loops(granularity):
+    label = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3])                        # one image without a positive pair
+    z = unit(torch.randn(11, DIM))
+    _, method = build(relation=False, memory="none", policy={"granularity": granularity})
+    actions = Actions(*torch.randint(0, 8, (2, 3, 11 if granularity == "anchor" else 1)))
+    found = weight_correlation(method.weighting.weights(actions, z, label), z, label)
+    assert list(found) == ["correlation_positive", "correlation_negative"]
+    for sign, value in enumerate(found.values()):
+        assert value == pytest.approx(naive_weight_correlation(method, actions, z, label, sign), abs=1e-4)
+
+
+def test_correlation_of_factors_is_that_of_the_factors_and_none_where_nothing_varies():
+    z, ones = unit(torch.randn(12, DIM)), torch.ones(2, 12, 1)
+    factor = torch.rand(2, 12, 1)
+    found = weight_correlation(PairWeights(factor, ones), z, LABEL)
+    ap = batch_ap(z, LABEL)
+    assert found["correlation_positive"] == pytest.approx(np.corrcoef(factor.mean(0)[:, 0], ap)[0, 1], abs=1e-5)
+    assert found["correlation_negative"] is None                                   # uniform weights
+    rounded = torch.ones(2, 12, 12) + 1e-7 * torch.randn(2, 12, 12)
+    assert set(weight_correlation(PairWeights(rounded, rounded), z, LABEL).values()) == {None}
+    alone = torch.arange(12)                                                       # no image has another of its class
+    assert set(weight_correlation(PairWeights(factor, factor), z, alone).values()) == {None}
+    perfect = weight_correlation(PairWeights(factor, factor), unit(torch.eye(4)[LABEL]), LABEL)
+    assert set(perfect.values()) == {None}                                         # AP is 1 for all
+
+
+def test_the_term_of_the_proxies_is_that_of_the_embedding_with_its_context():
+    network, method = build()
+    method.proxies = ClassProxies(4, DIM)
+    features, related, terms = step(network, method)
+    assert torch.equal(terms["metric_proxies"], method.proxies(related.z, LABEL))
+    assert not torch.equal(terms["metric_proxies"], method.proxies(features.embedding, LABEL))
+
+
+def test_a_look_at_held_out_classes_leaves_every_draw_of_training_alone():
+    made = [Batch(torch.randn(12, 3, 16, 16), LABEL, torch.arange(12)) for _ in range(2)]
+    network, method = build()
+    step(network, method)
+    before = [part.stream.state_dict()["state"].clone() for part in (method.relation, method.weighting)]
+    found = [held_out_advantage(method, network, None, made, torch.device("cpu")) for _ in range(2)]
+    assert found[0] == found[1]
+    for state, part in zip(before, (method.relation, method.weighting)):
+        assert torch.equal(state, part.stream.state_dict()["state"])
 
 
 def test_held_out_advantage_counts_its_batches():

@@ -78,11 +78,13 @@ def run(tmp_path):
         "held_out_advantage_over_uniform": {"mean": 0.0125, "standard_error": None, "batches": 3},
         "peak_memory_mib": 321.5}))
     write_csv(folder / "metrics.csv", [{"epoch": n, "step": 10 * n, "e_recall@1": n / 10, "val_e_recall@1": n / 20,
-                                        "loss": 2 / (n + 1), "e_recall@1_low": n / 11, "e_recall@1_high": n / 9}
+                                        "loss": 2 / (n + 1), "e_recall@1_low": n / 11, "e_recall@1_high": n / 9,
+                                        "held_out_advantage": n / 50, "held_out_advantage_error": 0.01}
                                        for n in range(9)])
     write_csv(folder / "steps.csv", [{"epoch": 1, "step": n, "loss": 1 / n, "memory_nll": 2 / n, "lr_new": 1e-3,
-                                      "images_per_second": 50, "reward": 0.5, "expected_positive": 2} for n in
-                                     range(1, 30)])
+                                      "images_per_second": 50, "reward": 0.5, "expected_positive": 2,
+                                      "advantage_over_uniform": 0.1,
+                                      "held_out_advantage": 0.0, "correlation_negative": -0.4} for n in range(1, 30)])
     write_csv(folder / "confusions.csv", [{"name": f"{EVIL}{n}", "taken_for": "b", "count": 9, "queries": 12,
                                            "share": 0.75} for n in range(3 * ROWS)])
     write_csv(folder / "per_class.csv", [{"class": f"{EVIL}{n}", "images": 12, "e_recall@1": n / 100}
@@ -108,6 +110,8 @@ def test_the_page_has_every_part_and_its_numbers(run):
     assert text[text.index("--lr") + 1] == "0.5"
     assert text.index("--lr") < text.index("--bs")                                 # chosen ones before defaults
     assert "--loss_margin_nu" not in text                                          # without effect here
+    assert any("classes held out" in part for part in text) and any("Correlation of an image" in part for part in text)
+    assert not any("held_out" in part for part in text[text.index("Training"):text.index("Policy")])
     assert any("+0.0125" in part for part in text) and any("untrained 1.0 · best 75.0" in part for part in text)
 
 

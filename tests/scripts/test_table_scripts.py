@@ -282,4 +282,5 @@ def test_the_toy_runs_end_to_end_and_a_second_call_prints_the_same_table(tmp_pat
     table = "".join(line for line in first.stdout.splitlines(True) if not re.match(r"\d\d:\d\d:\d\d ", line))
     assert second.stdout == table and "| full " in table and "baseline" in table and "/2" in table
     other = call("toy_cpu.sh", **flags | {"EXTRA": flags["EXTRA"] + " --lr 0.5"})
-    assert other.returncode == 2 and re.search("holds a run with other flags: --lr [0-9.]+ instead of 0.5", other.stderr)
+    assert other.returncode == 2
+    assert re.search("holds a run with other flags: --lr [0-9.]+ instead of 0.5", other.stderr)

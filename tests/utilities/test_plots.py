@@ -42,6 +42,7 @@ def history(epochs: int) -> list[dict]:
 def records(number: int) -> list[dict]:
     return [{"step": 10 * t, "epoch": t // 3, "reward": 0.3 + 0.01 * t, "advantage_spread": 0.02,
              "advantage_over_uniform": 0.001 * t, "entropy_positive": 1.2, "entropy_negative": 1.5,
+             "correlation_positive": -0.01 * t, "correlation_negative": 0.3 if t % 2 else None,
              "probability_positive": [0.1, 0.2, 0.3, 0.4], "probability_negative": [0.2] * 5} for t in range(number)]
 
 
@@ -87,6 +88,14 @@ def test_progress_shows_validation_and_hides_a_term_equal_to_the_total(drawn, tm
     assert [line.get_label() for line in found["nmi"].lines] == ["nmi", "nmi (validation)"]
 
 
+def test_progress_draws_the_terms_of_past_batches_and_of_proxies(drawn, tmp_path):
+    rows = [{"epoch": e, "loss": 3.0, "metric": 1.0, "metric_xbm": 0.8, "metric_proxies": 1.2} for e in range(3)]
+    plot_progress(rows, [], tmp_path / "p.png")
+    lines = {line.get_label(): line.get_ydata().tolist() for line in panels(drawn[0])["loss"].lines}
+    assert lines == {"total": [3.0] * 3, "metric": [1.0] * 3, "metric, past batches": [0.8] * 3,
+                     "metric, proxies of classes": [1.2] * 3}
+
+
 def test_last_values_do_not_overlap(drawn, tmp_path):
     rows = [{"epoch": e, "loss": 5.0 - e, "metric": 1.001, "metric_memory": 1.0} for e in range(4)]
     plot_progress(rows, [], tmp_path / "p.png")
@@ -95,12 +104,23 @@ def test_last_values_do_not_overlap(drawn, tmp_path):
     assert len(boxes) == 3 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
+def test_last_values_at_the_top_stay_within_the_panel(drawn, tmp_path):
+    rows = [{"epoch": e, "loss": -2.0 * e, "metric": 0.02, "metric_memory": 0.01, "metric_proxies": 0.0}
+            for e in range(4)]
+    plot_progress(rows, [], tmp_path / "p.png")
+    axes = panels(drawn[0])["loss"]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == ["-6.00", "0.00", "0.0100", "0.0200"]
+    assert all(text.xy[1] <= axes.get_ylim()[1] for text in axes.texts)            # those above are not drawn
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_policy_maps_and_curves(drawn, tmp_path):
     plot_policy(records(30), tmp_path / "policy.png", B_P, B_N)
     found = panels(drawn[0])
     assert list(found) == ["Weights of the positive pairs", "Weights of the negative pairs",
                            "Entropy (dashed: uniform choice)", "Reward (band: spread of the advantage)",
-                           "Advantage over uniform weights"]
+                           "Advantage over uniform weights", "Largest weight with AP"]
     positive = found["Weights of the positive pairs"]
     assert positive.get_ylabel() == "action b_p"
     assert [tick.get_text() for tick in positive.get_yticklabels()] == ["-5", "0", "5", "10"]
@@ -113,7 +133,24 @@ def test_policy_maps_and_curves(drawn, tmp_path):
     assert dashed == pytest.approx([math.log(4), math.log(5)])
     zero = found["Advantage over uniform weights"].lines[-1]
     assert zero.get_ydata() == [0, 0]
+    correlation = found["Largest weight with AP"]
+    assert [text.get_text() for text in correlation.get_legend().get_texts()] == ["positive pairs", "negative pairs"]
+    assert correlation.lines[0].get_ydata().tolist() == pytest.approx([-0.01 * t for t in range(30)])
+    assert correlation.lines[2].get_xdata().tolist() == [10 * t for t in range(30) if t % 2]    # None where undefined
     assert readable(tmp_path / "policy.png")
+
+
+def test_policy_shows_what_it_is_worth_on_held_out_classes(drawn, tmp_path):
+    rows = [{"epoch": 0, "step": 0, "held_out_advantage": -0.01, "held_out_advantage_error": 0.002}, {"epoch": 1},
+            {"epoch": 2, "step": 20, "held_out_advantage": 0.03, "held_out_advantage_error": None}]
+    for number, some in enumerate((records(3), [])):
+        plot_policy(some, tmp_path / f"{number}.png", B_P, B_N, history=rows)
+        axes = panels(drawn[number])["Advantage over uniform weights"]
+        held = axes.containers[0]
+        assert held.get_label() == "classes held out" and held[0].get_xdata().tolist() == [0, 20]
+        assert held[0].get_ydata().tolist() == [-0.01, 0.03]
+        assert [end[1] - start[1] for start, end in held[2][0].get_segments()] == pytest.approx([0.004, 0])
+        assert not [text for text in axes.texts if text.get_text() == "not recorded"]
 
 
 def test_policy_with_long_grids_and_missing_parts(drawn, tmp_path):
