@@ -24,7 +24,7 @@ RECIPES = {
                 "relation_order": "permuted", "relation_share_projection": False,
                 "policy_action": "sharpness", "policy_granularity": "batch", "policy_input": "both",
                 "policy_reward": "lookahead", "policy_samples": 8, "policy_baseline": "leave_one_out",
-                "policy_scale": "mean", "policy_act": "greedy", "memory": "realnvp", "memory_decode": "mode",
+                "policy_scale": "mean", "policy_act": "expected", "memory": "realnvp", "memory_decode": "mode",
                 "proxies_weight": 1.0},
     "paper": {"loss": "margin", "batch_mining": "distance", "pair_weight_on": "distance",
               "relation_order": "batch", "relation_share_projection": True, "relation_hidden": 0,
@@ -591,7 +591,8 @@ def add_policy_flags(parser: Parser) -> None:
     add("--policy_entropy_bonus", type=float, default=None, help="Weight of the entropy (nats); default .02 with one "
         "action a batch, .1 with one an anchor or a pair.")
     add("--policy_act", default=None, choices=["sample", "expected", "greedy"],
-        help="The network trains with one sampled action, the expected weight, or the most likely action.")
+        help="The network trains with one sampled action, the expected weight, or the most likely action. Default: "
+             "expected; greedy for a continuous action, sample for one sharpness a pair, which have no mean weight.")
     add("--policy_lr", type=float, default=None, help="Learning rate; default 1e-2 with one action a batch, 1e-3 with "
         "one an anchor or a pair, 5e-2 with --policy_reward validation.")
 
@@ -856,7 +857,10 @@ def layered_defaults(explicit: dict) -> dict:
         defaults |= {"batch_mining": "none", "pair_weight_on": "term", "proxies_weight": 0.0} | BY_LOSS.get(inner, {})
     if explicit.get("pair_weighting") == "uniform":
         defaults["proxies_weight"] = 0.0
-    batch = explicit.get("policy_granularity", defaults["policy_granularity"]) == "batch"
+    action, decider = (explicit.get(flag, defaults[flag]) for flag in ("policy_action", "policy_granularity"))
+    batch = decider == "batch"
+    if recipe == "default" and (action == "continuous" or (action, decider) == ("sharpness", "pair")):
+        defaults["policy_act"] = "greedy" if action == "continuous" else "sample"             # no mean weight there
     if dataset == "glyphs":
         defaults["source_path"] = ".cache"
     rate = 1e-2 if batch else 1e-3

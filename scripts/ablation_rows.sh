@@ -42,6 +42,9 @@ rows_of_memory() {
     tuned_row memory-constant --memory constant @full
     tuned_row memory-mlp --memory mlp @full
     tuned_row memory-attention --relation attention @full
+}
+
+rows_of_published() {
     tuned_row memory-glow --memory glow @full
     tuned_row paper --recipe paper @margin
 }

@@ -4,7 +4,7 @@
 # numbers of a CPU depend on how many threads compute them.
 # Time: reckoned at two hours on two cores for 307 runs (132 to tune, 35 rows of 5 seeds); docs/reproducing.md.
 # scripts/lib.sh and scripts/tuning.sh explain SEEDS, TUNE_SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN,
-# scripts/ablation_rows.sh ROWS="method memory weights parts proxies forms rivals".
+# scripts/ablation_rows.sh ROWS="method proxies memory parts weights published forms rivals".
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/tuning.sh"
 source "$(dirname "$0")/ablation_rows.sh"
@@ -19,4 +19,4 @@ fi
 common+=(--arch convnet_normalize --n_epochs 20 --tau 16 19 --eval_every 20 --evaluation_metrics e_recall@1 mAP_r
          --no-figures --cache disk --cache_path "$OUT/cache")
 betas="0.2,0.4,0.6,0.8" neg_weights="2.5,5.0,10.0,20.0" taus="0.00125,0.0025,0.005,0.01"
-ablation method proxies memory weights parts
+ablation method proxies memory parts weights published

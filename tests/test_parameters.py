@@ -31,6 +31,11 @@ def test_layers_of_defaults():
     assert paper.memory == "glow"
     assert get_options(["--recipe", "paper", "--memory", "none", "--lr", "0.5"]).lr == 0.5
     assert get_options(["--policy_granularity", "anchor"]).policy_lr == 1e-3
+    acts = {(): "expected", ("--policy_granularity", "anchor"): "expected", ("--policy_action", "continuous"): "greedy",
+            ("--policy_granularity", "pair"): "sample", ("--recipe", "paper"): "sample",
+            ("--policy_granularity", "pair", "--policy_action", "weight"): "expected",
+            ("--policy_action", "continuous", "--policy_act", "sample"): "sample"}
+    assert {argv: get_options(list(argv)).policy_act for argv in acts} == acts
     assert get_options(["--policy_granularity", "anchor", "--policy_lr", "3"]).policy_lr == 3
     assert get_options(["--loss", "margin"]).batch_mining == "distance"
     assert get_options(["--recipe", "paper", "--loss", "smoothap"]).batch_mining == "none"
