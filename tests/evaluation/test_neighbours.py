@@ -93,6 +93,15 @@ def test_self_is_left_out_by_index_not_by_place(backend):
     assert nearest_neighbours(long, long, 1, exclude_self=True, backend=backend)[1][:, 0].tolist() == [1, 0, 0, 1]
 
 
+def test_long_rows_are_no_infinities():
+    neighbours.check_finite(torch.full((3, 4), 3e38), "test")                      # although their sum is one
+    for bad in (torch.nan, torch.inf, -torch.inf):
+        rows = torch.ones(3, 4)
+        rows[1, 2], rows[2, 0] = bad, -bad
+        with pytest.raises(RunError, match="2 of 3 test embeddings hold NaN or infinity .the first is row 1"):
+            neighbours.check_finite(rows, "test")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_query_of_its_own(backend):
     gallery, _ = clusters(1)
