@@ -3,7 +3,6 @@
 `python main.py` trains the full method on the embedded data set; `python main.py --help` explains every flag.
 """
 import contextlib
-import itertools
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -22,16 +21,14 @@ from batchminer.base import Miner
 from criteria.class_proxies import ClassProxies
 from criteria.lm_metric import LMMetric
 from criteria.pair_weighting import BatchRelation, PairWeighting
-from criteria.policy_health import held_out_advantage
 from criteria.xbm import CrossBatchMemory
-from datasets import batches, make_loader, samplers, transforms
+from datasets import make_loader, samplers, transforms
 from datasets.cache import open_cache
 from datasets.on_device import require_nvjpeg
 from evaluation import QueryMetric, evaluate, parse_metric, query_values
 from evaluation.cells import metric_table
 from evaluation.confusions import Confusion, confusions
 from evaluation.embed import embed
-from evaluation.exact import full_precision
 from evaluation.explorer import write_run_explorer
 from evaluation.explorer_data import NEIGHBOURS
 from evaluation.gallery import SHOWN, draw_run_gallery
@@ -49,7 +46,7 @@ from parameters import (
     read_options,
     search_arguments,
 )
-from training import optimisation, resume
+from training import held_out, optimisation, resume
 from training.ema import AveragedWeights
 from training.guard import room_for
 from training.loop import Parts, Training, metrics_of
@@ -65,7 +62,6 @@ from utilities.plots import plot_policy, plot_progress
 from utilities.registry import accepted
 from utilities.seed import preserved_randomness, seed_everything
 
-HELD_OUT_BATCHES = 5   # on which an evaluation looks at what the policy is worth; after training on all of an epoch
 EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
 
 # ------------------------------------------------------------------------------------------------ evaluation, records
@@ -84,27 +80,15 @@ def evaluate_all(opt, parts: Parts, loaders: dict) -> dict:
     if distributed.rank() == 0:
         other_classes = "val" in loaders and not opt.tv_split_by_samples
         with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
-            worth = policy_worth(opt, parts, loaders["val" if other_classes else "test"], at_most=HELD_OUT_BATCHES)
-        if worth:
-            found |= {"held_out_advantage": worth["mean"], "held_out_advantage_error": worth["standard_error"]}
+            worth = worth_on(opt, parts, loaders["val" if other_classes else "test"], at_most=held_out.BATCHES)
+        found |= held_out.columns(worth)
     return found
 
 
-def policy_worth(opt, parts: Parts, loader, at_most: int | None = None) -> dict | None:
-    """The policy's advantage over uniform weights on batches of classes that do not train, the same ones at each call;
-    None where there is no policy, no whole batch, or a loss that knows its own classes only."""
-    images = loader.dataset.images
-    bs = min(opt.bs, len(images.class_names) * opt.samples_per_class,
-             len(images.labels) // opt.samples_per_class * opt.samples_per_class)
-    if not parts.method.learns or not bs or parts.method.base.knows_its_classes_only():
-        return None
-    sampler = samplers.select("class_random", labels=images.labels, bs=bs, samples_per_class=opt.samples_per_class,
-                              seed=opt.seed)
-    made = make_loader(images, loader.dataset.transform, batch_sampler=sampler, workers=0, seed=opt.seed,
-                       cache=loader.dataset.cache)
-    with full_precision(parts.device):
-        return held_out_advantage(parts.method, parts.network, build_miner(opt),
-                                  itertools.islice(batches(made, parts.device), at_most), parts.device)
+def worth_on(opt, parts: Parts, loader, at_most: int | None = None) -> dict | None:
+    """What the policy is worth on batches of the loader's images."""
+    return held_out.policy_worth(parts.method, parts.network, loader, build_miner(opt), parts.device, bs=opt.bs,
+                                 samples_per_class=opt.samples_per_class, seed=opt.seed, at_most=at_most)
 
 
 def score_split(opt, network: Network, loader, device: torch.device, names, gallery=None, bootstrap: int = 0) -> dict:
@@ -144,7 +128,7 @@ def conclude(opt, training: Training, splits, loaders: dict, folder: RunFolder |
               "policy": training.records[-1] if training.records else None, "steps": training.step,
               "seconds": round(training.seconds, 3),
               "seconds_per_epoch": round(training.training_seconds / max(1, opt.n_epochs), 3)}
-    if worth := policy_worth(opt, parts, loaders["test"]):
+    if worth := worth_on(opt, parts, loaders["test"]):
         result["held_out_advantage_over_uniform"] = worth
     result["peak_memory_mib"] = peak_memory_mib(parts.device)
     folder.write_json("result.json", result)

@@ -76,8 +76,9 @@ def test_the_policys_health_is_in_the_tables_of_the_run(tmp_path):
     made = tmp_path / "glyphs" / "a"
     rows, steps = (rows_of((made / name).read_text()) for name in ("metrics.csv", "steps.csv"))
     worth = [row["held_out_advantage"] for row in rows]
-    assert len(set(worth)) == 3 and all(abs(float(value)) < 1 for value in worth)
-    assert all(float(row["held_out_advantage_error"]) > 0 for row in rows)
+    assert len(set(worth)) > 1 and all(abs(float(value)) < 1 for value in worth)
+    error = [float(row["held_out_advantage_error"]) for row in rows]
+    assert min(error) >= 0 and max(error) > 0
     assert [row["held_out_advantage"] for row in steps] == [worth[int(row["epoch"]) - 1] for row in steps]
     for row in steps:
         assert all(-1 <= float(row[f"correlation_{sign}"]) <= 1 for sign in ("positive", "negative"))

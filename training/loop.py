@@ -14,6 +14,7 @@ from criteria.lm_metric import LMMetric
 from criteria.policy_health import policy_record
 from datasets import batches
 from evaluation.exact import full_precision
+from training import held_out
 from training.guard import GRADIENT, FiniteGuard, Interruption, room_for
 from training.optimisation import Optimisation
 from training.records import StepRecorder
@@ -26,7 +27,6 @@ from utilities.seed import random_state, set_random_state
 
 Metrics = dict[str, float]
 STEPS = "steps.csv"
-HELD_OUT = ("held_out_advantage", "held_out_advantage_error")   # what `evaluate` says of a policy
 STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
                "a smaller --bs")
 
@@ -45,9 +45,9 @@ class Parts(NamedTuple):
 class Training:
     """One run: trains, evaluates, and keeps checkpoints and records in its folder.
 
-    evaluate(): metrics of the splits, those of validation with the prefix val_, and HELD_OUT. validate(names): metrics
-    of the validation classes, for a miner or policy that adapts to them. classes: their names by split, for who takes
-    up a checkpoint. step and epoch count what is finished.
+    evaluate(): metrics of the splits, those of validation with the prefix val_, and held_out.COLUMNS. validate(names):
+    metrics of the validation classes, for a miner or policy that adapts to them. classes: their names by split, for who
+    takes up a checkpoint. step and epoch count what is finished.
     """
 
     def __init__(self, opt, parts: Parts, loader: DataLoader, folder: RunFolder | None,
@@ -159,7 +159,7 @@ class Training:
 
     def worth(self) -> dict:
         """What the policy was worth on held-out classes when that was last looked at."""
-        rows = ({name: row[name] for name in HELD_OUT if name in row} for row in reversed(self.history))
+        rows = ({name: row[name] for name in held_out.COLUMNS if name in row} for row in reversed(self.history))
         return next(filter(None, rows), {})
 
     def validated(self, names: list[str]) -> Metrics:
