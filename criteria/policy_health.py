@@ -8,6 +8,7 @@ from torch import Tensor
 from architectures.network import Network
 from batchminer.base import Miner, Triplets
 from criteria.base import PairWeights
+from criteria.decisions import Actions, Decision
 from criteria.lm_metric import LMMetric, Related
 from criteria.policy_gradient import assign, batch_ap, leave_one_out, lookahead
 from utilities.pairwise import negative_mask, positive_mask
@@ -20,11 +21,9 @@ def policy_record(method: LMMetric, related: Related, label: Tensor, triplets: T
     the policy's stream, so that training does not notice.
     """
     with _undisturbed(method):
-        decision = method.weighting(related.state, related.z, label)
-        actions = method.weighting.sample(decision, max(method.samples, 2))
+        decision, actions, weights = _drawn(method, related, label)
     reward = method.rewards(actions, related.z, label, triplets)                   # (K, B)
     entropy, probability = decision.mean_entropy(), decision.probability()         # (2,), (A,) each
-    weights = method.weighting.weights(actions, related.z, label)
     expected = [(p * grid).sum() for p, grid in zip(probability, _grids(method))]
     return {"reward": reward.mean().item(),
             "advantage_spread": leave_one_out(assign(reward, len(decision.positive), method.mix)).std().item(),
@@ -81,9 +80,7 @@ def held_out_advantage(method: LMMetric, network: Network, miner: Miner | None, 
             related = method.relate(network, network(batch.image.to(device)))
             label = batch.label.to(device)
             triplets = miner(related.z, label) if miner else None
-            decision = method.weighting(related.state, related.z, label)
-            actions = method.weighting.sample(decision, max(method.samples, 2))
-            weights = method.weighting.weights(actions, related.z, label)
+            weights = _drawn(method, related, label)[-1]
             values.append(advantage_over_uniform(method, related, label, triplets, weights))
     values = torch.stack(values)
     error = (values.std() / len(values) ** 0.5).item() if len(values) > 1 else None
@@ -95,9 +92,18 @@ def _undisturbed(method: LMMetric) -> Iterator[None]:
     """Inside, relation and policy draw from copies of their streams."""
     streams = [part.stream for part in (method.relation, method.weighting) if part is not None]
     before = [stream.state_dict() for stream in streams]
-    yield
-    for stream, state in zip(streams, before):
-        stream.load_state_dict(state)
+    try:
+        yield
+    finally:
+        for stream, state in zip(streams, before):
+            stream.load_state_dict(state)
+
+
+def _drawn(method: LMMetric, related: Related, label: Tensor) -> tuple[Decision, Actions, PairWeights]:
+    """The policy's decision on a batch, K actions drawn from it, and their weights."""
+    decision = method.weighting(related.state, related.z, label)
+    actions = method.weighting.sample(decision, max(method.samples, 2))
+    return decision, actions, method.weighting.weights(actions, related.z, label)
 
 
 def _grids(method: LMMetric) -> tuple[Tensor, Tensor]:

@@ -69,10 +69,12 @@ def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsy
     assert rows_of(read(tmp_path, "c")) != rows
 
 
-def test_the_policys_health_is_in_the_tables_of_the_run(tmp_path):
-    run(["--dataset", "glyphs", "--glyphs_classes", "40", "--glyphs_images_per_class", "8", "--savename", "a",
-         "--n_epochs", "2", "--tau", "1", "--eval_every", "1", "--log_every", "1", "--no-figures", "--use_tv_split",
-         "--bs", "16", "--save_path", str(tmp_path), "--kernels", "0"])
+def test_the_policys_health_is_in_the_tables_of_the_run(tmp_path, monkeypatch):
+    glyphs = ["--dataset", "glyphs", "--glyphs_classes", "40", "--glyphs_images_per_class", "8", "--savename", "a",
+              "--n_epochs", "2", "--tau", "1", "--eval_every", "1", "--log_every", "1", "--no-figures",
+              "--use_tv_split",
+              "--bs", "16", "--save_path", str(tmp_path), "--kernels", "0"]
+    run(glyphs)
     made = tmp_path / "glyphs" / "a"
     rows, steps = (rows_of((made / name).read_text()) for name in ("metrics.csv", "steps.csv"))
     worth = [row["held_out_advantage"] for row in rows]
@@ -83,6 +85,25 @@ def test_the_policys_health_is_in_the_tables_of_the_run(tmp_path):
     for row in steps:
         assert all(-1 <= float(row[f"correlation_{sign}"]) <= 1 for sign in ("positive", "negative"))
         assert {"entropy_positive", "entropy_negative", "advantage_over_uniform"} <= set(row)
+    monkeypatch.setattr(main.held_out, "BATCHES", 1)                               # of which there is no error
+    run([*glyphs, "--savename", "b"])
+    one = rows_of((tmp_path / "glyphs" / "b" / "metrics.csv").read_text())
+    assert {row["held_out_advantage_error"] for row in one} == {""} and all(row["held_out_advantage"] for row in one)
+
+
+@pytest.mark.parametrize("more, where", [([], "test"), (["--use_tv_split"], "val"),
+                                         (["--use_tv_split", "--tv_split_by_samples"], "test")])
+def test_the_policy_is_judged_on_classes_that_do_not_train(folder, tmp_path, monkeypatch, more, where):
+    looked = []
+
+    def worth(method, network, loader, *_, at_most, **__):
+        looked.append((set(loader.dataset.images.class_names), at_most))
+    monkeypatch.setattr(main.held_out, "policy_worth", worth)
+    monkeypatch.setattr(main, "conclude", lambda opt, training, splits, *_: looked.append(
+        {name: set(getattr(splits, name).class_names) for name in ("train", where)}))
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--bs", "12", *more))
+    *looks, classes = looked
+    assert looks == [(classes[where], main.held_out.BATCHES)] * 2 and not classes["train"] & classes[where]
 
 
 @pytest.mark.parametrize("loss", ["margin", "softmax"])

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from evaluation.report import LONGEST, PICTURE_LIMIT, ROWS, main, read_run, report, scores
+from evaluation.report_curves import _held_out
 from evaluation.run_files import EXPLORER, REPORT
 from parameters import get_options
 from utilities.html import clean, element, picture
@@ -113,6 +114,13 @@ def test_the_page_has_every_part_and_its_numbers(run):
     assert any("classes held out" in part for part in text) and any("Correlation of an image" in part for part in text)
     assert not any("held_out" in part for part in text[text.index("Training"):text.index("Policy")])
     assert any("+0.0125" in part for part in text) and any("untrained 1.0 · best 75.0" in part for part in text)
+
+
+def test_the_advantage_on_held_out_classes_has_its_standard_error(run):
+    line = _held_out(read_run(run))
+    assert line.x.tolist() == [10 * n for n in range(9)] and line.y.tolist() == [n / 50 for n in range(9)]
+    assert (line.high - line.y).tolist() == pytest.approx([0.01] * 9)
+    assert (line.y - line.low).tolist() == pytest.approx([0.01] * 9)
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(run):
