@@ -2,8 +2,8 @@
 # The ablation at the scale of a CPU: a small network from scratch on the embedded characters, or, with DATA=FOLDER, on
 # any folder of images that --dataset image_folder takes. One run at a time on each core, each on one thread, since the
 # numbers of a CPU depend on how many threads compute them.
-# Time on two cores: 96 minutes for 307 runs (132 to tune, 35 rows of 5 seeds) of 340 steps, measured on handwriting;
-# on the embedded characters, 400 steps, reckoned at two hours (docs/reproducing.md).
+# Time on two cores: 96 minutes for 307 runs (132 to tune, 35 rows of 5 seeds) of 340 steps, measured on handwriting; on
+# the embedded characters, 400 steps, 94 minutes without the two rows of `published`, and some 12 with (docs/reproducing.md).
 # scripts/lib.sh and scripts/tuning.sh explain SEEDS, TUNE_SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN,
 # scripts/ablation_rows.sh ROWS="method proxies memory parts weights published forms rivals".
 source "$(dirname "$0")/lib.sh"
