@@ -12,12 +12,12 @@ source "$(dirname "$0")/ablation_rows.sh"
 GPUS=${GPUS:-$(for ((i = 0; i < $(nproc 2> /dev/null || echo 1); i++)); do echo -n "cpu "; done)}
 export OMP_NUM_THREADS=1
 begin toy_cpu
-dataset=glyphs taus="0.0025,0.005,0.01,0.02"
+dataset=glyphs
 if [[ -n ${DATA:-} ]]; then
-    dataset=image_folder taus="0.00125,0.0025,0.005,0.01"
+    dataset=image_folder
     need_data "images"
 fi
 common+=(--arch convnet_normalize --n_epochs 20 --tau 16 19 --eval_every 20 --evaluation_metrics e_recall@1 mAP_r
          --no-figures --cache disk --cache_path "$OUT/cache")
-rates="1e-3 2e-3 4e-3" betas="0.2,0.4,0.6,0.8" neg_weights="2.5,5.0,10.0,20.0"
+rates="1e-3 2e-3 4e-3" betas="0.2,0.4,0.6,0.8" neg_weights="2.5,5.0,10.0,20.0" taus="0.02,0.04,0.08,0.16"
 ablation method proxies memory parts weights published

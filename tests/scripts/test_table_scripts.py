@@ -137,7 +137,7 @@ def test_rows_train_with_what_their_grids_chose(tmp_path):
     lines = (tmp_path / "out" / "calls").read_text().splitlines()
     runs = {line.split()[0]: line for line in lines}
     assert len(runs) == len(lines) == 4 * 24 + 4                   # uniform needs the rate that `learned` chose
-    assert runs["smoothap-s1"].endswith("--loss smoothap --lr 1e-3 --loss_smoothap_tau 0.0025")
+    assert runs["smoothap-s1"].endswith("--loss smoothap --lr 1e-3 --loss_smoothap_tau 0.04")
     assert runs["constant-s1"].endswith("--lr 1e-3 --policy_constant 2 20")
     assert runs["uniform-s1"].endswith("--pair_weighting uniform --lr 1e-3")
     assert runs["margin-constant-s1"].endswith("--policy_constant 2 20 --lr 1e-3 --loss_margin_beta 0.4")
