@@ -8,117 +8,117 @@
 
 alone=(--relation none --memory none)
 plain=("${alone[@]}" --pair_weighting uniform)
+method=(--loss smoothap)        # the base loss of the method
+pure=(--loss gpw)               # the plain pair loss, which has no weights of its own
 # Under the default entropy bonus of .1 policies over anchors and pairs stay where they start.
 anchor=(--policy_granularity anchor --policy_entropy_bonus .001 --policy_lr .01)
 pair=(--policy_granularity pair --policy_lr .01)
 rivals="margin multisimilarity smoothap"
 
-ablation_grids() {              # rates, betas, neg_weights and taus are the script's
-    grids_with "" 0 "0 20,2 20,5 20,2 40"
-    grid learned --policy_step "0.05,0.1,0.2,0.4" "${alone[@]}"
-    grids_with proxies- 1 "0 20,2 20,5 10,10 10"
+grids_of_losses() {             # rates, betas, neg_weights and taus are the script's
+    grid margin --loss_margin_beta "$betas" "${plain[@]}" --loss margin
+    grid multisimilarity --loss_multisimilarity_neg_weight "$neg_weights" "${plain[@]}" --loss multisimilarity
+    grid smoothap --loss_smoothap_tau "$taus" "${plain[@]}" "${method[@]}"
+    grid full --loss_smoothap_tau "$taus" "${method[@]}"
+    grid gpw-constant --policy_constant "0 20,2 20,5 20,2 40" "${alone[@]}" --pair_weighting constant "${pure[@]}"
+    grid gpw-learned --policy_step "0.05,0.1,0.2,0.4" "${alone[@]}" "${pure[@]}"
 }
 
-grids_with() {                  # grids_with PREFIX WEIGHT "SHARPNESS,...": the grids of rows with proxies of this weight
-    local proxies=(--proxies_weight "$2")
-    grid "$1margin" --loss_margin_beta "$betas" "${plain[@]}" --loss margin "${proxies[@]}"
-    grid "$1multisimilarity" --loss_multisimilarity_neg_weight "$neg_weights" "${plain[@]}" --loss multisimilarity \
-        "${proxies[@]}"
-    grid "$1smoothap" --loss_smoothap_tau "$taus" "${plain[@]}" --loss smoothap "${proxies[@]}"
-    grid "$1constant" --policy_constant "$3" "${alone[@]}" --pair_weighting constant "${proxies[@]}"
-    grid "$1full" --policy_step "0.05,0.1,0.2,0.4" "${proxies[@]}"
+grids_upon_them() {             # with what those have chosen
+    grid constant --policy_constant "5 0,10 0,20 0,10 5" "${alone[@]}" --pair_weighting constant "${method[@]}" \
+        @smoothap
 }
 
 rows_of_method() {
     local loss
     for loss in $rivals; do tuned_row "$loss" "${plain[@]}" --loss "$loss" "@$loss"; done
-    tuned_row constant "${alone[@]}" --pair_weighting constant @constant
-    tuned_row learned "${alone[@]}" @learned
-    tuned_row full @full
+    tuned_row constant "${alone[@]}" --pair_weighting constant "${method[@]}" @smoothap @constant
+    tuned_row learned "${alone[@]}" "${method[@]}" @full
+    tuned_row full "${method[@]}" @full
 }
 
 rows_of_memory() {
-    tuned_row memory-none --memory none @full
-    tuned_row memory-constant --memory constant @full
-    tuned_row memory-mlp --memory mlp @full
-    tuned_row memory-attention --relation attention @full
+    tuned_row memory-none --memory none "${method[@]}" @full
+    tuned_row memory-constant --memory constant "${method[@]}" @full
+    tuned_row memory-mlp --memory mlp "${method[@]}" @full
+    tuned_row memory-attention --relation attention "${method[@]}" @full
 }
 
 rows_of_published() {
-    tuned_row memory-glow --memory glow @full
+    tuned_row memory-glow --memory glow "${method[@]}" @full
     tuned_row paper --recipe paper @margin
+    tuned_row smoothap-paper --recipe paper "${method[@]}" @smoothap
 }
 
-rows_of_weights() {             # controls on the plain pair loss, without relation and memory
-    tuned_row uniform "${plain[@]}" @learned.lr
-    tuned_row random "${alone[@]}" --pair_weighting random @learned.lr
-    tuned_row learned-per-anchor "${alone[@]}" "${anchor[@]}" @learned
-    tuned_row learned-per-anchor-batch-ap "${alone[@]}" "${anchor[@]}" --policy_mix 1 @learned
-    tuned_row learned-per-anchor-shuffled "${alone[@]}" "${anchor[@]}" --pair_weighting shuffled @learned
-    tuned_row factor-lookahead "${alone[@]}" "${anchor[@]}" --policy_action weight @learned
-    tuned_row factor-batch-ap "${alone[@]}" "${anchor[@]}" --policy_action weight --policy_reward batch_ap @learned
-    tuned_row factor-random "${alone[@]}" "${anchor[@]}" --policy_action weight --pair_weighting random @learned.lr
+rows_of_weights() {             # controls, in the full method and without relation and memory
+    tuned_row full-uniform --pair_weighting uniform "${method[@]}" @full
+    tuned_row full-random --pair_weighting random "${method[@]}" @full
+    weights_on "" "${method[@]}" @full
+    tuned_row factor-batch-ap "${alone[@]}" "${anchor[@]}" --policy_action weight --policy_reward batch_ap \
+        "${method[@]}" @full
+    tuned_row factor-random "${alone[@]}" "${anchor[@]}" --policy_action weight --pair_weighting random \
+        "${method[@]}" @full
+}
+
+weights_on() {                  # weights_on PREFIX FLAGS...: pair weights on a loss
+    tuned_row "$1uniform" "${plain[@]}" "${@:2}"
+    tuned_row "$1random" "${alone[@]}" --pair_weighting random "${@:2}"
+    tuned_row "$1learned-per-anchor" "${alone[@]}" "${anchor[@]}" "${@:2}"
+    tuned_row "$1learned-per-anchor-batch-ap" "${alone[@]}" "${anchor[@]}" --policy_mix 1 "${@:2}"
+    tuned_row "$1learned-per-anchor-shuffled" "${alone[@]}" "${anchor[@]}" --pair_weighting shuffled "${@:2}"
+    tuned_row "$1factor-lookahead" "${alone[@]}" "${anchor[@]}" --policy_action weight "${@:2}"
 }
 
 rows_of_parts() {               # of the full method, each changed or taken away
-    tuned_row policy-without-state --policy_input statistics @full
-    tuned_row policy-without-statistics --policy_input state @full
-    tuned_row decode-off --memory_decode off @full
-    tuned_row decode-mean --memory_decode mean @full
-    tuned_row decode-sample --memory_decode sample @full
-    tuned_row dual-embedding --memory_dual embedding @full
-    tuned_row dual-none --memory_dual none @full
+    tuned_row policy-without-state --policy_input statistics "${method[@]}" @full
+    tuned_row policy-without-statistics --policy_input state "${method[@]}" @full
+    tuned_row decode-off --memory_decode off "${method[@]}" @full
+    tuned_row decode-mean --memory_decode mean "${method[@]}" @full
+    tuned_row decode-sample --memory_decode sample "${method[@]}" @full
+    tuned_row dual-embedding --memory_dual embedding "${method[@]}" @full
+    tuned_row dual-none --memory_dual none "${method[@]}" @full
+}
+
+rows_of_gpw() {                 # the weights alone: on the plain pair loss
+    tuned_row gpw-constant "${alone[@]}" --pair_weighting constant "${pure[@]}" @gpw-constant
+    tuned_row gpw-learned "${alone[@]}" "${pure[@]}" @gpw-learned
+    tuned_row gpw-full "${pure[@]}" @gpw-learned
+    weights_on gpw- "${pure[@]}" @gpw-learned.lr
 }
 
 rows_of_forms() {               # what a grid of fixed sharpness cannot find
-    tuned_row learned-continuous "${alone[@]}" --policy_action continuous @learned
-    tuned_row learned-per-pair "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 @learned
-    tuned_row learned-per-pair-entropy "${alone[@]}" "${pair[@]}" --policy_entropy_bonus .001 @learned
-    tuned_row learned-per-pair-batch-ap "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 --policy_mix 1 @learned
-    tuned_row learned-validation "${alone[@]}" --policy_reward validation @learned.lr
+    tuned_row learned-continuous "${alone[@]}" --policy_action continuous "${method[@]}" @full
+    tuned_row learned-per-pair "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 "${method[@]}" @full
+    tuned_row learned-per-pair-entropy "${alone[@]}" "${pair[@]}" --policy_entropy_bonus .001 "${method[@]}" @full
+    tuned_row learned-per-pair-batch-ap "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 --policy_mix 1 \
+        "${method[@]}" @full
+    tuned_row learned-validation "${alone[@]}" --policy_reward validation "${method[@]}" @full
     tuned_row learned-validation-continuous "${alone[@]}" --policy_reward validation --policy_action continuous \
-        @learned.lr
+        "${method[@]}" @full
 }
 
-rows_of_proxies() {             # a proxy of every class beside the pairs of the batch
-    local loss
+rows_of_proxies() {             # a proxy of every class beside the pairs of the batch, everything else as without
+    local loss proxies=(--proxies_weight 1)
     for loss in $rivals; do
-        tuned_row "proxies-$loss" "${plain[@]}" --loss "$loss" --proxies_weight 1 "@proxies-$loss"
+        tuned_row "proxies-$loss" "${plain[@]}" --loss "$loss" "${proxies[@]}" "@$loss"
     done
-    tuned_row proxies-constant "${alone[@]}" --pair_weighting constant --proxies_weight 1 @proxies-constant
-    tuned_row proxies-learned "${alone[@]}" --proxies_weight 1 @proxies-full
-    tuned_row proxies-full --proxies_weight 1 @proxies-full
-    tuned_row proxies-memory-none --memory none --proxies_weight 1 @proxies-full
-    tuned_row proxies-memory-constant --memory constant --proxies_weight 1 @proxies-full
+    tuned_row proxies-full "${method[@]}" "${proxies[@]}" @full
+    tuned_row proxies-gpw-constant "${alone[@]}" --pair_weighting constant "${pure[@]}" "${proxies[@]}" @gpw-constant
+    tuned_row proxies-gpw-learned "${alone[@]}" "${pure[@]}" "${proxies[@]}" @gpw-learned
+    tuned_row proxies-gpw-full "${pure[@]}" "${proxies[@]}" @gpw-learned
 }
 
-rows_of_rivals() {              # pair weights on other losses
+rows_of_rivals() {              # the method on the other losses
     local loss
-    for loss in $rivals; do
+    for loss in margin multisimilarity; do
         tuned_row "$loss-learned" "${alone[@]}" --loss "$loss" "@$loss"
-        tuned_row "$loss-constant" "${alone[@]}" --loss "$loss" --pair_weighting constant @constant "@$loss"
-        tuned_row "$loss-random" "${alone[@]}" --loss "$loss" --pair_weighting random "@$loss"
-        tuned_row "$loss-factor" "${alone[@]}" --loss "$loss" "${anchor[@]}" --policy_action weight "@$loss"
-    done
-}
-
-rows_of_rivals_in_full() {      # all of the weights on them, and both recipes
-    local loss
-    for loss in $rivals; do
-        tuned_row "$loss-learned-per-anchor" "${alone[@]}" --loss "$loss" "${anchor[@]}" "@$loss"
-        tuned_row "$loss-learned-per-anchor-batch-ap" "${alone[@]}" --loss "$loss" "${anchor[@]}" \
-            --policy_mix 1 "@$loss"
-        tuned_row "$loss-learned-per-anchor-shuffled" "${alone[@]}" --loss "$loss" "${anchor[@]}" \
-            --pair_weighting shuffled "@$loss"
-        tuned_row "$loss-factor-batch-ap" "${alone[@]}" --loss "$loss" "${anchor[@]}" --policy_action weight \
-            --policy_reward batch_ap "@$loss"
+        tuned_row "$loss-constant" "${alone[@]}" --loss "$loss" --pair_weighting constant @gpw-constant "@$loss"
+        weights_on "$loss-" --loss "$loss" "@$loss"
         tuned_row "$loss-full" --loss "$loss" "@$loss"
-        [[ $loss == margin ]] || tuned_row "$loss-paper" --recipe paper --loss "$loss" "@$loss"
     done
-    tuned_row gpw-paper --recipe paper --loss gpw @learned.lr
 }
 
-ablation() {                    # ablation GROUP...: tunes, trains, and prints what was tuned and three tables of the rows
+ablation() {                    # ablation GROUP...: tunes, trains, and prints what was tuned and tables of the rows
     read -ra groups <<< "${ROWS:-$*}"
     local group
     for group in "${groups[@]}"; do
@@ -128,13 +128,14 @@ ablation() {                    # ablation GROUP...: tunes, trains, and prints w
         fi
     done
     common+=(--use_tv_split --proxies_weight 0)
-    tune ablation_grids ablation_rows mAP_r
+    tune grids_of_losses ablation_rows mAP_r
+    tune grids_upon_them ablation_rows mAP_r
     ablation_rows
     train
     compare full
     table --metric e_recall@1 mAP_r
     local baselines
-    for baselines in constant "$rivals"; do
+    for baselines in constant smoothap "margin multisimilarity"; do
         # shellcheck disable=SC2086   # several words on purpose
         compare $baselines
         if ((${#comparison[@]})); then table --metric e_recall@1 mAP_r; fi

@@ -9,5 +9,5 @@ begin table_ablation
 dataset=${DATASET:-cub200}
 need_data "$dataset"
 common+=(--arch "${ARCH:-resnet50_frozen_normalize}")
-rates="5e-5 1e-4 2e-4" betas="0.6,0.8,1.0,1.2" neg_weights="10.0,20.0,40.0,80.0" taus="0.005,0.01,0.02,0.04"
-ablation method memory published weights parts forms proxies rivals rivals_in_full
+rates="5e-5 1e-4 2e-4" betas="0.6,0.8,1.0,1.2" neg_weights="10.0,20.0,40.0,80.0" taus="0.01,0.04,0.08,0.16"
+ablation method memory weights parts published gpw forms proxies rivals

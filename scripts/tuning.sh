@@ -8,22 +8,29 @@
 declare -A candidate=() tuned=() needed=()
 read -ra tune_seeds <<< "${TUNE_SEEDS:-6}"
 
-tuned_row() {                   # tuned_row NAME FLAGS...: a row in which @GRID stands for what was chosen from a grid,
-    local name=$1 word found flags=()                                               # and @GRID.lr for its rate alone
-    [[ $name =~ ${ONLY:-} ]] || return 0
-    for word in "${@:2}"; do
+tuned_row() {                   # tuned_row NAME FLAGS...: a row whose flags `filled` completes
+    local flags
+    [[ $1 =~ ${ONLY:-} ]] || return 0
+    filled "${@:2}"
+    row "$1" "${flags[@]}"
+}
+
+filled() {                      # filled FLAGS...: puts them into flags, where @GRID stands for what was chosen from a
+    local word found            # grid, and @GRID.lr for its rate alone
+    flags=()
+    for word in "$@"; do
         [[ $word == @* ]] || { flags+=("$word"); continue; }
         word=${word#@} needed[${word%.lr}]=1
         read -ra found <<< "${tuned[${word%.lr}]:-}"
         if [[ $word == *.lr ]]; then found=("${found[@]:0:2}"); fi
         flags+=("${found[@]}")
     done
-    row "$name" "${flags[@]}"
 }
 
 grid() {                        # grid NAME FLAG "VALUE,..." FLAGS...: a run for each of `rates`, value and tuning seed,
-    local name=$1 flag=$2 value lr values row                                       # where a row needs the choice
+    local name=$1 flag=$2 value lr values row flags                                 # where a row needs the choice
     [[ -n ${needed[$name]:-} ]] || return 0
+    filled "${@:4}"
     names+=("$dataset/tune-$name-*")
     IFS=, read -ra values <<< "$3"
     for lr in $rates; do
@@ -32,7 +39,7 @@ grid() {                        # grid NAME FLAG "VALUE,..." FLAGS...: a run for
             candidate[$row]="--lr $lr $flag $value"
             tuned[$name]=${tuned[$name]:-${candidate[$row]}}
             # shellcheck disable=SC2086   # several words on purpose
-            add_runs "$row" "${tune_seeds[*]}" "${@:4}" ${candidate[$row]}
+            add_runs "$row" "${tune_seeds[*]}" "${flags[@]}" ${candidate[$row]}
         done
     done
 }
@@ -42,7 +49,7 @@ tune() {                        # tune GRIDS ROWS METRIC: runs the grids that th
     "$2"
     clear_rows
     "$1"
-    ((${#needed[@]})) || return 0
+    ((${#commands[@]})) || return 0
     train
     all_finished || say "these candidates are not chosen from."
     for pattern in "${names[@]#"$dataset/"}"; do

@@ -86,24 +86,22 @@ def test_the_environment_reaches_every_command():
 
 def test_groups_of_rows_are_chosen_by_name():
     names = [get_options(argv).savename for argv in commands("toy_cpu.sh", SEEDS=1, ROWS="parts weights")[0]]
-    assert [name for name in names if not name.startswith("tune-")][::7] == ["policy-without-state-s1", "uniform-s1",
-                                                                            "factor-random-s1"]
+    assert [name for name in names if not name.startswith("tune-")][::7] == ["policy-without-state-s1", "full-uniform-s1",
+                                                                            "factor-lookahead-s1"]
     wrong = call("toy_cpu.sh", ROWS="method memry", DRY_RUN=1)
-    assert wrong.returncode == 2 and "no group memry; there are forms memory method parts" in wrong.stderr
+    assert wrong.returncode == 2 and "no group memry; there are forms gpw memory method parts" in wrong.stderr
 
 
 @pytest.mark.parametrize("script", ["toy_cpu.sh", "table_ablation.sh"])
 def test_every_grid_has_as_many_candidates_and_the_same_rates(script):
     grids = {}
-    for opt in map(get_options, commands(script, SEEDS=1, TUNE_SEEDS="6 7")[0]):
+    for opt in map(get_options, commands(script, SEEDS=1, TUNE_SEEDS="6 7", ROWS="method gpw")[0]):
         if opt.savename.startswith("tune-"):
             assert opt.use_tv_split
             name = opt.savename.removeprefix("tune-").partition("-lr")[0]
-            assert opt.proxies_weight == name.startswith("proxies-")
             grids.setdefault(name, []).append((opt.seed, opt.lr, opt.savename))
     rates = {name: sorted((seed, lr) for seed, lr, _ in runs) for name, runs in grids.items()}
-    both = {"margin", "multisimilarity", "smoothap", "constant", "full"}
-    assert set(grids) == both | {"learned"} | {f"proxies-{name}" for name in both}
+    assert set(grids) == {"margin", "multisimilarity", "smoothap", "constant", "full", "gpw-constant", "gpw-learned"}
     assert len({str(found) for found in rates.values()}) == 1 and len(rates["full"]) == 24
 
 
@@ -132,14 +130,16 @@ def test_rows_train_with_what_their_grids_chose(tmp_path):
     fake.write_text(TUNED)
     fake.chmod(0o755)
     flags = {"PYTHON": str(fake), "OUT": tmp_path / "out", "DATA": data, "SEEDS": 1, "TUNE_SEEDS": "6 7", "GPUS": "cpu",
-             "ROWS": "method weights rivals", "ONLY": "^(smoothap|constant|uniform|margin-constant)$"}
+             "ROWS": "method gpw rivals", "ONLY": "^(smoothap|constant|gpw-uniform|margin-constant)$"}
     assert call("toy_cpu.sh", **flags).returncode == 0
     lines = (tmp_path / "out" / "calls").read_text().splitlines()
     runs = {line.split()[0]: line for line in lines}
-    assert len(runs) == len(lines) == 4 * 24 + 4                   # uniform needs the rate that `learned` chose
+    assert len(runs) == len(lines) == 5 * 24 + 4                   # uniform needs the rate that `gpw-learned` chose
+    upon = [line for name, line in runs.items() if name.startswith("tune-constant-")]
+    assert len(upon) == 24 and all("--loss_smoothap_tau 0.04 " in line for line in upon)
     assert runs["smoothap-s1"].endswith("--loss smoothap --lr 1e-3 --loss_smoothap_tau 0.04")
-    assert runs["constant-s1"].endswith("--lr 1e-3 --policy_constant 2 20")
-    assert runs["uniform-s1"].endswith("--pair_weighting uniform --lr 1e-3")
+    assert runs["constant-s1"].endswith("--lr 1e-3 --loss_smoothap_tau 0.04 --lr 1e-3 --policy_constant 10 0")
+    assert runs["gpw-uniform-s1"].endswith("--pair_weighting uniform --loss gpw --lr 1e-3")
     assert runs["margin-constant-s1"].endswith("--policy_constant 2 20 --lr 1e-3 --loss_margin_beta 0.4")
     assert call("toy_cpu.sh", **flags).returncode == 0
     assert (tmp_path / "out" / "calls").read_text().splitlines() == lines
@@ -267,7 +267,7 @@ def test_the_toy_runs_end_to_end_and_a_second_call_prints_the_same_table(tmp_pat
     small = ("--n_epochs 1 --bs 16 --embed_dim 16 --image_size 16 --relation_hidden 8 "
              "--evaluation_metrics e_recall@1 mAP_r")
     flags = {"SEEDS": "1 2", "TUNE_SEEDS": 6, "OUT": tmp_path / "out", "EXTRA": small,
-             "ONLY": "^(full|memory-none|decode-off)$"}
+             "ONLY": "^(full|memory-none|full-uniform)$"}
     if own_images:
         flags["DATA"] = small_images(tmp_path / "images")
     else:
