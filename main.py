@@ -37,7 +37,6 @@ from evaluation.neighbours import nearest_neighbours
 from evaluation.per_class import class_table
 from evaluation.report import write_report
 from parameters import (
-    UNRECORDED,
     explicit_flags,
     get_options,
     kwargs_for,
@@ -397,9 +396,8 @@ def options(argv: list[str]):
         opt = get_options(argv)
         path = resume.run_folder(opt.resume, opt.save_path, opt.dataset, name_of(opt))
         if path and (state := resume.state_of(opt.resume, path)):
-            trained = UNRECORDED | state["options"]
-            resume.refuse_differences(trained, explicit, path)
-            return get_options(argv, trained=trained)
+            resume.refuse_differences(state["options"], explicit, path)
+            return get_options(argv, trained=state["options"])
     return get_options(argv)
 
 

@@ -33,11 +33,10 @@ NETWORKS = {"convnet": ("convnet_normalize", 32), "resnet18": ("resnet18_frozen_
             "resnet50": ("resnet50_frozen_normalize", 224)}
 GRADIENT, BASE = "backbone, forward and backward", "+ its optimizer"
 VARIANTS = {
-    "+ criterion (gpw)": ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"],
+    "+ criterion (smoothap)": ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"],
     "+ relation": ["--memory", "none", "--pair_weighting", "uniform"],
-    "+ policy": ["--memory", "none", "--proxies_weight", "0"],
-    "+ memory": ["--proxies_weight", "0"],
-    "+ proxies: the full method": [],
+    "+ policy": ["--memory", "none"],
+    "+ memory: the full method": [],
     "as published (--recipe paper)": ["--recipe", "paper"],
 }
 MIB = 2**20

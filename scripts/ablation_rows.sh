@@ -132,13 +132,12 @@ ablation() {                    # ablation GROUP...: tunes, trains, and prints w
     tune grids_upon_them ablation_rows mAP_r
     ablation_rows
     train
-    compare full
-    table --metric e_recall@1 mAP_r
-    local baselines
-    for baselines in constant smoothap "margin multisimilarity"; do
+    local baselines=(full constant smoothap) names_of
+    if is_row "margin-*" || is_row "multisimilarity-*"; then baselines+=("margin multisimilarity"); fi
+    for names_of in "${baselines[@]}"; do
         # shellcheck disable=SC2086   # several words on purpose
-        compare $baselines
-        if ((${#comparison[@]})); then table --metric e_recall@1 mAP_r; fi
+        compare $names_of
+        if [[ $names_of == full ]] || ((${#comparison[@]})); then table --metric e_recall@1 mAP_r; fi
     done
     end
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole road on the embedded data set: the full method, its pair loss with uniform weights, and smoothap alone, at
+# The whole road on the embedded data set: the full method, its base loss alone (smoothap), and multi-similarity, at
 # equal steps; then one table of held-out classes and the pictures of the full method. The baselines train beside
 # the full method, one core each.
 set -euo pipefail
@@ -9,7 +9,7 @@ plain=(--relation none --memory none --pair_weighting uniform)
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
 python -c 'import datasets; datasets.select("glyphs", ".cache")'    # drawn once, before two processes want it
-(python main.py --save_path "$out" --savename gpw-uniform --map_images 0 --loss gpw "${plain[@]}" &&
+(python main.py --save_path "$out" --savename multisimilarity --map_images 0 --loss multisimilarity "${plain[@]}" &&
  python main.py --save_path "$out" --savename smoothap --map_images 0 --loss smoothap "${plain[@]}") \
     > "$out/baselines.log" 2>&1 &
 baselines=$!
@@ -19,7 +19,7 @@ echo "Waiting for the two baselines, which train beside it (log: $out/baselines.
 wait $baselines || { tail -n 3 "$out/baselines.log"; exit 1; }
 echo
 echo "Held-out classes, percent, last epoch, equal steps:"
-python -m evaluation.tables "$out"/glyphs/{gpw-uniform,smoothap,full-method} \
+python -m evaluation.tables "$out"/glyphs/{multisimilarity,smoothap,full-method} \
     --metrics e_recall@1 e_recall@2 e_recall@4 e_recall@8 nmi mAP_r
 echo
 echo "Pictures: $out/glyphs/full-method/{gallery,embedding,policy,progress}.png"

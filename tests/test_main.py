@@ -122,7 +122,7 @@ def test_without_figures_numbers_and_checkpoints_are_left(folder, tmp_path):
 
 EVALUATED = {"full method": ["--eval_bootstrap", "20"], "averaged": ["--ema", "0.9"], "mined": ["--loss", "margin"],
              "published": ["--recipe", "paper", "--memory_channels", "8", "--memory_steps", "2"],
-             "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "1"], "no proxies": ["--proxies_weight", "0"]}
+             "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "1"], "proxies": ["--proxies_weight", "1"]}
 
 
 @pytest.mark.parametrize("case", EVALUATED)

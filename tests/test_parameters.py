@@ -20,7 +20,7 @@ def refused(capsys, *argv):
 def test_no_flags_is_the_full_method_on_glyphs():
     opt = get_options([])
     assert (opt.dataset, opt.arch, opt.relation, opt.pair_weighting, opt.memory, opt.loss) == (
-        "glyphs", "convnet_normalize", "gru", "learned", "realnvp", "gpw")
+        "glyphs", "convnet_normalize", "gru", "learned", "realnvp", "smoothap")
 
 
 def test_layers_of_defaults():
@@ -41,12 +41,12 @@ def test_layers_of_defaults():
     assert get_options(["--recipe", "paper", "--loss", "smoothap"]).batch_mining == "none"
 
 
-@pytest.mark.parametrize("argv,weight", [
-    ([], 1), (["--relation", "none"], 1), (["--pair_weighting", "random"], 1), (["--pair_weighting", "uniform"], 0),
-    (["--loss", "margin"], 0), (["--recipe", "paper"], 0), (["--loss", "margin", "--proxies_weight", ".5"], 0.5),
-    (["--proxies_weight", "0"], 0)])
-def test_proxies_stand_beside_weights_on_the_plain_pair_loss(argv, weight):
-    assert get_options(argv).proxies_weight == weight
+def test_small_networks_rank_at_a_wider_temperature():
+    alone = ["--loss", "smoothap", "--relation", "none", "--pair_weighting", "uniform"]
+    large = ["--arch", "resnet50_normalize"]
+    taus = [get_options(argv).loss_smoothap_tau for argv in ([], alone, large, [*large, *alone])]
+    assert taus == [0.08, 0.08, 0.01, 0.01]
+    assert get_options(["--loss_smoothap_tau", "0.5"]).loss_smoothap_tau == 0.5
 
 
 @pytest.mark.parametrize("argv,words", [
@@ -59,14 +59,13 @@ def test_proxies_stand_beside_weights_on_the_plain_pair_loss(argv, weight):
     (["--tv_split_perc", "0.5"], "without --use_tv_split"),
     (["--loss", "smoothap", "--loss_margin_nu", "1"], "no effect with --loss smoothap"),
     (["--loss", "adversarial_separation", "--loss_margin_nu", "1"], "no effect with --loss adversarial_separation"),
-    (["--loss_pml_args", "margin=1"], "no effect with --loss gpw"),
+    (["--loss_pml_args", "margin=1"], "no effect with --loss smoothap"),
     (["--loss", "pml.CircleLoss", "--loss_circle_gamma", "2"], "no effect with --loss pml.CircleLoss"),
     (["--loss", "pml.CircleLoss", "--policy_samples", "2"], "no effect with --pair_weighting uniform"),
     (["--miner_distance_lower_cutoff", "1"], "no effect with --batch_mining none"),
     (["--pair_weighting", "uniform", "--policy_samples", "4"], "no effect with --pair_weighting uniform"),
     (["--memory", "none", "--memory_hidden", "4"], "no effect with --memory none"),
     (["--xbm_weight", "2"], "no effect with --xbm_size 0"),
-    (["--proxies_sharpness", "9", "--proxies_weight", "0"], "no effect with --proxies_weight 0"),
     (["--proxies_sharpness", "9", "--loss", "margin"], "no effect with --proxies_weight 0"),
     (["--search_precision", "half", "--search_backend", "faiss"], "--search_backend torch"),
     (["--loss", "margin", "--batch_mining", "parametric"], "--use_tv_split"),
@@ -197,7 +196,7 @@ def test_defaults_equal_those_of_the_signature(name, default):
 def test_every_flag_of_a_class_has_the_default_of_its_signature():
     from batchminer import MINERS
     from criteria import CRITERIA
-    opt = vars(get_options([]))
+    opt = vars(get_options(["--arch", "resnet50_normalize"]))
     for kind, registry in (("loss", CRITERIA), ("miner", MINERS)):
         for name, cls in registry.items():
             for argument, parameter in inspect.signature(cls).parameters.items():
@@ -246,7 +245,7 @@ def test_softtriplet_lambda_is_its_scale():
 
 
 def test_kwargs_for_strips_the_prefix():
-    assert kwargs_for(get_options([]), "loss_smoothap_") == {"tau": 0.01, "exclude_self": False}
+    assert kwargs_for(get_options([]), "loss_smoothap_") == {"tau": 0.08, "exclude_self": False}
 
 
 def test_every_flag_has_a_help_text():

@@ -51,8 +51,9 @@ def state_of(resume: str, folder: Path) -> dict | None:
 def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
     """A UsageError that lists the flags given with other values than the run has."""
     free = MAY_CHANGE - ({"n_epochs"} if trained.get("scheduler") == "cosine" else set())   # its rates depend on it
-    differing = [f"--{flag} {_shown(value)} (the run has {_shown(trained[flag])})" for flag, value in explicit.items()
-                 if flag not in free and flag in trained and _shown(trained[flag]) != _shown(value)]
+    had = {flag: _shown(value) for flag, value in trained.items()}
+    differing = [f"--{flag} {_shown(value)} (the run has {had.get(flag, 'no such flag')})"
+                 for flag, value in explicit.items() if flag not in free and had.get(flag) != _shown(value)]
     if differing:
         raise UsageError(f"--resume continues {path} as it was begun, but these flags differ: {'; '.join(differing)}. "
                          "Leave them out, or start a new run.")

@@ -86,8 +86,8 @@ def test_the_environment_reaches_every_command():
 
 def test_groups_of_rows_are_chosen_by_name():
     names = [get_options(argv).savename for argv in commands("toy_cpu.sh", SEEDS=1, ROWS="parts weights")[0]]
-    assert [name for name in names if not name.startswith("tune-")][::7] == ["policy-without-state-s1", "full-uniform-s1",
-                                                                            "factor-lookahead-s1"]
+    rows = [name for name in names if not name.startswith("tune-")]
+    assert rows[::7] == ["policy-without-state-s1", "full-uniform-s1", "factor-lookahead-s1"]
     wrong = call("toy_cpu.sh", ROWS="method memry", DRY_RUN=1)
     assert wrong.returncode == 2 and "no group memry; there are forms gpw memory method parts" in wrong.stderr
 
