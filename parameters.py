@@ -444,7 +444,7 @@ LOSS_FLAGS = {
         "lr": (1e-2, "Learning rate of the centroids."),
     },
     "supap": {
-        "tau": (0.01, "Temperature of the sigmoid (cosine); 0.08 on the small convnet, where it was measured."),
+        "tau": (0.01, "Temperature of the sigmoid (cosine)."),
         "rho": (100.0, "Slope of the bound beyond delta (1/cosine)."),
         "delta": (0.05, "Lead of a negative from which the bound is a line (cosine)."),
         "alpha": (0.9, "Positive pairs are pulled up to this similarity (cosine)."),

@@ -132,12 +132,14 @@ ablation() {                    # ablation GROUP...: tunes, trains, and prints w
     tune grids_upon_them ablation_rows mAP_r
     ablation_rows
     train
-    local baselines=(full constant smoothap) names_of
-    if is_row "margin-*" || is_row "multisimilarity-*"; then baselines+=("margin multisimilarity"); fi
-    for names_of in "${baselines[@]}"; do
+    compare full
+    table --metric e_recall@1 mAP_r
+    local others=(constant smoothap) baselines
+    if is_row "margin-*" || is_row "multisimilarity-*"; then others+=("margin multisimilarity"); fi
+    for baselines in "${others[@]}"; do
         # shellcheck disable=SC2086   # several words on purpose
-        compare $names_of
-        if [[ $names_of == full ]] || ((${#comparison[@]})); then table --metric e_recall@1 mAP_r; fi
+        compare $baselines
+        if ((${#comparison[@]})); then table --metric e_recall@1 mAP_r; fi
     done
     end
 }

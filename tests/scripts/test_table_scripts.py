@@ -92,6 +92,14 @@ def test_groups_of_rows_are_chosen_by_name():
     assert wrong.returncode == 2 and "no group memry; there are forms gpw memory method parts" in wrong.stderr
 
 
+@pytest.mark.parametrize("groups,baselines", [
+    ("method", [["full"], ["constant"], ["smoothap"]]), ("memory", [[]]),
+    ("method rivals", [["full"], ["constant"], ["smoothap"], ["margin", "multisimilarity"]])])
+def test_rows_are_compared_with_the_baselines_that_there_are(groups, baselines):
+    tables = [build_parser().parse_args(argv) for argv in commands("toy_cpu.sh", SEEDS=1, ROWS=groups)[1]]
+    assert [table.baseline for table in tables if not table.pick] == baselines
+
+
 @pytest.mark.parametrize("script,candidates", [("toy_cpu.sh", 8), ("table_ablation.sh", 12)])
 def test_every_grid_has_as_many_candidates_and_the_same_rates(script, candidates):
     grids = {}
