@@ -2,7 +2,7 @@
 # shellcheck disable=SC2154   # variables of lib.sh and of the scripts
 # The rows of the ablation: the full method, each of its parts changed or taken away, and the controls that a claim for
 # it needs. All rows train with --use_tv_split for equally many steps. What a rival has to choose is chosen on the
-# validation classes, from as many candidates as the method has: a learning rate of three, and one of four values of the
+# validation classes, from as many candidates as the method has: a learning rate of `rates`, and one of four values of the
 # parameter that says how sharply it weighs its pairs. ROWS="GROUP ..." takes other groups of rows than the script's, in
 # the order in which they are named.
 
@@ -60,8 +60,7 @@ rows_of_weights() {             # controls, in the full method and without relat
         "${method[@]}" @full
 }
 
-weights_on() {                  # weights_on PREFIX FLAGS...: pair weights on a loss
-    tuned_row "$1uniform" "${plain[@]}" "${@:2}"
+weights_on() {                  # weights_on PREFIX FLAGS...: pair weights on a loss; uniform ones are the loss's own row
     tuned_row "$1random" "${alone[@]}" --pair_weighting random "${@:2}"
     tuned_row "$1learned-per-anchor" "${alone[@]}" "${anchor[@]}" "${@:2}"
     tuned_row "$1learned-per-anchor-batch-ap" "${alone[@]}" "${anchor[@]}" --policy_mix 1 "${@:2}"
@@ -83,6 +82,7 @@ rows_of_gpw() {                 # the weights alone: on the plain pair loss
     tuned_row gpw-constant "${alone[@]}" --pair_weighting constant "${pure[@]}" @gpw-constant
     tuned_row gpw-learned "${alone[@]}" "${pure[@]}" @gpw-learned
     tuned_row gpw-full "${pure[@]}" @gpw-learned
+    tuned_row gpw-uniform "${plain[@]}" "${pure[@]}" @gpw-learned.lr
     weights_on gpw- "${pure[@]}" @gpw-learned.lr
 }
 

@@ -1,8 +1,10 @@
 """Check the commands of a table script before the first of them runs: `python -m scripts.check_runs < COMMANDS`.
 
-Every command must parse, no folder may hold a run with other flags (it would be skipped or continued as if it were the
-one that is asked for), and the images must be there.
+Every command must parse, no two may be the same run under two names (the table would refuse them), no folder may hold a
+run with other flags (it would be skipped or continued as if it were the one that is asked for), and the images must be
+there.
 """
+import json
 import shlex
 import sys
 from argparse import Namespace
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from evaluation.rows import row_flags
 from evaluation.tables import NOT_PART_OF_THE_ROW
 from parameters import get_options, kwargs_for, read_options
 from utilities.errors import UsageError, answer
@@ -38,6 +41,17 @@ def refuse_another_run(opt: Namespace) -> None:
                          "with OUT, or remove it.")
 
 
+def refuse_twins(runs: list[Namespace]) -> None:
+    """A UsageError where two commands differ in nothing but their names."""
+    seen: dict[str, Namespace] = {}
+    for opt in runs:
+        flags = row_flags(vars(opt), tuple(name for name in NOT_PART_OF_THE_ROW if name != "seed"))
+        twin = seen.setdefault(json.dumps(flags, sort_keys=True), opt)
+        if twin is not opt:
+            raise UsageError(f"{twin.savename} and {opt.savename} would have the same flags, and count twice in the "
+                             "table. Leave one of them out with ONLY, or change EXTRA.")
+
+
 def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
@@ -45,6 +59,7 @@ def _text(value: Any) -> str:
 def check(commands: list[str]) -> None:
     """Parse all commands, look into their folders, and read the data of those that are left to run."""
     runs = [get_options(words[words.index("main.py") + 1:]) for words in map(shlex.split, commands)]
+    refuse_twins(runs)
     for opt in runs:
         refuse_another_run(opt)
     left = {(opt.dataset, opt.source_path): opt for opt in runs if not (folder_of(opt) / "result.json").exists()}

@@ -17,9 +17,11 @@ import pytest
 from PIL import Image
 
 import main
+import scripts.check_runs
 from architectures.memory import select as select_memory
 from evaluation.tables import build_parser
 from parameters import get_options, kwargs_for
+from utilities.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 TABLES = sorted(path.name for path in (ROOT / "scripts").glob("table_*.sh"))
@@ -72,6 +74,24 @@ def test_every_run_stands_in_a_table_under_its_own_name(script):
     assert {(folder[-3:], opt.seed) for folder, opt in zip(folders, map(get_options, runs))} == {("-s3", 3), ("-s7", 7)}
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_two_rows_are_the_same_run(script):
+    groups = "method memory weights parts published gpw forms proxies rivals"
+    for opts in split_at_tuning(map(get_options, commands(script, SEEDS=1, ROWS=groups)[0])):
+        scripts.check_runs.refuse_twins(opts)
+    runs, _ = commands("toy_cpu.sh", SEEDS=1, ROWS="parts", EXTRA="--memory_dual none")
+    with pytest.raises(UsageError, match="dual-embedding-s1 and dual-none-s1 would .* count twice"):
+        scripts.check_runs.check([shlex.join(["python", "main.py", *argv]) for argv in runs])
+
+
+def split_at_tuning(runs):
+    """Candidates of a grid and rows, which stand in tables of their own."""
+    parts = {True: [], False: []}
+    for opt in runs:
+        parts[opt.savename.startswith("tune-")].append(opt)
+    return parts.values()
+
+
 def test_the_environment_reaches_every_command():
     runs, _ = commands("table_cub200.sh", SEEDS=5, DATA="/my images", EXTRA="--n_epochs 2 --amp bf16",
                        ARCHS="a_normalize")
@@ -87,7 +107,7 @@ def test_the_environment_reaches_every_command():
 def test_groups_of_rows_are_chosen_by_name():
     names = [get_options(argv).savename for argv in commands("toy_cpu.sh", SEEDS=1, ROWS="parts weights")[0]]
     rows = [name for name in names if not name.startswith("tune-")]
-    assert rows[::7] == ["policy-without-state-s1", "full-uniform-s1", "factor-lookahead-s1"]
+    assert rows[::7] == ["policy-without-state-s1", "full-uniform-s1", "factor-batch-ap-s1"]
     wrong = call("toy_cpu.sh", ROWS="method memry", DRY_RUN=1)
     assert wrong.returncode == 2 and "no group memry; there are forms gpw memory method parts" in wrong.stderr
 
@@ -289,6 +309,6 @@ def test_the_toy_runs_end_to_end_and_a_second_call_prints_the_same_table(tmp_pat
     assert second.returncode == 0 and [path.stat().st_mtime_ns for path in results] == written
     table = "".join(line for line in first.stdout.splitlines(True) if not re.match(r"\d\d:\d\d:\d\d ", line))
     assert second.stdout == table and "| full " in table and "baseline" in table and "/2" in table
-    other = call("toy_cpu.sh", **flags | {"EXTRA": flags["EXTRA"] + " --lr 0.5"})
+    other = call("toy_cpu.sh", **flags | {"EXTRA": flags["EXTRA"] + " --decay 0.5"})
     assert other.returncode == 2
-    assert re.search("holds a run with other flags: --lr [0-9.]+ instead of 0.5", other.stderr)
+    assert re.search("holds a run with other flags: --decay [0-9.e-]+ instead of 0.5", other.stderr)
