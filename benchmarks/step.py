@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
-import main  # noqa: E402
 from datasets import Batch  # noqa: E402
 from evaluation.cells import markdown  # noqa: E402
 from parameters import get_options  # noqa: E402
+from training.building import build_method, build_miner, build_network, build_optimisation  # noqa: E402
 from training.optimisation import Optimisation, build_optimizer  # noqa: E402
 from training.schedule import Schedule  # noqa: E402
 from training.step import Differentiator  # noqa: E402
@@ -70,9 +70,9 @@ def method_step(argv: list[str], device: torch.device) -> tuple[Step, float]:
     """A step of the method on fixed random images, and the MiB held between steps."""
     opt = get_options(argv)
     network = placed(opt, device)
-    method = main.build_method(opt, network, opt.bs).to(device)
-    take = main.build_optimisation(opt, network, method, epoch_steps=100)
-    compute = Differentiator(network, method, main.build_miner(opt), amp=opt.amp, scaler=take.scaler,
+    method = build_method(opt, network, opt.bs).to(device)
+    take = build_optimisation(opt, network, method, epoch_steps=100)
+    compute = Differentiator(network, method, build_miner(opt), amp=opt.amp, scaler=take.scaler,
                              chunk=opt.accumulate)
     index = torch.arange(opt.bs, device=device)
     batch = Batch(images(opt, device), index // opt.samples_per_class, index)
@@ -87,7 +87,7 @@ def method_step(argv: list[str], device: torch.device) -> tuple[Step, float]:
 def placed(opt, device: torch.device):
     """The network as `main.run` sets it up, in training mode."""
     torch.manual_seed(0)
-    network = main.build_network(opt).to(device, memory_format=torch.channels_last)
+    network = build_network(opt).to(device, memory_format=torch.channels_last)
     if opt.compile:
         network.compile_backbone()
     return network.train()

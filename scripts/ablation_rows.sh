@@ -54,8 +54,6 @@ rows_of_weights() {             # controls, in the full method and without relat
     tuned_row full-uniform --pair_weighting uniform "${method[@]}" @full
     tuned_row full-random --pair_weighting random "${method[@]}" @full
     weights_on "" "${method[@]}" @full
-    tuned_row factor-batch-ap "${alone[@]}" "${anchor[@]}" --policy_action weight --policy_reward batch_ap \
-        "${method[@]}" @full
     tuned_row factor-random "${alone[@]}" "${anchor[@]}" --policy_action weight --pair_weighting random \
         "${method[@]}" @full
 }
@@ -66,6 +64,7 @@ weights_on() {                  # weights_on PREFIX FLAGS...: pair weights on a 
     tuned_row "$1learned-per-anchor-batch-ap" "${alone[@]}" "${anchor[@]}" --policy_mix 1 "${@:2}"
     tuned_row "$1learned-per-anchor-shuffled" "${alone[@]}" "${anchor[@]}" --pair_weighting shuffled "${@:2}"
     tuned_row "$1factor-lookahead" "${alone[@]}" "${anchor[@]}" --policy_action weight "${@:2}"
+    tuned_row "$1factor-batch-ap" "${alone[@]}" "${anchor[@]}" --policy_action weight --policy_reward batch_ap "${@:2}"
 }
 
 rows_of_parts() {               # of the full method, each changed or taken away

@@ -8,8 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+import architectures
+import batchminer
 import main
 from tests.training.methods import same
+from training import held_out
 from utilities import checkpoint
 
 
@@ -85,7 +88,7 @@ def test_the_policys_health_is_in_the_tables_of_the_run(tmp_path, monkeypatch):
     for row in steps:
         assert all(-1 <= float(row[f"correlation_{sign}"]) <= 1 for sign in ("positive", "negative"))
         assert {"entropy_positive", "entropy_negative", "advantage_over_uniform"} <= set(row)
-    monkeypatch.setattr(main.held_out, "BATCHES", 1)                               # of which there is no error
+    monkeypatch.setattr(held_out, "BATCHES", 1)                               # of which there is no error
     run([*glyphs, "--savename", "b"])
     one = rows_of((tmp_path / "glyphs" / "b" / "metrics.csv").read_text())
     assert {row["held_out_advantage_error"] for row in one} == {""} and all(row["held_out_advantage"] for row in one)
@@ -98,12 +101,12 @@ def test_the_policy_is_judged_on_classes_that_do_not_train(folder, tmp_path, mon
 
     def worth(method, network, loader, *_, at_most, **__):
         looked.append((set(loader.dataset.images.class_names), at_most))
-    monkeypatch.setattr(main.held_out, "policy_worth", worth)
+    monkeypatch.setattr(held_out, "policy_worth", worth)
     monkeypatch.setattr(main, "conclude", lambda opt, training, splits, *_: looked.append(
         {name: set(getattr(splits, name).class_names) for name in ("train", where)}))
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--bs", "12", *more))
     *looks, classes = looked
-    assert looks == [(classes[where], main.held_out.BATCHES)] * 2 and not classes["train"] & classes[where]
+    assert looks == [(classes[where], held_out.BATCHES)] * 2 and not classes["train"] & classes[where]
 
 
 @pytest.mark.parametrize("loss", ["margin", "softmax"])
@@ -278,7 +281,7 @@ def test_a_parametric_miner_adapts_to_the_validation_classes(folder, tmp_path):
               "--miner_parametric_every", "2", "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN))
     state = checkpoint.load(tmp_path / "image_folder" / "pads" / "last.pt")["miner"]
     assert len(state["past"]["history"]) >= 2                                      # it was called with metrics
-    start = main.batchminer.select("parametric", seed=1).state_dict()
+    start = batchminer.select("parametric", seed=1).state_dict()
     assert not torch.equal(state["log_mass"], start["log_mass"])                   # and acted
 
 
@@ -311,7 +314,7 @@ def test_proxies_of_classes_join_the_loss_learn_and_are_in_the_checkpoint(folder
 
 def test_weights_of_a_file_start_the_backbone_and_are_needed_no_more(folder, tmp_path, capsys):
     torch.manual_seed(5)
-    trunk = main.architectures.select("convnet", embed_dim=8, pretrained=False).backbone
+    trunk = architectures.select("convnet", embed_dim=8, pretrained=False).backbone
     given = tmp_path / "given"
     given.mkdir()
     torch.save({"state_dict": {f"module.{key}": value for key, value in trunk.state_dict().items()}}, given / "w.pth")
@@ -321,7 +324,7 @@ def test_weights_of_a_file_start_the_backbone_and_are_needed_no_more(folder, tmp
               "--pooling", "gem", "--feature_norm", "--input_std", "50", "50", "50"))
     assert "24 tensors loaded" in capsys.readouterr().out
     last = tmp_path / "image_folder" / "w" / "last.pt"
-    network, options = main.architectures.restore(last)
+    network, options = architectures.restore(last)
     assert all(torch.equal(value, trunk.state_dict()[key]) for key, value in network.backbone.state_dict().items())
     assert network.preprocessing == {"mean": (9, 9, 9), "std": [50.0] * 3, "channels": "BGR", "value_range": 255}
     final = json.loads((last.parent / "result.json").read_text())["final"]

@@ -1,1 +1,1 @@
-"""The training engine: step, optimisation, resume, records."""
+"""The training engine: parts built from flags, step, optimisation, resume, records, results."""

@@ -9,9 +9,9 @@ import torch
 from batchminer.base import Quadruplets, Triplets
 from criteria import PairWeights, select
 from criteria.histogram import Histogram
-from main import build_method, build_miner, build_network
 from parameters import get_options
 from tests.oracles import ORACLES
+from training.building import build_method, build_miner, build_network
 from utilities.errors import UsageError
 from utilities.pairwise import unit
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from criteria import PairWeights, select
-from main import build_method, build_network
 from parameters import get_options
+from training.building import build_method, build_network
 from utilities.errors import UsageError
 from utilities.pairwise import unit
 

@@ -7,10 +7,10 @@ from torch.func import grad, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from criteria import PairWeights, ranking, select
-from main import build_method, build_network
 from parameters import get_options
 from tests.criteria.test_criteria import batch, build, random_weights
 from tests.oracles.common import sigmoid
+from training.building import build_method, build_network
 
 NAMES = ("smoothap", "supap", "recallatk")
 over_rankings = pytest.mark.parametrize("name", NAMES)

@@ -7,9 +7,9 @@ from torch.nn.functional import cross_entropy
 
 from batchminer.base import Quadruplets, Triplets
 from criteria import PairWeights, select
-from main import build_method, build_miner, build_network
 from parameters import get_options
 from tests.criteria.test_criteria import VARIANTS, batch, build, random_weights
+from training.building import build_method, build_miner, build_network
 from utilities.errors import UsageError
 
 NAMES = ("contrastive", "triplet", "npair", "angular", "snr", "quadruplet")

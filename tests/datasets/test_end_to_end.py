@@ -14,6 +14,7 @@ from datasets import batches, select
 from datasets.samplers import SAMPLERS
 from parameters import get_options
 from tests.datasets import trees
+from training.building import build_loaders
 
 
 def run(dataset, source, out, *more):
@@ -103,7 +104,7 @@ def test_the_published_recipe_trains_on_batches_of_its_composition(dataset, make
     assert np.isfinite(float(row["loss"])) and result["steps"] >= 1
     splits, opt = select(dataset, root), get_options(["--dataset", dataset, "--source_path", str(root), "--image_size",
                                                       "48", "--kernels", "0", *PUBLISHED, *more])
-    sampler = main.build_loaders(opt, splits, Probe(), torch.device("cpu"))["train"].batch_sampler.sampler
+    sampler = build_loaders(opt, splits, Probe(), torch.device("cpu"))["train"].batch_sampler.sampler
     count = Counter(splits.train.labels[row] for row in next(iter(sampler)))
     assert len(count) == 45 and set(count.values()) == {4}
     if more:
@@ -154,7 +155,7 @@ def loaders_of(folder, network, *more):
     opt = get_options(["--dataset", "image_folder", "--source_path", str(folder), "--bs", "4", "--samples_per_class",
                        "2", "--kernels", "0", *more])
     splits = select("image_folder", folder)
-    return main.build_loaders(opt, splits, network, torch.device("cpu")), splits
+    return build_loaders(opt, splits, network, torch.device("cpu")), splits
 
 
 def through_the_loader(folder, size, split, channels):

@@ -4,12 +4,12 @@ import torch
 from torch.nn.functional import pad
 from torchvision.transforms import v2
 
-import main
 from architectures.backbones import Backbone
 from architectures.network import Network
 from datasets.transforms import AUGMENTATIONS, Normalise, Shift, eval_transform, sides, train_transform
 from parameters import get_options
 from tests.datasets.pictures import noise, textured
+from training.building import settle_sizes
 from utilities.errors import UsageError
 
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
@@ -135,11 +135,11 @@ def test_unknown_augmentation():
 ])
 def test_sizes_that_are_not_asked_for_are_the_networks(argv, image_size, cache_side):
     opt = get_options(argv)
-    main.settle_sizes(opt, Network(Backbone(torch.nn.Identity(), 3, image_size=299), 4))
+    settle_sizes(opt, Network(Backbone(torch.nn.Identity(), 3, image_size=299), 4))
     assert (opt.image_size, opt.cache_side) == (image_size, cache_side)
 
 
 def test_a_cache_smaller_than_the_input_is_refused():
     opt = get_options(["--image_size", "64", "--cache_side", "63"])
     with pytest.raises(UsageError, match="--cache_side 63 is less than the input's 64 pixels"):
-        main.settle_sizes(opt, Network(Backbone(torch.nn.Identity(), 3), 4))
+        settle_sizes(opt, Network(Backbone(torch.nn.Identity(), 3), 4))

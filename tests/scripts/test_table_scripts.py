@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import main
 import scripts.check_runs
 from architectures.memory import select as select_memory
 from evaluation.tables import build_parser
 from parameters import get_options, kwargs_for
+from training.building import build_method, build_miner
 from utilities.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -58,8 +58,8 @@ def test_every_command_parses_and_its_parts_fit_together(script):
         method = str({name: value for name, value in vars(opt).items() if name not in ("savename", "arch", "dataset")})
         if method not in built:
             built.add(method)
-            main.build_method(opt, SimpleNamespace(feature_dim=64), 8)
-            main.build_miner(opt)
+            build_method(opt, SimpleNamespace(feature_dim=64), 8)
+            build_miner(opt)
             select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
     assert tables and all(build_parser().parse_args(argv).runs for argv in tables)
     assert len({tuple(argv) for argv in runs}) == len(runs) >= 12

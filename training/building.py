@@ -1,0 +1,148 @@
+"""The parts of a run, each built from its flags."""
+import torch
+
+import architectures
+import batchminer
+import criteria
+import datasets
+from architectures.memory import select as select_memory
+from architectures.network import Network
+from architectures.weights import load_file, preprocessing_beside
+from batchminer.base import Miner
+from criteria.class_proxies import ClassProxies
+from criteria.lm_metric import LMMetric
+from criteria.pair_weighting import BatchRelation, PairWeighting
+from criteria.xbm import CrossBatchMemory
+from datasets import make_loader, samplers, transforms
+from datasets.cache import open_cache
+from parameters import kwargs_for, loss_arguments, loss_names
+from training import optimisation, resume
+from training.ema import AveragedWeights
+from training.optimisation import Optimisation
+from training.schedule import Schedule
+from utilities import checkpoint, distributed
+from utilities.errors import UsageError
+from utilities.registry import accepted
+
+
+def read_splits(opt) -> datasets.Splits:
+    """The images of the data set, with validation images taken out of the training half where that is asked for."""
+    splits = datasets.select(opt.dataset, opt.source_path, **kwargs_for(opt, f"{opt.dataset}_"))
+    if not opt.use_tv_split:
+        return splits
+    train, val = datasets.split_validation(splits.train, opt.tv_split_perc, opt.tv_split_by_samples, opt.seed)
+    return splits._replace(train=train, val=val)
+
+
+def prepared_network(opt, device: torch.device) -> Network:
+    """The network with its first weights, on the device."""
+    network = build_network(opt)
+    if opt.checkpoint:
+        checkpoint.load_network(opt.checkpoint, network, vars(opt))
+    settle_sizes(opt, network)
+    architectures.check_side(network, opt.arch, transforms.sides(opt.image_size, opt.crop_size, opt.augmentation).input)
+    network.to(device, memory_format=torch.channels_last if opt.channels_last else torch.contiguous_format)
+    if distributed.world() > 1 and device.type == "cuda":
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network
+
+
+def build_network(opt) -> Network:
+    """Backbone, projection and memory; weights are fetched or read only where no checkpoint replaces them."""
+    memory = select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
+    replaced = opt.checkpoint or resume.continues(opt.resume, opt.save_path, opt.dataset, name_of(opt))
+    own = None if replaced else opt.weights
+    if own:
+        for key, value in preprocessing_beside(own).items():
+            flag = "image_size" if key == "image_size" else f"input_{key}"
+            setattr(opt, flag, value if getattr(opt, flag) is None else getattr(opt, flag))
+    network = architectures.select(opt.arch, embed_dim=opt.embed_dim, memory=memory, weights_dir=opt.weights_dir,
+                                   pretrained=not (opt.not_pretrained or opt.weights or replaced),
+                                   frozen_affine=opt.frozen_bn_affine, **architectures.built_by(vars(opt)))
+    if own:
+        print(load_file(network.backbone, own, opt.arch))
+    return network
+
+
+def settle_sizes(opt, network: Network) -> None:
+    """The sizes that follow from the network where the command line names none, so that options.json holds them."""
+    opt.image_size = opt.image_size or network.image_size
+    side = transforms.sides(opt.image_size, opt.crop_size, opt.augmentation).input
+    if opt.cache != "none":
+        opt.cache_side = opt.cache_side or transforms.cache_side(side)
+        if opt.cache_side < side:
+            raise UsageError(f"--cache_side {opt.cache_side} is less than the input's {side} pixels: pass at least "
+                             f"--cache_side {side}.")
+
+
+def build_method(opt, network: Network, n_classes: int) -> LMMetric:
+    """Base criterion, relation and policy."""
+    base = criteria.select(opt.loss, n_classes=n_classes, embed_dim=opt.embed_dim, weight_on=opt.pair_weight_on,
+                           **loss_arguments(opt))
+    if base.needs_triplets != (opt.batch_mining != "none"):
+        raise UsageError(f"--loss {opt.loss} " + ("needs triplets: pass --batch_mining distance." if base.needs_triplets
+                                                  else "compares the whole batch: pass --batch_mining none."))
+    relation = weighting = None
+    if opt.relation != "none":
+        relation = BatchRelation(network.feature_dim, opt.embed_dim, kind=opt.relation, seed=opt.seed,
+                                 **accepted(BatchRelation, kwargs_for(opt, "relation_")))
+    policy = kwargs_for(opt, "policy_")
+    if opt.pair_weighting != "uniform":
+        weighting = PairWeighting(relation.state_dim if relation else 0, seed=opt.seed,
+                                  **accepted(PairWeighting, policy))
+    xbm = None
+    if opt.xbm_size:
+        xbm = CrossBatchMemory(base, opt.embed_dim, miner=build_miner(opt), **kwargs_for(opt, "xbm_"))
+    proxies = ClassProxies(n_classes, opt.embed_dim, **kwargs_for(opt, "proxies_")) if opt.proxies_weight else None
+    return LMMetric(base, relation, weighting, xbm=xbm, proxies=proxies, pair_weighting=opt.pair_weighting,
+                    memory_weight=opt.memory_weight, memory_dual=opt.memory_dual, **accepted(LMMetric, policy))
+
+
+def build_miner(opt) -> Miner | None:
+    """The miner, or None for losses over the whole batch."""
+    if opt.batch_mining == "none":
+        return None
+    miner = batchminer.select(opt.batch_mining, seed=opt.seed, **kwargs_for(opt, f"miner_{opt.batch_mining}_"))
+    miner.second_negative = criteria.CRITERIA[loss_names(vars(opt))[-1]].needs_quadruplets
+    return miner
+
+
+def build_optimisation(opt, network: Network, method: LMMetric, epoch_steps: int) -> Optimisation:
+    """One optimizer over everything that trains, each part at its own rate, with schedule, clipping and averages."""
+    groups = optimisation.parameter_groups(network, method, lr=opt.lr, fc_lr=opt.fc_lr, relation_lr=opt.relation_lr,
+                                           memory_lr=opt.memory_lr, policy_lr=opt.policy_lr)
+    optimizer = optimisation.build_optimizer(groups, optim=opt.optim, decay=opt.decay, momentum=opt.momentum,
+                                             nesterov=opt.nesterov)
+    schedule = Schedule(opt.scheduler, epoch_steps, opt.n_epochs, opt.tau, opt.gamma, opt.lr_min, opt.lr_warmup_epochs)
+    scaler = torch.amp.GradScaler(groups[0]["params"][0].device.type, enabled=opt.amp == "fp16")
+    return Optimisation(optimizer, schedule, scaler=scaler, grad_clip=opt.grad_clip,
+                        average=AveragedWeights(network, opt.ema) if opt.ema else None)
+
+
+def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
+    """Loaders of train, val (where there is one) and test, and `storage` of all training images where the batch sampler
+    chooses by their embeddings."""
+    sampler = samplers.select(opt.data_sampler, labels=splits.train.labels, bs=opt.bs,
+                              samples_per_class=opt.samples_per_class, seed=opt.seed, rank=distributed.rank(),
+                              world=distributed.world(), super_labels=splits.train.super_labels, device=device,
+                              **kwargs_for(opt, "data_"))
+    if sampler.notice:
+        print(sampler.notice)
+    cached = (splits.test, splits.gallery) if opt.evaluate_only and opt.cache == "ram" else splits
+    cache = open_cache(opt.cache, [path for images in cached if images for path in images.paths], opt.cache_side,
+                       opt.cache_path, name=opt.dataset, workers=opt.kernels)
+    common = {"workers": opt.kernels, "seed": opt.seed, "device": device, "cache": cache, "decode": opt.decode}
+    geometry = {"image_size": opt.image_size, "crop_size": opt.crop_size, "augmentation": opt.augmentation}
+    train_transform = transforms.train_transform(**geometry, **network.preprocessing)
+    eval_transform = transforms.eval_transform(**geometry, **network.preprocessing)
+    loaders = {"train": make_loader(splits.train, train_transform, batch_sampler=sampler, **common)}
+    stored = splits.train if sampler.needs_storage else None
+    for name, images in (("val", splits.val), ("test", splits.test), ("gallery", splits.gallery), ("storage", stored)):
+        if images is not None:
+            loaders[name] = make_loader(images, eval_transform, batch_size=opt.bs, **common)
+    return loaders
+
+
+def name_of(opt) -> str:
+    """The name of the run's folder."""
+    return opt.savename or f"{opt.recipe}-{opt.loss}-s{opt.seed}"
