@@ -88,7 +88,7 @@ def test_the_policys_health_is_in_the_tables_of_the_run(tmp_path, monkeypatch):
     for row in steps:
         assert all(-1 <= float(row[f"correlation_{sign}"]) <= 1 for sign in ("positive", "negative"))
         assert {"entropy_positive", "entropy_negative", "advantage_over_uniform"} <= set(row)
-    monkeypatch.setattr(held_out, "BATCHES", 1)                               # of which there is no error
+    monkeypatch.setattr(held_out, "BATCHES", 1)                                    # of which there is no error
     run([*glyphs, "--savename", "b"])
     one = rows_of((tmp_path / "glyphs" / "b" / "metrics.csv").read_text())
     assert {row["held_out_advantage_error"] for row in one} == {""} and all(row["held_out_advantage"] for row in one)
