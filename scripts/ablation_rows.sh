@@ -127,6 +127,7 @@ ablation() {                    # ablation GROUP...: tunes, trains, and prints w
         fi
     done
     common+=(--use_tv_split --proxies_weight 0)
+    parse_rows ablation_rows grids_of_losses grids_upon_them
     tune grids_of_losses ablation_rows mAP_r
     tune grids_upon_them ablation_rows mAP_r
     ablation_rows

@@ -56,9 +56,14 @@ def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def parsed(commands: list[str]) -> list[Namespace]:
+    """The flags of all commands."""
+    return [get_options(words[words.index("main.py") + 1:]) for words in map(shlex.split, commands)]
+
+
 def check(commands: list[str]) -> None:
     """Parse all commands, look into their folders, and read the data of those that are left to run."""
-    runs = [get_options(words[words.index("main.py") + 1:]) for words in map(shlex.split, commands)]
+    runs = parsed(commands)
     refuse_twins(runs)
     for opt in runs:
         refuse_another_run(opt)
@@ -68,8 +73,9 @@ def check(commands: list[str]) -> None:
 
 
 def main() -> int:
-    """Check what stdin holds; 0 when all is well, 2 otherwise."""
-    return answer("scripts.check_runs", lambda: check(sys.stdin.read().splitlines()))
+    """Check what stdin holds, with --parse only whether it parses; 0 when all is well, 2 otherwise."""
+    only = parsed if sys.argv[1:] == ["--parse"] else check
+    return answer("scripts.check_runs", lambda: only(sys.stdin.read().splitlines()))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,15 @@ tune() {                        # tune GRIDS ROWS METRIC: runs the grids that th
     clear_rows
 }
 
+parse_rows() {                  # parse_rows ROWS GRIDS...: finds flags that a row refuses before the tuning, not after it;
+    local list                                                          # what is not chosen yet has its first value
+    [[ -z ${DRY_RUN:-} ]] || return 0
+    (
+        for list in "$@" clear_rows "$1"; do "$list"; done
+        ((${#commands[@]} == 0)) || printf '%s\n' "${commands[@]}" | "$PYTHON" -m scripts.check_runs --parse
+    )
+}
+
 picked() {                      # picked PATTERN METRIC: the name of the row that is best on the validation classes
     local notes=$OUT/logs/picks.txt own=() folder
     for folder in "${folders[@]}"; do

@@ -194,6 +194,7 @@ def test_without_data_nothing_begins(script, tmp_path):
 
 @pytest.mark.parametrize("variables, words", [({"EXTRA": "--n_epoch 1"}, "Did you mean --n_epochs?"),
                                               ({"EXTRA": "--lr 1 --seed=3"}, "EXTRA holds --seed"),
+                                              ({"EXTRA": "--memory_decode mean", "ROWS": "memory"}, "--memory none"),
                                               ({"DATA": "."}, "labels.csv"), ({"ONLY": "nothing"}, "matches no row")])
 def test_what_cannot_work_is_refused_before_the_first_run(variables, words, tmp_path):
     done = call("toy_cpu.sh", cwd=tmp_path, SEEDS=1, OUT=tmp_path / "out", **variables)
