@@ -57,8 +57,17 @@ def _text(value: Any) -> str:
 
 
 def parsed(commands: list[str]) -> list[Namespace]:
-    """The flags of all commands."""
-    return [get_options(words[words.index("main.py") + 1:]) for words in map(shlex.split, commands)]
+    """The flags of all commands; where they do not parse, it is also said of which run they are."""
+    runs = []
+    for words in map(shlex.split, commands):
+        try:
+            runs.append(get_options(words[words.index("main.py") + 1:]))
+        except SystemExit:
+            name = words[words.index("--savename") + 1]
+            print(f"scripts.check_runs: so {name} could not run. Leave its row out with ONLY or ROWS, or change EXTRA.",
+                  file=sys.stderr)
+            raise
+    return runs
 
 
 def check(commands: list[str]) -> None:

@@ -1,6 +1,7 @@
 """The scripts of the tables: every command parses and builds, and the queue runs what is left, once, on every GPU."""
 import csv
 import functools
+import io
 import json
 import os
 import re
@@ -192,9 +193,25 @@ def test_without_data_nothing_begins(script, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_rows_that_wait_for_their_choice_are_parsed_whatever_their_folders_hold(tmp_path, monkeypatch, capsys):
+    def code(*words):
+        command = ["python", "main.py", "--save_path", str(tmp_path), "--savename", "row-s1", "--lr", ".5", *words[1:]]
+        monkeypatch.setattr(sys, "argv", ["check_runs", *words[:1]])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(shlex.join(command)))
+        return scripts.check_runs.main()
+    options = tmp_path / "glyphs" / "row-s1" / "options.json"
+    options.parent.mkdir(parents=True)
+    options.write_text(json.dumps({"flags": vars(get_options(["--lr", ".25"]))}, default=str))
+    assert code("--parse") == 0 and not capsys.readouterr().err
+    assert code() == 2 and "other flags: --lr 0.25 instead of 0.5" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        code("--parse", "--memory", "none", "--memory_decode", "mean")
+    assert "--memory_decode has no effect" in (error := capsys.readouterr().err) and "so row-s1 could not run" in error
+
+
 @pytest.mark.parametrize("variables, words", [({"EXTRA": "--n_epoch 1"}, "Did you mean --n_epochs?"),
                                               ({"EXTRA": "--lr 1 --seed=3"}, "EXTRA holds --seed"),
-                                              ({"EXTRA": "--memory_decode mean", "ROWS": "memory"}, "--memory none"),
+                                              ({"EXTRA": "--memory_decode mean", "ROWS": "memory"}, "so memory-none"),
                                               ({"DATA": "."}, "labels.csv"), ({"ONLY": "nothing"}, "matches no row")])
 def test_what_cannot_work_is_refused_before_the_first_run(variables, words, tmp_path):
     done = call("toy_cpu.sh", cwd=tmp_path, SEEDS=1, OUT=tmp_path / "out", **variables)
