@@ -12,7 +12,6 @@ import torch
 
 from datasets.on_device import require_nvjpeg
 from evaluation import QueryMetric, parse_metric
-from evaluation.cells import metric_table
 from evaluation.embed import embed
 from parameters import explicit_flags, get_options, read_options
 from training import resume
@@ -29,6 +28,7 @@ from training.guard import room_for
 from training.loop import Parts, Training
 from training.results import EVALUATION_ADVICE, conclude, evaluate_all, score_split
 from utilities import checkpoint, distributed
+from utilities.cells import metric_table
 from utilities.device import choose_device, require_compiler, set_arithmetic
 from utilities.errors import RunError, UsageError, answer
 from utilities.listing import print_list

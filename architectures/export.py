@@ -22,8 +22,9 @@ from architectures.exported import DESCRIPTION, WEIGHTS, describe
 from architectures.network import Network
 from architectures.onnx import INPUT, OUTPUT, compare, write_onnx
 from datasets.transforms import sides
-from parameters import MACHINE, Formatter, Parser
+from parameters import MACHINE
 from utilities import checkpoint
+from utilities.command_line import Formatter, Parser
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError, answer
 from utilities.logger import provenance, write_json

@@ -29,8 +29,8 @@ from tqdm import tqdm  # noqa: E402
 import batchminer  # noqa: E402
 import criteria  # noqa: E402
 from benchmarks.looped import LOOPS, WITH_PARAMETERS  # noqa: E402
-from evaluation.cells import markdown  # noqa: E402
 from parameters import BY_LOSS  # noqa: E402
+from utilities.cells import markdown  # noqa: E402
 
 RANKINGS = ("smoothap", "supap", "recallatk")
 MANY_CLASSES = ("softmax", "arcface", "cosface", "proxynca", "proxyanchor")

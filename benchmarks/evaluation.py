@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from evaluation import evaluate  # noqa: E402
-from evaluation.cells import markdown  # noqa: E402
+from utilities.cells import markdown  # noqa: E402
 
 SIZES = {"cub": (5_924, 100), "sop": (60_502, 11_316)}
 BASIC = ["e_recall@1", "e_recall@10", "mAP_r", "r_precision", "mrr"]

@@ -39,7 +39,7 @@ from datasets.cache import open_cache  # noqa: E402
 from datasets.crops import Shrink  # noqa: E402
 from datasets.decode import decode_for  # noqa: E402
 from datasets.transforms import cache_side, eval_transform, train_transform  # noqa: E402
-from evaluation.cells import markdown  # noqa: E402
+from utilities.cells import markdown  # noqa: E402
 
 BATCH = 32
 PLAIN = {

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 
-from evaluation.cells import markdown  # noqa: E402
+from utilities.cells import markdown  # noqa: E402
 
 FLAGS = ["--n_epochs", "3", "--eval_every", "3", "--map_images", "0", "--explorer_images", "0", "--log_every", "5",
          "--evaluation_metrics", "e_recall@1"]

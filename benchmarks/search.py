@@ -7,8 +7,8 @@ classes that are not among them. Most of the K nearest are then of other classes
 hardest case for an approximate index.
 
 numpy    (query @ rows.T), argpartition of the K largest, these sorted: nothing checked, ties as they come
-ours     an index of evaluation.index: flat (exact, ranked as the evaluation ranks), flat without faiss, ivf, hnsw with
-         the default settings
+ours     an index of evaluation.search.index: flat (exact, ranked as the evaluation ranks), flat without faiss, ivf,
+         hnsw with the default settings
 
 All are in one process and answer the same queries in turns, Q of them at a time; a time is the median of R rounds.
 "first" and "recall": the share of the exact nearest, and of the exact K nearest, that is among the K found. "build" is
@@ -31,9 +31,9 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.evaluation import embeddings  # noqa: E402
-from evaluation import index as indexes  # noqa: E402
-from evaluation.cells import markdown  # noqa: E402
-from evaluation.index import KINDS, Settings, build, load, save  # noqa: E402
+from evaluation.search import index as indexes  # noqa: E402
+from evaluation.search.index import KINDS, Settings, build, load, save  # noqa: E402
+from utilities.cells import markdown  # noqa: E402
 
 Search = Callable[[Tensor, int], Tensor]   # queries (Q, D), k -> index (Q, k)
 

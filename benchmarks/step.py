@@ -21,12 +21,12 @@ import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
 from datasets import Batch  # noqa: E402
-from evaluation.cells import markdown  # noqa: E402
 from parameters import get_options  # noqa: E402
 from training.building import build_method, build_miner, build_network, build_optimisation  # noqa: E402
 from training.optimisation import Optimisation, build_optimizer  # noqa: E402
 from training.schedule import Schedule  # noqa: E402
 from training.step import Differentiator  # noqa: E402
+from utilities.cells import markdown  # noqa: E402
 from utilities.device import autocast, set_arithmetic  # noqa: E402
 
 NETWORKS = {"convnet": ("convnet_normalize", 32), "resnet18": ("resnet18_frozen_normalize", 64),

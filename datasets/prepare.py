@@ -18,8 +18,8 @@ from datasets.cars196 import ANNOTATIONS, read_annotations
 from datasets.download import download, md5_of
 from datasets.in_shop import LIST
 from datasets.verify import BENCHMARKS, find, verify
-from evaluation.cells import markdown
-from parameters import Formatter, Parser, non_negative_int
+from utilities.cells import markdown
+from utilities.command_line import Formatter, Parser, non_negative_int
 from utilities.errors import RunError, UsageError, answer, one_line
 
 CUB_LISTS = ("README", "classes.txt", "image_class_labels.txt", "images.txt", "train_test_split.txt")

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from evaluation import evaluate, parse_metric
-from evaluation.cells import metric_table
-from parameters import Formatter, Parser, add_search_flags, search_arguments
+from parameters import add_search_flags, search_arguments
 from parameters import build_parser as build_main_parser
+from utilities.cells import metric_table
+from utilities.command_line import Formatter, Parser
 from utilities.errors import UsageError, answer
 from utilities.logger import write_json
 

@@ -1,19 +1,16 @@
-"""What stops a run early: numbers that are none, a signal, a GPU without room; always in one sentence."""
+"""What stops a run early: a non-finite loss, a device without memory; always in one sentence."""
 import contextlib
 import math
-import signal
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from criteria.lm_metric import LossTerms
-from utilities import distributed
-from utilities.errors import RunError, Stopped
+from utilities.errors import RunError
 
 NAMED = 8   # images of a batch that a message names
 GRADIENT = "gradient_norm"
-NUMBERS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 FULL_GPU = ("CUDA error: out of memory", "ALLOC_FAILED")                           # of the driver, of cuBLAS and cuDNN
 FULL_MACHINE = ("can't allocate memory", "not enough memory")
 
@@ -54,44 +51,6 @@ class FiniteGuard:
         raise RunError(f"The {bad} is not finite at step {int(step)} ({listing}), of the images {', '.join(images)}"
                        f"{more}. The last checkpoint before it is in the run's folder; a lower --lr, or --grad_clip, "
                        "is the usual cure.")
-
-
-class Interruption:
-    """Turns SIGTERM and the first Ctrl-C into a wish that the training loop grants after its step; a second Ctrl-C
-    interrupts at once."""
-
-    def __init__(self):
-        self.signal: int | None = None
-
-    @contextlib.contextmanager
-    def heard(self) -> Iterator["Interruption"]:
-        """Listen inside (in the main thread; elsewhere python delivers no signals)."""
-        try:
-            before = {number: signal.signal(number, self._hear) for number in NUMBERS}
-        except ValueError:
-            before = {}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def asked(self, device: torch.device) -> bool:
-        """Whether any of several processes has heard a signal; it then counts as heard by all."""
-        number = distributed.largest(self.signal or 0, device)
-        if number:                                                                 # else one may just have come
-            self.signal = number
-        return number > 0
-
-    def _hear(self, number: int, frame) -> None:
-        if self.signal == number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal = number
-
-    def stopped(self, path) -> Stopped:
-        """What to raise once the checkpoint is written."""
-        return Stopped(f"Stopped by {NUMBERS[self.signal]}; --resume {path} continues from this step.",
-                       128 + self.signal)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from batchminer.base import Miner
 from criteria.lm_metric import LMMetric
 from criteria.policy_health import held_out_advantage
 from datasets import batches, make_loader, samplers
-from evaluation.exact import full_precision
+from utilities.device import full_precision
 
 COLUMNS = ("held_out_advantage", "held_out_advantage_error")   # of metrics.csv and steps.csv
 BATCHES = 5                                                    # that an evaluation looks at

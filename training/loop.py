@@ -13,15 +13,16 @@ from batchminer.base import Miner
 from criteria.lm_metric import LMMetric
 from criteria.policy_health import policy_record
 from datasets import batches
-from evaluation.exact import full_precision
 from training import held_out
-from training.guard import GRADIENT, FiniteGuard, Interruption, room_for
+from training.guard import GRADIENT, FiniteGuard, room_for
 from training.optimisation import Optimisation
 from training.records import StepRecorder
 from training.resume import LAST
 from training.step import Differentiator, Outcome
 from training.trackers import Trackers
 from utilities import checkpoint, distributed
+from utilities.device import full_precision
+from utilities.interruption import Interruption
 from utilities.logger import RunFolder
 from utilities.seed import random_state, set_random_state
 
@@ -73,7 +74,7 @@ class Training:
 
     def run(self) -> None:
         """Everything that is left to do."""
-        with Interruption().heard() as interruption, self.bar() as bar, self.tracked():
+        with Interruption().catch_signals() as interruption, self.bar() as bar, self.tracked():
             self.interruption, self.saved = interruption, time.perf_counter()
             self.looked = self.saved
             if not self.history:
@@ -150,7 +151,7 @@ class Training:
             if self.trackers:
                 self.trackers.log("step", row)
         alone = distributed.world() == 1
-        wish = (alone or reads or self.parts.device.type == "cpu") and self.interruption.asked(self.parts.device)
+        wish = (alone or reads or self.parts.device.type == "cpu") and self.interruption.requested(self.parts.device)
         if wish or time.perf_counter() - self.saved > 60 * self.opt.checkpoint_minutes:
             self.guard.check()
             self.save(LAST)
@@ -183,7 +184,7 @@ class Training:
         for name in better:
             self.save(f"best_{name}.pt")
         self.save(LAST)
-        if self.interruption.asked(self.parts.device):                             # while it was evaluated
+        if self.interruption.requested(self.parts.device):                             # while it was evaluated
             raise self.interruption.stopped(self.folder.path if self.folder else "auto")
 
     def look_at_the_clock(self, training: bool = False) -> None:

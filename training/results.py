@@ -3,16 +3,15 @@ import torch
 
 from architectures.network import Network
 from evaluation import evaluate, query_values
-from evaluation.cells import metric_table
-from evaluation.confusions import Confusion, confusions
 from evaluation.embed import embed
 from evaluation.explorer import write_run_explorer
-from evaluation.explorer_data import NEIGHBOURS
-from evaluation.gallery import SHOWN, draw_run_gallery
-from evaluation.map import draw_run_map, place_images
-from evaluation.neighbours import nearest_neighbours
-from evaluation.per_class import class_table
+from evaluation.explorer.data import NEIGHBOURS
+from evaluation.metrics.confusions import Confusion, confusions
+from evaluation.metrics.per_class import class_table
+from evaluation.ranking.neighbours import nearest_neighbours
 from evaluation.report import write_report
+from evaluation.report.gallery import SHOWN, draw_run_gallery
+from evaluation.report.map import draw_run_map, place_images
 from parameters import search_arguments
 from training import held_out
 from training.building import build_miner
@@ -20,6 +19,7 @@ from training.guard import room_for
 from training.loop import Parts, Training, metrics_of
 from training.records import peak_memory_mib
 from utilities import distributed
+from utilities.cells import metric_table
 from utilities.logger import RunFolder
 from utilities.plots import plot_policy, plot_progress
 from utilities.seed import preserved_randomness

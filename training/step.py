@@ -17,9 +17,8 @@ from architectures.network import Features, Network
 from batchminer.base import Miner, Triplets
 from criteria.lm_metric import LMMetric, LossTerms, Related
 from datasets import Batch
-from evaluation.exact import full_precision
 from utilities import distributed
-from utilities.device import autocast
+from utilities.device import autocast, full_precision
 from utilities.seed import TorchRandomness
 
 

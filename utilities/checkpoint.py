@@ -1,6 +1,4 @@
 """Checkpoints: written whole or not at all, and read without running anything that is in them."""
-import contextlib
-import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +6,7 @@ import torch
 from torch import nn
 
 from utilities.errors import RunError, UsageError
+from utilities.files import replacing
 
 UNSEEN = ("pooling", "feature_norm", "input_mean", "input_std", "input_channels", "input_value_range")   # in no tensor
 DEFINES_NETWORK = ("arch", "embed_dim", "memory", "memory_couplings", "memory_hidden", "memory_levels", "memory_steps",
@@ -16,16 +15,10 @@ DEFINES_NETWORK = ("arch", "embed_dim", "memory", "memory_couplings", "memory_hi
 
 def save(path: Path, state: dict) -> None:
     """Write `state` (tensors, numbers, strings and containers of them) to a temporary file, sync it, rename it."""
-    temporary = path.with_name(path.name + ".part")
     try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with replacing(path, sync=True) as temporary:
+            torch.save(state, temporary)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free // 2**20
         raise RunError(f"The checkpoint {path} could not be written ({_reason(error)}; {free} MiB are free there); the "
                        "previous one, if any, is intact. Free space, then --resume continues from it, or choose "

@@ -1,5 +1,7 @@
 """Where to compute, and in which precision."""
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -28,8 +30,8 @@ def set_arithmetic(*, tf32: bool = True, deterministic: bool = False) -> None:
     """How GPUs compute from now on; to be called before the first one is used.
 
     tf32: products and convolutions of float32 may round their factors to 10 bits of a mantissa (Ampere and later);
-    `evaluation.exact.full_precision` takes that back for what must not. deterministic: the same numbers at every call,
-    with a warning of torch where an operation has no such form; otherwise the fastest kernels, found by measurement.
+    `full_precision` takes that back for what must not. deterministic: the same numbers at every call, with a warning of
+    torch where an operation has no such form; otherwise the fastest kernels, found by measurement.
     """
     for part in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
         part.fp32_precision = "tf32" if tf32 else "ieee"
@@ -53,3 +55,19 @@ def require_compiler(device: torch.device) -> None:
 def autocast(device: torch.device, amp: str) -> torch.autocast:
     """Automatic mixed precision as `--amp` names it: 'none', 'bf16' or 'fp16'."""
     return torch.autocast(device.type, dtype=AMP[amp], enabled=amp != "none")
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """No TF32, bfloat16 or autocast inside: training may allow them, a ranking must not depend on them."""
+    products = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn,
+                torch.backends.mkldnn.matmul)
+    before = [product.fp32_precision for product in products]
+    try:
+        for product in products:
+            product.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for product, precision in zip(products, before):
+            product.fp32_precision = precision

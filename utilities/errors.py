@@ -46,6 +46,16 @@ def one_line(text: str) -> str:
     return text.replace("\r", "\\r").replace("\n", "\\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the lines that it may add; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, such as 'No space left on device'."""
+    return error.strerror or first_line(error)
+
+
 def _own_line() -> str:
     """What ends the line that another process, whose progress bar shares the terminal, may have begun."""
     return "\n" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""

@@ -3,7 +3,6 @@ import contextlib
 import csv
 import errno
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import torch
 
 from utilities import distributed
 from utilities.errors import RunError
+from utilities.files import replacing
 from utilities.lock import Lock
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)   # of a disk, a quota, or the size that a file may have
@@ -88,14 +88,10 @@ def write_text(path: str | Path, text: str) -> None:
 @contextlib.contextmanager
 def _written(path: str | Path) -> Iterator[IO[str]]:
     """A text file that takes the place of `path` once it is complete; a full disk leaves what was there."""
-    temporary = Path(f"{path}.part")
     try:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             yield file
-        os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise RunError(f"{path} cannot be written ({error.strerror}). Free space, or choose another place.") from error
 
 

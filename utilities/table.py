@@ -3,11 +3,11 @@ import contextlib
 import csv
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from utilities.errors import RunError
+from utilities.files import replacing
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -44,13 +44,11 @@ class GrowingTable:
 
     def _rewrite(self, rows: list[dict]) -> None:
         """All rows anew, whole or not at all."""
-        temporary = self.path.with_name(self.path.name + ".part")
-        with self._errors():
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = self._writer(file)
-                writer.writeheader()
-                writer.writerows(rows)
-            os.replace(temporary, self.path)
+        with (self._errors(), replacing(self.path) as temporary,
+              open(temporary, "w", newline="", encoding="utf-8") as file):
+            writer = self._writer(file)
+            writer.writeheader()
+            writer.writerows(rows)
 
     def _writer(self, file) -> csv.DictWriter:
         return csv.DictWriter(file, self.columns, extrasaction="ignore", lineterminator="\n")

@@ -9,9 +9,9 @@ from PIL import Image
 
 from datasets.base import ImageList
 from evaluation.explorer import write_explorer
-from evaluation.explorer_page import Heading
-from evaluation.map import place_images
-from evaluation.neighbours import nearest_neighbours
+from evaluation.explorer.page import Heading
+from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.report.map import place_images
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&<!--<script>\x1b\u202e\u2028"
 HEADING = Heading("a run", ["set", "net"], {"e_recall@1": 0.5, "rho_spectrum@-1": 1.25}, "report.html")

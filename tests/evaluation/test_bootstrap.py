@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.bootstrap import influence_interval, ratio_interval, resampled_sums
-from evaluation.clustering import contingency, f1, nmi
-from evaluation.embedding_space import dists_inter, rho_spectrum, singular_values
-from evaluation.lloyd import kmeans
+from evaluation.metrics.bootstrap import influence_interval, ratio_interval, resampled_sums
+from evaluation.metrics.clustering import contingency, f1, nmi
+from evaluation.metrics.embedding_space import dists_inter, rho_spectrum, singular_values
+from evaluation.metrics.kmeans import kmeans
 from utilities.errors import RunError
 
 RESAMPLES, TRIALS = 300, 300
@@ -30,7 +30,7 @@ def test_draws_are_classes_with_replacement_and_the_same_for_all():
 def test_draws_in_small_blocks(monkeypatch):
     part = torch.rand(10, 3)
     whole = resampled_sums(part, 50, seed=1)
-    monkeypatch.setattr("evaluation.bootstrap.CELLS", 70)
+    monkeypatch.setattr("evaluation.metrics.bootstrap.CELLS", 70)
     assert torch.equal(resampled_sums(part, 50, seed=1), whole)
 
 

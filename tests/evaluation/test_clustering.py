@@ -4,9 +4,9 @@ import torch
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from evaluation import clustering
-from evaluation.clustering import ami, contingency, f1, nmi
-from evaluation.lloyd import kmeans
+from evaluation.metrics import clustering
+from evaluation.metrics.clustering import ami, contingency, f1, nmi
+from evaluation.metrics.kmeans import kmeans
 from tests.evaluation.sets import SETS, clusters
 from tests.oracles import metrics as oracle
 

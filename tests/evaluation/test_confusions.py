@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from evaluation.confusions import Confusion, confusions
-from evaluation.neighbours import nearest_neighbours
+from evaluation.metrics.confusions import Confusion, confusions
+from evaluation.ranking.neighbours import nearest_neighbours
 from tests.evaluation.sets import clusters, singletons
 
 NAMES = ["ant", "bee", "cat", "dog"]

@@ -13,9 +13,8 @@ from architectures.memory import select as select_memory
 from datasets import batches, make_loader
 from datasets.transforms import eval_transform
 from evaluation import embed as command
-from evaluation import embedder
-from evaluation.collect import collect
-from evaluation.embed import DAMAGED, Tolerant, embed
+from evaluation.embed import DAMAGED, Tolerant, embed, embedder
+from evaluation.embed.collect import collect
 from utilities import checkpoint
 
 CPU = torch.device("cpu")

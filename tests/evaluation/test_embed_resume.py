@@ -16,15 +16,16 @@ from PIL import Image
 import architectures
 from architectures import export
 from evaluation import embed as command
-from evaluation import embedding_parts
-from evaluation.embedding_parts import FOLDER, Parts
+from evaluation.embed import parts as embedding_parts
+from evaluation.embed.parts import FOLDER, Parts
 from utilities import checkpoint
 from utilities.errors import RunError, UsageError
 
 ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal, sys
-from evaluation import embed, embedding_parts
+from evaluation import embed
+from evaluation.embed import parts as embedding_parts
 embedding_parts.SECONDS, write, number = 0, embedding_parts.Parts.write, int(sys.argv.pop(1))
 def and_die(self):
     global number

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import embedding_space
-from evaluation.embedding_space import (
+from evaluation.metrics import embedding_space
+from evaluation.metrics.embedding_space import (
     dists_inter,
     dists_intra,
     dists_intra_over_inter,

@@ -12,13 +12,13 @@ from PIL import Image
 
 from datasets.base import ImageList
 from evaluation import evaluate, explorer, query_values
-from evaluation.atlas import COLUMNS, PIXELS, SIDES, draw_atlas
-from evaluation.confusions import confusions
-from evaluation.explorer_data import class_lines, explore
-from evaluation.explorer_page import LONGEST
-from evaluation.map import place_images
-from evaluation.neighbours import nearest_neighbours
-from evaluation.per_class import class_table
+from evaluation.explorer.atlas import COLUMNS, PIXELS, SIDES, draw_atlas
+from evaluation.explorer.data import class_lines, explore
+from evaluation.explorer.page import LONGEST
+from evaluation.metrics.confusions import confusions
+from evaluation.metrics.per_class import class_table
+from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.report.map import place_images
 from tests.evaluation.pages import EVIL, HEADING, Reader, known, pictures, shade, write
 from tests.evaluation.sets import clusters, one_class, singletons
 
@@ -142,10 +142,10 @@ def test_more_images_are_smaller_ones(tmp_path, monkeypatch):
     Image.new("RGB", (30, 60), "red").save(tmp_path / "small.png")                 # never much larger than they are
     assert draw_atlas([tmp_path / "small.png"] * 3).side == 64
     assert draw_atlas([tmp_path / "small.png", tmp_path / "a.png", tmp_path / "none.png"]).side == SIDES[0]
-    monkeypatch.setattr("evaluation.atlas.PIXELS", 12 * SIDES[1]**2)
+    monkeypatch.setattr("evaluation.explorer.atlas.PIXELS", 12 * SIDES[1]**2)
     many = draw_atlas([tmp_path / "a.png"] * 12)
     assert many.side == SIDES[1] and Image.open(io.BytesIO(many.sheets[0])).size == (COLUMNS * many.side, 2 * many.side)
-    monkeypatch.setattr("evaluation.atlas.PIXELS", 1)
+    monkeypatch.setattr("evaluation.explorer.atlas.PIXELS", 1)
     assert draw_atlas([tmp_path / "a.png"] * 101).side == SIDES[-1] and PIXELS > 1
     pixels = np.asarray(Image.open(io.BytesIO(few.sheets[0])))
     assert pixels[48, 48].tolist()[0] > 240 and pixels[5, 48].min() > 230          # whole, in a light square

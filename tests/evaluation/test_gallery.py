@@ -6,9 +6,20 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from datasets.base import ImageList
-from evaluation import gallery
-from evaluation.gallery import CELL, EDGE, GAP, HEADING, HIT, MISS, TOP, choose_queries, draw_gallery, draw_run_gallery
-from evaluation.neighbours import nearest_neighbours
+from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.report import gallery
+from evaluation.report.gallery import (
+    CELL,
+    EDGE,
+    GAP,
+    HEADING,
+    HIT,
+    MISS,
+    TOP,
+    choose_queries,
+    draw_gallery,
+    draw_run_gallery,
+)
 from tests.evaluation.sets import clusters, singletons
 
 #               hit late          never              at once             first of two      all

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from evaluation import index as module
-from evaluation.exact import exact_similarity
-from evaluation.index import Settings, build, lists, load, open_index, save
-from evaluation.neighbours import faiss_or_none, nearest_neighbours
+from evaluation.ranking.exact import exact_similarity
+from evaluation.ranking.neighbours import faiss_or_none, nearest_neighbours
+from evaluation.search import index as module
+from evaluation.search.index import Settings, build, lists, load, open_index, save
 from utilities import seal as seals
 from utilities.errors import RunError, UsageError
 from utilities.seal import is_sealed, seal

@@ -7,8 +7,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from datasets.base import ImageList
-from evaluation import map as maps
-from evaluation.map import (
+from evaluation.report import map as maps
+from evaluation.report.map import (
     COLOURS,
     FEW,
     MARKERS,

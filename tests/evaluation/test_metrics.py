@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import METRICS, QueryMetric, evaluate, exact, parse_metric, query_values, retrieval
+from evaluation import METRICS, QueryMetric, evaluate, parse_metric, query_values
+from evaluation.metrics import retrieval
+from evaluation.ranking import exact
 from tests.evaluation.sets import SETS, clusters, perfect
 from tests.oracles import metrics as oracle
 from utilities.errors import RunError, UsageError

@@ -3,11 +3,12 @@ import sys
 import pytest
 import torch
 
-from evaluation import exact, neighbours
-from evaluation.exact import exact_similarity, full_precision
-from evaluation.neighbours import nearest_neighbours
+from evaluation.ranking import exact, neighbours
+from evaluation.ranking.exact import exact_similarity
+from evaluation.ranking.neighbours import nearest_neighbours
 from tests.evaluation.sets import SETS, clusters
 from tests.oracles.metrics import rankings
+from utilities.device import full_precision
 from utilities.errors import RunError, UsageError
 
 BACKENDS = ["torch", pytest.param("faiss", marks=pytest.mark.skipif(neighbours.faiss_or_none() is None,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.paired import paired_difference
+from evaluation.tables.paired import paired_difference
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 40])

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from evaluation.bootstrap import ratio_interval
-from evaluation.per_class import class_sums, class_table
+from evaluation.metrics.bootstrap import ratio_interval
+from evaluation.metrics.per_class import class_sums, class_table
 
 LABEL = torch.tensor([3, 0, 3, 1, 0, 3])
 QUERY = torch.tensor([True, True, True, False, True, True])

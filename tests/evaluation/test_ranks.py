@@ -5,10 +5,11 @@ import sys
 import pytest
 import torch
 
-from evaluation import counting, evaluate, ranks
-from evaluation.exact import euclidean, exact_pairs, exact_similarity
-from evaluation.ranks import Search, rank_blocks
-from evaluation.retrieval import relevant
+from evaluation import evaluate
+from evaluation.metrics.retrieval import relevant
+from evaluation.ranking import counting, ranks
+from evaluation.ranking.exact import euclidean, exact_pairs, exact_similarity
+from evaluation.ranking.ranks import Search, rank_blocks
 from tests.evaluation.sets import SETS, clusters
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from evaluation.report import LONGEST, PICTURE_LIMIT, ROWS, main, read_run, report, scores
-from evaluation.report_curves import _held_out
+from evaluation.report.curves import _held_out
 from evaluation.run_files import EXPLORER, REPORT
 from parameters import get_options
 from utilities.html import clean, element, picture

@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from evaluation.exact import slack
-from evaluation.rough import blur, products, rough, rounded
+from evaluation.ranking.exact import slack
+from evaluation.ranking.rough import blur, products, rough, rounded
 from tests.evaluation.sets import clusters
 
 BETWEEN = 1 + 2.0**-8     # half way between two numbers of bfloat16, where rounding loses most
@@ -38,7 +38,7 @@ def test_products_stay_within_the_bound(name):
 
 def test_products_of_pairs(monkeypatch):
     rows, _ = clusters(0)
-    monkeypatch.setattr("evaluation.rough.SCRATCH", 3 * rows.shape[1])
+    monkeypatch.setattr("evaluation.ranking.rough.SCRATCH", 3 * rows.shape[1])
     i, j = torch.randint(0, len(rows), (2, 20), generator=torch.Generator().manual_seed(0))
     expected = (rows.double() @ rows.double().T)[i, j]
     assert torch.allclose(products(rows, rows, i, j).double(), expected, atol=1e-6)

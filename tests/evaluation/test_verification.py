@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import verification
-from evaluation.verification import fnmr_at_fmr
+from evaluation.metrics import verification
+from evaluation.metrics.verification import fnmr_at_fmr
 from tests.evaluation.sets import SETS, clusters
 from tests.oracles import metrics as oracle
 from utilities.errors import RunError

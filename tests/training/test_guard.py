@@ -9,10 +9,11 @@ import torch
 
 import main
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
-from training.guard import GRADIENT, FiniteGuard, Interruption, room_for
+from training.guard import GRADIENT, FiniteGuard, room_for
 from training.step import Differentiator
 from utilities import checkpoint
 from utilities.errors import RunError
+from utilities.interruption import Interruption
 
 NAN = float("nan")
 
@@ -43,7 +44,7 @@ def test_a_long_batch_is_not_listed_whole():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_heard_and_the_handlers_come_back(number):
     before = signal.getsignal(number)
-    with Interruption().heard() as interruption:
+    with Interruption().catch_signals() as interruption:
         assert interruption.signal is None
         os.kill(os.getpid(), number)
         assert interruption.signal == number and interruption.stopped("runs/a").code == 128 + number
@@ -52,7 +53,7 @@ def test_a_signal_is_heard_and_the_handlers_come_back(number):
 
 
 def test_a_second_ctrl_c_interrupts_at_once():
-    with pytest.raises(KeyboardInterrupt), Interruption().heard():
+    with pytest.raises(KeyboardInterrupt), Interruption().catch_signals():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 

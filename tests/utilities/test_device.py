@@ -4,8 +4,7 @@ import os
 import pytest
 import torch
 
-from evaluation.exact import full_precision
-from utilities.device import choose_device, require_compiler, set_arithmetic
+from utilities.device import choose_device, full_precision, require_compiler, set_arithmetic
 from utilities.errors import UsageError
 
 PARTS = {"products": torch.backends.cuda.matmul, "convolutions": torch.backends.cudnn.conv,

@@ -1,0 +1,6 @@
+"""`python -m evaluation.report`."""
+import sys
+
+from evaluation.report import main
+
+sys.exit(main())

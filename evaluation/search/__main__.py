@@ -1,0 +1,6 @@
+"""`python -m evaluation.search`."""
+import sys
+
+from evaluation.search import main
+
+sys.exit(main())

@@ -1,0 +1,6 @@
+"""`python -m evaluation.tables`."""
+import sys
+
+from evaluation.tables import main
+
+sys.exit(main())
