@@ -1,53 +1,99 @@
 """Train LM-Metric, or one of its base losses, on images and evaluate retrieval of unseen classes.
 
-`python main.py` trains the full method on the embedded data set; `python main.py --help` explains every flag.
+`python main.py` trains the full method on the built-in data set; `python main.py --help` explains every flag.
+`train` is the training loop; `run` builds its parts from the flags.
 """
 import contextlib
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from datasets.on_device import require_nvjpeg
 from evaluation import QueryMetric, parse_metric
-from evaluation.embed import embed
 from parameters import explicit_flags, get_options, read_options
 from training import resume
+from training.bookkeeping import adapt_miner, finish_epoch, log_step, remaining_batches, save_between_epochs
 from training.building import (
     build_loaders,
     build_method,
-    build_miner,
     build_optimisation,
+    build_run,
     name_of,
     prepared_network,
     read_splits,
 )
 from training.guard import room_for
-from training.loop import Parts, Training
-from training.results import EVALUATION_ADVICE, conclude, evaluate_all, score_split
+from training.large_batch import LargeBatchStep, Outcome
+from training.results import EVALUATION_ADVICE, fill_storage, score_split, write_results
+from training.run import Run
 from utilities import checkpoint, distributed
 from utilities.cells import metric_table
-from utilities.device import choose_device, require_compiler, set_arithmetic
+from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
 from utilities.errors import RunError, UsageError, answer
 from utilities.listing import print_list
 from utilities.logger import FULL, RunFolder, differences, provenance, write_json
-from utilities.seed import preserved_randomness, seed_everything
+from utilities.seed import seed_everything
+
+STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
+               "a smaller --bs")
 
 
-def fill_storage(loaders: dict, parts: Parts) -> None:
-    """Embed all training images once, for a batch sampler that chooses by embeddings; a resumed one has them."""
-    sampler, images = loaders["train"].batch_sampler.sampler, loaders.pop("storage", None)
-    if images is not None and sampler.storage is None:
-        with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
-            sampler.fill(embed(parts.network, images, parts.device, amp=parts.amp)[0])
+def train(run: Run, bar: tqdm) -> None:
+    """Everything that is left of a run. A step stands between fetch and step; below it is what keeps account of it."""
+    opt = run.opt
+    network = run.network
+    method = run.method
+    miner = run.miner
+    optimisation = run.optimisation
+    progress = run.progress
+    large_batch = None
+    if opt.accumulate or distributed.world() > 1:
+        large_batch = LargeBatchStep(network, method, miner, amp=opt.amp, scaler=optimisation.scaler,
+                                     chunk=opt.accumulate)
+    if not progress.history:
+        finish_epoch(run, {"epoch": 0, "step": 0})  # the untrained network
+    while progress.epoch < opt.n_epochs:
+        network.hold_backbone(progress.epoch < opt.warmup_epochs)
+        network.train()
+        method.train()
+        for batch in remaining_batches(run):                                         # fetch
+            with room_for("this step", STEP_ADVICE):
+                if large_batch:
+                    outcome = large_batch(batch)
+                else:
+                    image, label, index = batch
+                    with autocast(run.device, opt.amp):
+                        features = network(image)                                    # embed
+                    with full_precision(run.device, until=features.embedding):
+                        related = method.relate(network, features)                   # relate
+                        triplets = miner(related.z, label) if miner else None        # mine
+                        terms = method(network, features, related, label, index, triplets)  # loss
+                        optimisation.scaler.scale(terms["total"]).backward()         # backward
+                    outcome = Outcome(terms, related, label, index, triplets)
+                gradient_norm = optimisation.step(progress.step + 1)                 # step
+                progress.step += 1
+                run.guard.watch(progress.step, run.watched(outcome.terms, gradient_norm), outcome.index)
+                run.recorder.add(outcome.terms, images=len(outcome.label), gradient_norm=gradient_norm)
+                run.sampler.update(outcome.related.z.detach(), outcome.index)
+                progress.add_terms(outcome.terms)
+                progress.update_timers(training=True)
+                bar.update()
+                adapt_miner(run)
+                if progress.step % opt.log_every == 0:
+                    log_step(run, outcome)
+                save_between_epochs(run)
+        means = progress.mean_terms(run.epoch_steps)
+        progress.epoch += 1
+        finish_epoch(run, {"epoch": progress.epoch, "step": progress.step} | means, bar)
 
 
 def refuse_metrics(opt) -> None:
-    """A UsageError for metrics that there are not, before any work."""
-    asked = [parse_metric(name)[0] for name in opt.evaluation_metrics]
-    if opt.eval_per_class and not any(isinstance(metric, QueryMetric) for metric in asked):
+    """A UsageError for unknown metrics, before any work."""
+    metrics = [parse_metric(name)[0] for name in opt.evaluation_metrics]
+    if opt.eval_per_class and not any(isinstance(metric, QueryMetric) for metric in metrics):
         raise UsageError("--eval_per_class has no metric of single images to write: add one such as e_recall@1 to "
                          "--evaluation_metrics.")
 
@@ -66,29 +112,38 @@ def run(opt) -> None:
     network = prepared_network(opt, device)
     loaders = build_loaders(opt, splits, network, device)
     if opt.evaluate_only:
-        report(opt, score_split(opt, network, loaders["test"], device, opt.evaluation_metrics,
-                                gallery=loaders.get("gallery"), bootstrap=opt.eval_bootstrap))
+        evaluate_only(opt, network, loaders, device)
         return
     if opt.compile:
         require_compiler(device)
         network.compile_backbone()
     method = build_method(opt, network, len(splits.train.class_names)).to(device)
-    parts = Parts(network, method, build_miner(opt), build_optimisation(opt, network, method, len(loaders["train"])),
-                  device, opt.amp)
+    optimisation = build_optimisation(opt, network, method, len(loaders["train"]))
     path = resume.run_folder(opt.resume, opt.save_path, opt.dataset, name_of(opt)) if opt.resume else None
     with run_folder(opt, path, device) as folder:
         print(f"{opt.dataset}: {splits}." + (f" Writing to {folder.path}" if folder else ""))
-        training = Training(opt, parts, loaders["train"], folder, partial(evaluate_all, opt, parts, loaders),
-                            partial(score_split, opt, network, loaders.get("val"), device),
-                            {name: images.class_names for name, images in splits._asdict().items() if images})
-        if path and (state := resume.state_of(opt.resume, path)):
-            training.load_state_dict(state)
-            print(f"Continuing at step {training.step}, in epoch {min(training.epoch + 1, opt.n_epochs)} of "
-                  f"{opt.n_epochs}.")
-        fill_storage(loaders, parts)
-        training.run()
-        with parts.optimisation.averaged(), room_for("the evaluation", EVALUATION_ADVICE):
-            conclude(opt, training, splits, loaders, folder)
+        state = resume.state_of(opt.resume, path) if path else None
+        current = build_run(opt, splits, loaders, network, method, optimisation, device, folder, state)
+        fill_storage(current)
+        with current.interruption.catch_signals(), current.trackers_closed(), progress_bar(current) as bar:
+            train(current, bar)
+        with optimisation.averaged(), room_for("the evaluation", EVALUATION_ADVICE):
+            write_results(current)
+
+
+def progress_bar(run: Run) -> tqdm:
+    """The progress of the whole run."""
+    return tqdm(total=run.opt.n_epochs * run.epoch_steps, initial=run.progress.step, desc="train", unit="step",
+                smoothing=0.05, disable=distributed.rank() > 0)
+
+
+def evaluate_only(opt, network, loaders: dict, device: torch.device) -> None:
+    """Print the metrics of --evaluate_only, and write them where --json says."""
+    metrics = score_split(opt, network, loaders["test"], device, opt.evaluation_metrics,
+                          gallery=loaders.get("gallery"), bootstrap=opt.eval_bootstrap)
+    print(metric_table({opt.checkpoint: metrics}))
+    if opt.json:
+        write_json(opt.json, metrics)
 
 
 @contextlib.contextmanager
@@ -113,13 +168,6 @@ def run_folder(opt, path: Path | None, device: torch.device) -> Iterator[RunFold
         raise
     finally:
         folder.close()
-
-
-def report(opt, metrics: dict) -> None:
-    """Print the metrics of --evaluate_only, and write them where --json says."""
-    print(metric_table({opt.checkpoint: metrics}))
-    if opt.json:
-        write_json(opt.json, metrics)
 
 
 def options(argv: list[str]):

@@ -24,7 +24,7 @@ from datasets import Batch  # noqa: E402
 from parameters import get_options  # noqa: E402
 from training.building import build_method, build_miner, build_network, build_optimisation  # noqa: E402
 from training.optimisation import Optimisation, build_optimizer  # noqa: E402
-from training.schedule import Schedule  # noqa: E402
+from training.optimisation import Schedule  # noqa: E402
 from training.step import Differentiator  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
 from utilities.device import autocast, set_arithmetic  # noqa: E402

@@ -99,11 +99,11 @@ def test_the_policys_health_is_in_the_tables_of_the_run(tmp_path, monkeypatch):
 def test_the_policy_is_judged_on_classes_that_do_not_train(folder, tmp_path, monkeypatch, more, where):
     looked = []
 
-    def worth(method, network, loader, *_, at_most, **__):
+    def gain(method, network, loader, *_, at_most, **__):
         looked.append((set(loader.dataset.images.class_names), at_most))
-    monkeypatch.setattr(held_out, "policy_worth", worth)
-    monkeypatch.setattr(main, "conclude", lambda opt, training, splits, *_: looked.append(
-        {name: set(getattr(splits, name).class_names) for name in ("train", where)}))
+    monkeypatch.setattr(held_out, "policy_gain", gain)
+    monkeypatch.setattr(main, "write_results", lambda run: looked.append(
+        {name: set(getattr(run.splits, name).class_names) for name in ("train", where)}))
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--bs", "12", *more))
     *looks, classes = looked
     assert looks == [(classes[where], held_out.BATCHES)] * 2 and not classes["train"] & classes[where]
@@ -283,17 +283,6 @@ def test_a_parametric_miner_adapts_to_the_validation_classes(folder, tmp_path):
     assert len(state["past"]["history"]) >= 2                                      # it was called with metrics
     start = batchminer.select("parametric", seed=1).state_dict()
     assert not torch.equal(state["log_mass"], start["log_mass"])                   # and acted
-
-
-def test_a_policy_learns_from_the_validation_classes(folder, tmp_path):
-    run(flags(folder, tmp_path, "--savename", "v", "--bs", "8", "--policy_reward", "validation", "--policy_action",
-              "continuous", "--policy_episode", "1", "--use_tv_split", "--tv_split_perc", "0.5"))
-    state = checkpoint.load(tmp_path / "image_folder" / "v" / "last.pt")["method"]
-    past = state["episodes._extra_state"]["past"]
-    assert {"value", "reward", "mean"} <= set(past)                                # it was called with metrics
-    assert state["weighting.head_positive.bias"].abs().sum() > 0                   # and learned
-    steps = rows_of((tmp_path / "image_folder" / "v" / "steps.csv").read_text())
-    assert float(steps[-1]["episode_reward"]) == pytest.approx(past["reward"])
 
 
 def test_a_cross_batch_memory_joins_the_loss_and_is_in_the_checkpoint(folder, tmp_path):

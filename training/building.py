@@ -9,19 +9,31 @@ from architectures.memory import select as select_memory
 from architectures.network import Network
 from architectures.weights import load_file, preprocessing_beside
 from batchminer.base import Miner
-from criteria.class_proxies import ClassProxies
-from criteria.lm_metric import LMMetric
-from criteria.pair_weighting import BatchRelation, PairWeighting
-from criteria.xbm import CrossBatchMemory
+from criteria.method import (
+    RELATIONS,
+    REWARDS,
+    WEIGHTINGS,
+    ClassProxies,
+    CrossBatchMemory,
+    LMMetric,
+    Policy,
+    PolicyTraining,
+)
+from criteria.method.relation import Relation
 from datasets import make_loader, samplers, transforms
 from datasets.cache import open_cache
 from parameters import kwargs_for, loss_arguments, loss_names
 from training import optimisation, resume
 from training.ema import AveragedWeights
-from training.optimisation import Optimisation
-from training.schedule import Schedule
+from training.guard import FiniteGuard
+from training.optimisation import Optimisation, Schedule
+from training.records import STEPS, StepRecorder
+from training.run import Progress, Run
+from training.trackers import Trackers
 from utilities import checkpoint, distributed
 from utilities.errors import UsageError
+from utilities.interruption import Interruption
+from utilities.logger import RunFolder
 from utilities.registry import accepted
 
 
@@ -82,20 +94,34 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     if base.needs_triplets != (opt.batch_mining != "none"):
         raise UsageError(f"--loss {opt.loss} " + ("needs triplets: pass --batch_mining distance." if base.needs_triplets
                                                   else "compares the whole batch: pass --batch_mining none."))
-    relation = weighting = None
-    if opt.relation != "none":
-        relation = BatchRelation(network.feature_dim, opt.embed_dim, kind=opt.relation, seed=opt.seed,
-                                 **accepted(BatchRelation, kwargs_for(opt, "relation_")))
-    policy = kwargs_for(opt, "policy_")
-    if opt.pair_weighting != "uniform":
-        weighting = PairWeighting(relation.state_dim if relation else 0, seed=opt.seed,
-                                  **accepted(PairWeighting, policy))
+    flags = kwargs_for(opt, "policy_")
+    relation = build_relation(opt, network)
+    policy = build_policy(opt, relation, flags) if opt.pair_weighting != "uniform" else None
     xbm = None
     if opt.xbm_size:
         xbm = CrossBatchMemory(base, opt.embed_dim, miner=build_miner(opt), **kwargs_for(opt, "xbm_"))
     proxies = ClassProxies(n_classes, opt.embed_dim, **kwargs_for(opt, "proxies_")) if opt.proxies_weight else None
-    return LMMetric(base, relation, weighting, xbm=xbm, proxies=proxies, pair_weighting=opt.pair_weighting,
-                    memory_weight=opt.memory_weight, memory_dual=opt.memory_dual, **accepted(LMMetric, policy))
+    reward = REWARDS[opt.policy_reward]
+    return LMMetric(base, relation, policy, pair_weighting=opt.pair_weighting, constant=opt.policy_constant,
+                    reward=reward(**accepted(reward, flags)),
+                    training=PolicyTraining(**accepted(PolicyTraining, flags)), memory_weight=opt.memory_weight,
+                    memory_dual=opt.memory_dual, xbm=xbm, proxies=proxies)
+
+
+def build_relation(opt, network: Network) -> Relation | None:
+    """How the images of a batch relate, or None."""
+    if opt.relation == "none":
+        return None
+    relation = RELATIONS[opt.relation]
+    flags = accepted(relation, kwargs_for(opt, "relation_"))
+    return relation(network.feature_dim, opt.embed_dim, seed=opt.seed, **flags)
+
+
+def build_policy(opt, relation: Relation | None, flags: dict) -> Policy:
+    """The policy over pair weights, of the flags --policy_*."""
+    weighting = WEIGHTINGS[opt.policy_action]
+    state_dim = relation.state_dim if relation else 0
+    return Policy(state_dim, weighting(**accepted(weighting, flags)), seed=opt.seed, **accepted(Policy, flags))
 
 
 def build_miner(opt) -> Miner | None:
@@ -146,3 +172,34 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
 def name_of(opt) -> str:
     """The name of the run's folder."""
     return opt.savename or f"{opt.recipe}-{opt.loss}-s{opt.seed}"
+
+
+def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, method: LMMetric,
+              optimisation: Optimisation, device: torch.device, folder: RunFolder | None, state: dict | None) -> Run:
+    """The run of these parts, new or at the state of a checkpoint."""
+    paths = splits.train.paths
+    step = state["progress"]["step"] if state else 0
+    trackers = None
+    if folder:
+        trackers = Trackers(folder.path, tensorboard=opt.tensorboard, online=opt.log_online, project=opt.project,
+                            group=opt.group, flags=vars(opt))
+    run = Run(
+        opt=opt,
+        splits=splits,
+        loaders=loaders,
+        network=network,
+        method=method,
+        miner=build_miner(opt),
+        optimisation=optimisation,
+        device=device,
+        guard=FiniteGuard(lambda i: str(paths[i])),
+        recorder=StepRecorder(folder / STEPS if folder else None, device, after=step),
+        interruption=Interruption(),
+        progress=Progress(),
+        folder=folder,
+        trackers=trackers,
+    )
+    if state:
+        run.load_state_dict(state)
+        print(f"Continuing at step {step}, in epoch {min(run.progress.epoch + 1, opt.n_epochs)} of {opt.n_epochs}.")
+    return run

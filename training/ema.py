@@ -16,7 +16,9 @@ class AveragedWeights:
     """
 
     def __init__(self, network: nn.Module, decay: float):
-        self.network, self.decay, self.updates = network, decay, 0
+        self.network = network
+        self.decay = decay
+        self.updates = 0
         self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
 
     @torch.no_grad()
@@ -49,7 +51,8 @@ class AveragedWeights:
 
     def load_state_dict(self, state: dict) -> None:
         """Continue where both were taken; the network has loaded `network_state`, and gets its own weights back."""
-        self.updates, self.average = state["updates"], self._own_weights()
+        self.updates = state["updates"]
+        self.average = self._own_weights()
         self._set(state["own"])
 
     def _own_weights(self) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from criteria.lm_metric import LossTerms
+from criteria.method import LossTerms
 from utilities.errors import RunError
 
 NAMED = 8   # images of a batch that a message names
@@ -24,19 +24,22 @@ class FiniteGuard:
     """
 
     def __init__(self, names: Callable[[int], str]):
-        self.names = names                                                         # index of an image -> its file
+        self.names = names  # index of an image -> its file
+        self.terms: list[str] = []
         self.first: tuple[Tensor, Tensor, Tensor] | None = None
 
     def watch(self, step: int, terms: LossTerms, index: Tensor) -> None:
         """Look at the terms of a step, its gradient's norm under the name GRADIENT among them, and at the images (B,)
         that they are of; no synchronisation."""
-        values = torch.stack([term.detach() for term in terms.values()])           # (T,)
-        self.terms, found = list(terms), (torch.where(values.isfinite().all(), -1, step), values, index)
+        self.terms = list(terms)
+        values = torch.stack([term.detach() for term in terms.values()])  # (T,)
+        bad_step = torch.where(values.isfinite().all(), -1, step)
+        now = (bad_step, values, index)
         if self.first is None:
-            self.first = found
+            self.first = now
             return
         seen = self.first[0] >= 0
-        self.first = tuple(torch.where(seen, old, new) for old, new in zip(self.first, found))
+        self.first = tuple(torch.where(seen, old, new) for old, new in zip(self.first, now))
 
     def check(self) -> None:
         """A RunError where a step was bad; reads the device."""

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from utilities.table import GrowingTable
 
+STEPS = "steps.csv"
 DIGITS = 9   # significant ones of a recorded number, enough to tell any two of float32 apart
 
 
@@ -25,96 +27,123 @@ class StepRecorder:
             if step % log_every == 0:
                 row = recorder.record(epoch, step, optimisation.rates())
 
-    path: the file, or None where nothing is written (all processes but the first). after: the step from which a resumed
-    run continues; rows beyond it are cut off. The averages have a state, so that a run which was left between two rows
-    records the same losses when it is resumed.
+    path: the file, or None where nothing is written (all processes but the first). after: the step
+    from which a resumed run continues; rows beyond it are cut off. The averages have a state, so
+    that a run which was left between two rows records the same losses when it is resumed.
     """
 
     def __init__(self, path: Path | None, device: torch.device, *, after: int = 0):
         self.table = GrowingTable(path, after=after) if path else None
         self.device = device
         self.mark = time.perf_counter()
-        self._begin_interval()
-
-    def _begin_interval(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.images, self.waited, self.worked = 0, 0.0, 0.0
+        self.interval = Interval()
 
     def watch(self, batches: Iterable) -> Iterator:
-        """The batches; measures how long each is waited for. What passes outside of the loop, as in evaluation, is
-        left out."""
+        """The batches; measures how long each is waited for.
+
+        What passes outside of the loop, as in evaluation, is left out.
+        """
         self.mark = time.perf_counter()
         for batch in batches:
-            self.waited += self._lap()
+            self.interval.waited += self.lap()
             yield batch
-            self.worked += self._lap()
+            self.interval.worked += self.lap()
 
-    def _lap(self) -> float:
+    def lap(self) -> float:
         """Seconds since the last call."""
-        before, self.mark = self.mark, time.perf_counter()
+        before = self.mark
+        self.mark = time.perf_counter()
         return self.mark - before
 
-    def add(self, terms: Mapping[str, Tensor], *, images: int, gradient_norm: Tensor | None = None) -> None:
-        """Take note of a step without synchronisation: its scalars, and how many images it saw in all processes.
+    def add(self, terms: Mapping[str, Tensor], *, images: int,
+            gradient_norm: Tensor | None = None) -> None:
+        """Take note of a step without synchronisation: its scalars, and its images in all processes.
 
         A scalar that only some steps have is averaged over those.
         """
-        found = terms if gradient_norm is None else {**terms, "gradient_norm": gradient_norm}
-        values = [value.detach() for value in found.values()]
-        for name, value in zip(found, values):
-            self.sums.setdefault(name, torch.zeros_like(value))
-            self.counts[name] = self.counts.get(name, 0) + 1
-        torch._foreach_add_([self.sums[name] for name in found], values)           # one kernel for all of them
-        self.images += images
+        scalars = dict(terms)
+        if gradient_norm is not None:
+            scalars["gradient_norm"] = gradient_norm
+        values = [value.detach() for value in scalars.values()]
+        interval = self.interval
+        for name, value in zip(scalars, values):
+            interval.sums.setdefault(name, torch.zeros_like(value))
+            interval.counts[name] = interval.counts.get(name, 0) + 1
+        # one kernel for all of them
+        torch._foreach_add_([interval.sums[name] for name in scalars], values)
+        interval.images += images
 
-    def record(self, epoch: int, step: int, rates: Mapping[str, float], more: Mapping | None = None) -> dict:
-        """Write and return the row of the steps since the last one; synchronises with the device once.
+    def record(self, epoch: int, step: int, rates: Mapping[str, float],
+               more: Mapping | None = None) -> dict:
+        """Write and return the row of the steps since the last one; synchronises once.
 
-        rates: learning rates by the names of their groups. more: further numbers, such as those of the policy; what is
-        not a number in it is left out.
+        rates: learning rates by the names of their groups. more: further numbers, such as those of
+        the policy; what is not a number in it is left out.
         """
-        row = {"epoch": epoch, "step": step} | self._means() | numbers(more or {})
-        self.worked += self._lap()                                                 # reading waited for the device
-        row |= {f"lr_{name}": rate for name, rate in rates.items()} | self._speed()
+        row = {"epoch": epoch, "step": step} | self.interval.means() | numbers(more or {})
+        self.interval.worked += self.lap()  # reading waited for the device
+        row |= {f"lr_{name}": rate for name, rate in rates.items()}
+        row |= self.interval.speed()
         row["peak_memory_mib"] = peak_memory_mib(self.device)
         if self.table:
             self.table.append(row)
-        self._begin_interval()
+        self.interval = Interval()
         return row
 
-    def _means(self) -> dict[str, float]:
+    def state_dict(self) -> dict:
+        """The averages since the last row."""
+        return {"sums": dict(self.interval.sums), "counts": dict(self.interval.counts)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue the averages; speed is measured anew."""
+        self.interval.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+        self.interval.counts = dict(state["counts"])
+
+
+@dataclass
+class Interval:
+    """What the steps since the last row have measured: sums on the device, and seconds."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    images: int = 0
+    waited: float = 0.0
+    worked: float = 0.0
+
+    def means(self) -> dict[str, float]:
         """The mean of each scalar; the total is called loss, as in metrics.csv."""
         if not self.sums:
             return {}
         sums = torch.stack([value.double() for value in self.sums.values()]).tolist()
-        means = {name: total / self.counts[name] for name, total in zip(self.sums, sums)}
-        return {"loss" if name == "total" else name: float(f"{mean:.{DIGITS}g}") for name, mean in means.items()}
+        means = {}
+        for name, total in zip(self.sums, sums):
+            mean = total / self.counts[name]
+            means["loss" if name == "total" else name] = float(f"{mean:.{DIGITS}g}")
+        return means
 
-    def _speed(self) -> dict[str, float]:
+    def speed(self) -> dict[str, float]:
         """Images a second, and the share of the time in which the host waited for them."""
         seconds = self.waited + self.worked
-        return {"images_per_second": round(self.images / seconds, 2), "data_wait": round(self.waited / seconds, 4)}
-
-    def state_dict(self) -> dict:
-        """The averages since the last row."""
-        return {"sums": dict(self.sums), "counts": dict(self.counts)}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Continue the averages; speed is measured anew."""
-        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
-        self.counts = dict(state["counts"])
+        return {
+            "images_per_second": round(self.images / seconds, 2),
+            "data_wait": round(self.waited / seconds, 4),
+        }
 
 
 def numbers(row: Mapping) -> dict[str, float]:
     """The entries of a row that are numbers."""
-    return {name: value for name, value in row.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)}
+    return {name: value for name, value in row.items() if is_number(value)}
+
+
+def is_number(value) -> bool:
+    """Whether a value is an int or a float, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def peak_memory_mib(device: torch.device) -> float:
     """Largest memory held so far (MiB): of the GPU where one is used, of the process otherwise."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    unit = 2**20 if sys.platform == "darwin" else 2**10                            # bytes there, KiB elsewhere
+    # macOS counts in bytes, other systems in KiB
+    unit = 2**20 if sys.platform == "darwin" else 2**10
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

@@ -2,6 +2,7 @@
 import torch
 
 from architectures.network import Network
+from criteria.method.health import policy_record
 from evaluation import evaluate, query_values
 from evaluation.embed import embed
 from evaluation.explorer import write_run_explorer
@@ -16,10 +17,12 @@ from parameters import search_arguments
 from training import held_out
 from training.building import build_miner
 from training.guard import room_for
-from training.loop import Parts, Training, metrics_of
+from training.large_batch import Outcome
 from training.records import peak_memory_mib
+from training.run import Run, metrics_of
 from utilities import distributed
 from utilities.cells import metric_table
+from utilities.device import full_precision
 from utilities.logger import RunFolder
 from utilities.plots import plot_policy, plot_progress
 from utilities.seed import preserved_randomness
@@ -27,28 +30,55 @@ from utilities.seed import preserved_randomness
 EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
 
 
-def evaluate_all(opt, parts: Parts, loaders: dict) -> dict:
-    """Metrics of the test classes and, with the prefix val_, of the validation classes, and in the first process what
-    the policy is worth on them; training notices nothing."""
-    found = {}
+def evaluate_run(run: Run) -> dict:
+    """Metrics of the test classes and, with the prefix val_, of the validation classes; in the first process also the
+    gain of the policy on them. Training notices nothing."""
+    opt = run.opt
+    loaders = run.loaders
+    metrics = {}
     for split, prefix in (("val", "val_"), ("test", "")):
-        if loaders.get(split) is not None:
+        if split in loaders:
             gallery = loaders.get("gallery") if split == "test" else None
-            values = score_split(opt, parts.network, loaders[split], parts.device, opt.evaluation_metrics,
+            values = score_split(opt, run.network, loaders[split], run.device, opt.evaluation_metrics,
                                  gallery=gallery, bootstrap=opt.eval_bootstrap)
-            found |= {prefix + name: value for name, value in values.items()}
+            metrics |= {prefix + name: value for name, value in values.items()}
     if distributed.rank() == 0:
-        other_classes = "val" in loaders and not opt.tv_split_by_samples
+        has_other_classes = "val" in loaders and not opt.tv_split_by_samples
         with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
-            worth = worth_on(opt, parts, loaders["val" if other_classes else "test"], at_most=held_out.BATCHES)
-        found |= held_out.columns(worth)
-    return found
+            gain = policy_gain_on(run, "val" if has_other_classes else "test", at_most=held_out.BATCHES)
+        metrics |= held_out.columns(gain)
+    return metrics
 
 
-def worth_on(opt, parts: Parts, loader, at_most: int | None = None) -> dict | None:
-    """What the policy is worth on batches of the loader's images."""
-    return held_out.policy_worth(parts.method, parts.network, loader, build_miner(opt), parts.device, bs=opt.bs,
-                                 samples_per_class=opt.samples_per_class, seed=opt.seed, at_most=at_most)
+def policy_gain_on(run: Run, split: str, at_most: int | None = None) -> dict | None:
+    """The gain of the policy on batches of a split's images."""
+    opt = run.opt
+    return held_out.policy_gain(run.method, run.network, run.loaders[split], build_miner(opt), run.device, bs=opt.bs,
+                                samples_per_class=opt.samples_per_class, seed=opt.seed, at_most=at_most)
+
+
+def policy_gain_so_far(history: list[dict]) -> dict:
+    """The gain of the policy on held-out classes at the last evaluation that has one."""
+    for row in reversed(history):
+        gain = {name: row[name] for name in held_out.COLUMNS if name in row}
+        if gain:
+            return gain
+    return {}
+
+
+def policy_numbers(run: Run, outcome: Outcome) -> dict:
+    """The policy on the batch of a step, as plain numbers."""
+    with full_precision(run.device):
+        return policy_record(run.method, outcome.related, outcome.label, outcome.triplets)
+
+
+def fill_storage(run: Run) -> None:
+    """Embed all training images once, for a batch sampler that chooses by embeddings; a resumed one has them."""
+    images = run.loaders.pop("storage", None)
+    if images is not None and run.sampler.storage is None:
+        with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
+            rows, _ = embed(run.network, images, run.device, amp=run.opt.amp)
+            run.sampler.fill(rows)
 
 
 def score_split(opt, network: Network, loader, device: torch.device, names, gallery=None, bootstrap: int = 0) -> dict:
@@ -56,73 +86,86 @@ def score_split(opt, network: Network, loader, device: torch.device, names, gall
     processes embed, the first computes, and all learn the result."""
     with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
         rows, labels = embed(network, loader, device, amp=opt.amp)
-        there = embed(network, gallery, device, amp=opt.amp) if gallery else (None, None)
-        found = None
+        gallery_rows, gallery_labels = None, None
+        if gallery:
+            gallery_rows, gallery_labels = embed(network, gallery, device, amp=opt.amp)
+        metrics = None
         if distributed.rank() == 0:
-            found = evaluate(rows, labels, names, gallery=there[0], gallery_labels=there[1], bootstrap=bootstrap,
-                             **search_arguments(opt))
+            metrics = evaluate(rows, labels, names, gallery=gallery_rows, gallery_labels=gallery_labels,
+                               bootstrap=bootstrap, **search_arguments(opt))
         ends = ("", "_low", "_high") if bootstrap else ("",)
-        return distributed.from_first(found, [name + end for name in names for end in ends], device)
+        columns = [name + end for name in names for end in ends]
+        return distributed.from_first(metrics, columns, device)
 
 
-def conclude(opt, training: Training, splits, loaders: dict, folder: RunFolder | None) -> None:
-    """After training: the policy's worth on held-out classes, result.json, the closing table and the pictures; the
+def write_results(run: Run) -> None:
+    """After training: the policy's gain on held-out classes, result.json, the closing table and the pictures; the
     other processes only help to embed."""
-    parts, history = training.parts, training.history
-    found = retrieved(opt, parts, loaders) if opt.figures else None
+    opt = run.opt
+    progress = run.progress
+    folder = run.folder
+    rows = test_embeddings(run) if opt.figures else None
     if folder is None:
         return
     if opt.figures:
-        draw_curves(opt, parts, folder, history, training.records)
-    result = {"final": metrics_of(opt, history[-1]), "untrained": metrics_of(opt, history[0]), "best": training.best,
-              "policy": training.records[-1] if training.records else None, "steps": training.step,
-              "seconds": round(training.seconds, 3),
-              "seconds_per_epoch": round(training.training_seconds / max(1, opt.n_epochs), 3)}
-    if worth := worth_on(opt, parts, loaders["test"]):
-        result["held_out_advantage_over_uniform"] = worth
-    result["peak_memory_mib"] = peak_memory_mib(parts.device)
+        draw_curves(run)
+    result = {
+        "final": metrics_of(opt, progress.history[-1]),
+        "untrained": metrics_of(opt, progress.history[0]),
+        "best": progress.best,
+        "policy": progress.policy_records[-1] if progress.policy_records else None,
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 3),
+        "seconds_per_epoch": round(progress.training_seconds / max(1, opt.n_epochs), 3),
+    }
+    if gain := policy_gain_on(run, "test"):
+        result["held_out_advantage_over_uniform"] = gain
+    result["peak_memory_mib"] = peak_memory_mib(run.device)
     folder.write_json("result.json", result)
     print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
     if opt.figures:
-        picture(opt, found, splits, folder)
+        draw_pictures(opt, rows, run.splits, folder)
         write_report(folder.path)
     print(f"{result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. Everything is in {folder.path}")
 
 
-def retrieved(opt, parts: Parts, loaders: dict) -> tuple:
+def test_embeddings(run: Run) -> tuple:
     """Embeddings and labels of the test images, and of the gallery or None and None."""
-    rows = embed(parts.network, loaders["test"], parts.device, amp=parts.amp)
-    return *rows, *(embed(parts.network, loaders["gallery"], parts.device, amp=parts.amp) if "gallery" in loaders else
-                    (None, None))
+    amp = run.opt.amp
+    rows, labels = embed(run.network, run.loaders["test"], run.device, amp=amp)
+    gallery, gallery_labels = None, None
+    if "gallery" in run.loaders:
+        gallery, gallery_labels = embed(run.network, run.loaders["gallery"], run.device, amp=amp)
+    return rows, labels, gallery, gallery_labels
 
 
-def draw_curves(opt, parts: Parts, folder: RunFolder, history: list[dict], records: list[dict]) -> None:
+def draw_curves(run: Run) -> None:
     """progress.png, and policy.png where a policy was trained."""
-    plot_progress(history, opt.evaluation_metrics, folder / "progress.png")
-    if records:
-        weighting = parts.method.weighting
-        names = ("phi_p", "phi_n") if opt.policy_action == "weight" else ("b_p", "b_n")
-        plot_policy(records, folder / "policy.png", weighting.grid_positive.tolist(), weighting.grid_negative.tolist(),
-                    names=names, history=history)
+    history = run.progress.history
+    plot_progress(history, run.opt.evaluation_metrics, run.folder / "progress.png")
+    if run.progress.policy_records:
+        policy = run.method.policy
+        plot_policy(run.progress.policy_records, run.folder / "policy.png", policy.grid_positive.tolist(),
+                    policy.grid_negative.tolist(), names=policy.weighting.names, history=history)
 
 
-def picture(opt, found: tuple, splits, folder: RunFolder) -> None:
+def draw_pictures(opt, embeddings: tuple, splits, folder: RunFolder) -> None:
     """What the test embeddings look like: gallery.png, embedding.png, the classes mixed up, and the worst; all of it to
     walk through in explorer.html."""
     images = splits.test
-    rows, labels, among, there = found
-    among = rows if among is None else among
-    depth = min(max(SHOWN, NEIGHBOURS), len(among) - (there is None))
-    score, index = nearest_neighbours(rows, among, depth, exclude_self=there is None, **search_arguments(opt))
+    rows, labels, gallery, gallery_labels = embeddings
+    searched = rows if gallery is None else gallery
+    depth = min(max(SHOWN, NEIGHBOURS), len(searched) - (gallery is None))
+    score, index = nearest_neighbours(rows, searched, depth, exclude_self=gallery is None, **search_arguments(opt))
     draw_run_gallery(score[:, :SHOWN], index[:, :SHOWN], images, opt.image_size, folder / "gallery.png",
                      gallery=splits.gallery, seed=opt.seed)
-    pairs = confusions(index[:, 0], labels, images.class_names, there)
+    pairs = confusions(index[:, 0], labels, images.class_names, gallery_labels)
     folder.write_csv("confusions.csv", [pair._asdict() for pair in pairs], Confusion._fields)
     for pair in pairs[:3]:
         print(f"Mixed up most: {pair}")
     if opt.eval_per_class:
-        values, query = query_values(rows, labels, opt.evaluation_metrics, gallery=among if splits.gallery else None,
-                                     gallery_labels=there, **search_arguments(opt))
+        values, query = query_values(rows, labels, opt.evaluation_metrics, gallery=gallery,
+                                     gallery_labels=gallery_labels, **search_arguments(opt))
         folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))
     places = place_images(rows, labels, opt.map_images) if opt.map_images else None
     if places:

@@ -16,8 +16,8 @@ DEFINES_NETWORK = ("arch", "embed_dim", "memory", "memory_couplings", "memory_hi
 def save(path: Path, state: dict) -> None:
     """Write `state` (tensors, numbers, strings and containers of them) to a temporary file, sync it, rename it."""
     try:
-        with replacing(path, sync=True) as temporary:
-            torch.save(state, temporary)
+        with replacing(path, sync=True) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
     except (OSError, RuntimeError) as error:
         free = shutil.disk_usage(path.parent).free // 2**20
         raise RunError(f"The checkpoint {path} could not be written ({_reason(error)}; {free} MiB are free there); the "

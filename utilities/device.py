@@ -58,16 +58,25 @@ def autocast(device: torch.device, amp: str) -> torch.autocast:
 
 
 @contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """No TF32, bfloat16 or autocast inside: training may allow them, a ranking must not depend on them."""
+def full_precision(device: torch.device, until: torch.Tensor | None = None) -> Iterator[None]:
+    """No TF32, bfloat16 or autocast inside: training may allow them, a loss or ranking must not depend on them.
+
+    until: where a backward pass inside reaches the gradient of this tensor, TF32 is allowed again for what lies behind.
+    """
     products = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn,
                 torch.backends.mkldnn.matmul)
     before = [product.fp32_precision for product in products]
+
+    def restore(*_) -> None:
+        for product, precision in zip(products, before):
+            product.fp32_precision = precision
+
+    if until is not None and until.requires_grad:
+        until.register_hook(restore)
     try:
         for product in products:
             product.fp32_precision = "ieee"
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        for product, precision in zip(products, before):
-            product.fp32_precision = precision
+        restore()

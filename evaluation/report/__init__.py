@@ -182,7 +182,7 @@ def _duration(seconds: Any) -> str | None:
 
 def short_text(value: Any) -> str:
     """A value of unknown origin as a text of bounded length."""
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = " ".join([str(part) for part in value]) if isinstance(value, list) else str(value)
     return text if len(text) <= LONGEST else text[:LONGEST - 1] + "…"
 
 
@@ -192,7 +192,7 @@ def report(run: Run) -> str:
     state = None if run.finished else element("p", "This run has not finished; the page shows what there is so far.",
                                             class_="notice")
     link = element("a", "Explore the test images", href=EXPLORER) if (run.folder / EXPLORER).is_file() else None
-    facts = element("p", " · ".join(map(short_text, run.facts)), link)
+    facts = element("p", " · ".join([short_text(fact) for fact in run.facts]), link)
     header = element("header", element("h1", run.folder.name), facts, state, headline(run, columns))
     sections = [metric_section(columns), metric_curves(run), training_curves(run), policy_curves(run),
                 *(picture_section(run, name) for name in PICTURES), class_section(run), flag_section(run),

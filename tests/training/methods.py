@@ -5,51 +5,65 @@ from architectures.backbones import Backbone, ConvNet
 from architectures.memory import select as select_memory
 from architectures.network import Features, Network
 from batchminer import select as select_miner
-from criteria import CRITERIA, select
-from criteria.class_proxies import ClassProxies
-from criteria.lm_metric import LMMetric
-from criteria.pair_weighting import BatchRelation, PairWeighting
-from criteria.xbm import CrossBatchMemory
+from criteria import select
+from criteria.method import REWARDS, WEIGHTINGS, ClassProxies, CrossBatchMemory, LMMetric, Policy, PolicyTraining
+from criteria.method.relation import GRU
 from datasets.base import Batch
 from parameters import BY_LOSS
 
 DIM, CLASSES, SIZE = 8, 4, 16
 LABEL = torch.arange(CLASSES).repeat_interleave(4)                                 # (16,)
 POLICIES = {
-    "anchors": {"granularity": "anchor"}, "pairs": {"granularity": "pair"}, "continuous": {"action": "continuous"},
-    "continuous of anchors": {"action": "continuous", "granularity": "anchor"},
-    "continuous of pairs": {"action": "continuous", "granularity": "pair"},
+    "anchors": {"granularity": "anchor"},
     "factors of anchors": {"action": "weight", "granularity": "anchor", "levels": 8},
-    "factors of pairs": {"action": "weight", "granularity": "pair", "levels": 8},
 }
 
 
-def build(loss, *, memory="realnvp", learned=True, dropout=0.0, frozen=True, policy=None, proxies=False, **method):
-    """Network, method and miner in float64, the same at every call: relation, policy and memory on, and a cross-batch
-    memory where criterion and policy take one. policy, method: arguments of PairWeighting and LMMetric."""
+def build(loss, *, memory="realnvp", learned=True, dropout=0.0, frozen=True, policy=None, proxies=False,
+          reward="lookahead", training=None, **method):
+    """Network, method and miner in float64, the same at every call.
+
+    Relation, policy and memory are on, and a cross-batch memory where the criterion takes one. policy: arguments of
+    Policy and of its weighting; training: of PolicyTraining; method: of LMMetric.
+    """
     torch.manual_seed(0)
-    trunk, dim = ConvNet(4), 64 if memory == "glow" else DIM
+    trunk = ConvNet(4)
+    dim = 64 if memory == "glow" else DIM
     body = torch.nn.Sequential(trunk, torch.nn.Dropout(dropout)) if dropout else trunk
     network = Network(Backbone(body, trunk.feature_dim), dim, frozen=frozen,
                       memory=select_memory(memory, dim, hidden=8, couplings=2))
-    base, miner = select(loss, n_classes=CLASSES, embed_dim=dim), None
-    cls = CRITERIA[loss]
-    if base.needs_triplets:
-        miner = select_miner(BY_LOSS[loss]["batch_mining"], seed=0)
-        miner.second_negative = cls.needs_quadruplets
-    weighting, kind = None, "uniform"
+    base = select(loss, n_classes=CLASSES, embed_dim=dim)
+    miner = build_miner(base, loss, seed=0)
+    chooser = None
+    kind = "uniform"
     if learned and base.accepts_weight != "none":
-        kind, anchor = "learned", base.accepts_weight == "anchor"
-        weighting = PairWeighting(8, **(POLICIES["factors of anchors"] if anchor else policy or {}))
+        kind = "learned"
+        chooser = build_policy(POLICIES["factors of anchors"] if base.accepts_weight == "anchor" else policy or {})
     xbm = None
-    if cls.takes_references and (policy or {}).get("granularity") != "pair":
-        own = select_miner(BY_LOSS[loss]["batch_mining"], seed=1) if base.needs_triplets else None
-        if own:
-            own.second_negative = cls.needs_quadruplets
-        xbm = CrossBatchMemory(base, dim, 24, start=1, miner=own)
-    method = LMMetric(base, BatchRelation(trunk.feature_dim, dim, hidden=8), weighting, xbm=xbm,
-                      proxies=ClassProxies(CLASSES, dim) if proxies else None, **{"pair_weighting": kind} | method)
-    return network.double().train(), method.double().train(), miner
+    if base.takes_references:
+        xbm = CrossBatchMemory(base, dim, 24, start=1, miner=build_miner(base, loss, seed=1))
+    settings = {"pair_weighting": kind} | method
+    whole = LMMetric(base, GRU(trunk.feature_dim, dim, hidden=8), chooser, reward=REWARDS[reward](),
+                     training=PolicyTraining(**training or {}), xbm=xbm,
+                     proxies=ClassProxies(CLASSES, dim) if proxies else None, **settings)
+    return network.double().train(), whole.double().train(), miner
+
+
+def build_miner(base, loss, seed):
+    """The miner that a criterion needs, or None."""
+    if not base.needs_triplets:
+        return None
+    miner = select_miner(BY_LOSS[loss]["batch_mining"], seed=seed)
+    miner.second_negative = base.needs_quadruplets
+    return miner
+
+
+def build_policy(settings):
+    """The policy of these arguments, `action` and `levels` among them."""
+    weighting = WEIGHTINGS[settings.get("action", "sharpness")]
+    levels = {"levels": settings["levels"]} if "levels" in settings else {}
+    return Policy(8, weighting(**levels), granularity=settings.get("granularity", "batch"))
+
 
 
 def batch(step=0):

@@ -10,7 +10,7 @@ from parameters import get_options
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
 from tests.training.methods import batch, build, gradients
 from tests.training.test_resume import Killed, compare, kill_after
-from training.step import Differentiator
+from training.large_batch import LargeBatchStep
 from utilities import checkpoint
 
 
@@ -49,7 +49,7 @@ def test_names_in_the_state_stay(calls):
 def test_gradients_are_those_of_the_plain_backbone(calls, chunk, frozen):
     compiled, plain = both(frozen=frozen)
     for parts in (compiled, plain):
-        Differentiator(*parts, chunk=chunk)(batch())
+        LargeBatchStep(*parts, chunk=chunk)(batch())
     found, wanted = gradients(*compiled[:2]), gradients(*plain[:2])
     for name in wanted:
         torch.testing.assert_close(found[name], wanted[name])
@@ -92,7 +92,7 @@ def test_a_compiled_run_resumes_bit_for_bit_and_is_evaluated_without(folder, tmp
                  "6", "--warmup_epochs", "1")
     torch._dynamo.reset()
     assert main.main([*argv, "--savename", "whole"]) == 0
-    for step, moment in ((2, "after_step"), (4, "train_step")):
+    for step, moment in ((2, "save_between_epochs"), (5, "adapt_miner")):
         torch._dynamo.reset()                                                      # as in a process of its own
         with monkeypatch.context() as patch, pytest.raises(Killed):
             kill_after(patch, step, moment)

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import main
+from criteria.method import LMMetric
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
 from training.guard import GRADIENT, FiniteGuard, room_for
-from training.step import Differentiator
+from training.optimisation import Optimisation
 from utilities import checkpoint
 from utilities.errors import RunError
 from utilities.interruption import Interruption
@@ -93,22 +94,30 @@ def test_a_gradient_that_is_none_is_told_from_a_loss():
 
 def spoil(monkeypatch, step, kind):
     """Make the loss, the gradient, or the memory of this step of a run bad."""
-    original, done = Differentiator.__call__, []
+    original = Optimisation.step
+    count = []
 
-    def spoiled(self, batch):
-        done.append(1)
-        outcome = original(self, batch)
-        if len(done) == step and kind == "memory":
+    def spoiled(self, number):
+        count.append(number)
+        if len(count) == step and kind == "memory":
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        if len(done) == step and kind in ("gradient", "weights"):
-            self.network.projection.weight.grad[0, 0] = torch.inf
-        if len(done) == step and kind == "weights":
-            for p in self.network.parameters():
+        if len(count) == step and kind in ("gradient", "weights"):
+            self.parameters[-1].grad[:] = torch.inf
+        norm = original(self, number)
+        if len(count) == step and kind == "weights":
+            for p in self.parameters:
                 p.data.fill_(torch.nan)
-        if len(done) == step and kind == "loss":
-            outcome.terms["metric"] = outcome.terms["metric"] * torch.nan
-        return outcome
-    monkeypatch.setattr(Differentiator, "__call__", spoiled)
+        return norm
+    monkeypatch.setattr(Optimisation, "step", spoiled)
+    if kind == "loss":
+        forward = LMMetric.forward
+
+        def bad_loss(*arguments):
+            terms = forward(*arguments)
+            if len(count) == step - 1:
+                terms["metric"] = terms["metric"] * torch.nan
+            return terms
+        monkeypatch.setattr(LMMetric, "forward", bad_loss)
 
 
 @pytest.mark.parametrize("kind,words", [
@@ -136,7 +145,7 @@ def test_a_bad_step_is_named_also_where_a_policy_draws_by_its_numbers(folder, tm
 
 
 @pytest.mark.parametrize("where,words", [
-    ("training.loop.policy_record", "for this step: pass --accumulate N"),
+    ("training.results.policy_record", "for this step: pass --accumulate N"),
     ("training.results.embed", "for the evaluation: pass a smaller --bs"),
     ("training.results.nearest_neighbours", "for the evaluation: pass a smaller --bs"),
 ])

@@ -10,15 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from batchminer import MINERS
 from batchminer import select as select_miner
 from criteria import CRITERIA
-from criteria.validation_reward import Episodes
 from datasets.samplers import select as select_sampler
 from tests.training.methods import LABEL, POLICIES, batch, build
 from training.ema import AveragedWeights
 from training.guard import GRADIENT, FiniteGuard
-from training.optimisation import Optimisation, build_optimizer, parameter_groups
+from training.large_batch import LargeBatchStep
+from training.optimisation import Optimisation, Schedule, build_optimizer, parameter_groups
 from training.records import StepRecorder
-from training.schedule import Schedule
-from training.step import Differentiator
 from utilities.errors import UsageError
 
 # What a GPU would have to be waited for: numbers and shapes that depend on values, and numbers of the host sent to it.
@@ -53,7 +51,7 @@ def step_of(loss, **settings):
     groups = parameter_groups(network, method, lr=0.01)
     take = Optimisation(build_optimizer(groups), Schedule("cosine", 5, 2), grad_clip=1.0,
                         average=AveragedWeights(network, 0.9))
-    compute, guard = Differentiator(network, method, miner), FiniteGuard(str)
+    compute, guard = LargeBatchStep(network, method, miner), FiniteGuard(str)
     recorder = StepRecorder(None, batch().image.device)
     sampler = select_sampler("d2_coreset", labels=[*range(100)] * 8, bs=16, samples_per_class=4, seed=0, mb_mom=0.5)
     sampler.fill(torch.randn(800, network.embed_dim))
@@ -94,8 +92,9 @@ def test_a_step_of_the_full_method_reads_nothing(memory, proxies):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("method", [{}, {"act": "greedy"}, {"act": "expected"}, {"pair_weighting": "random"},
-                                    {"pair_weighting": "shuffled"}, {"reward": "batch_ap"},
+@pytest.mark.parametrize("method", [{}, {"training": {"act": "greedy"}}, {"training": {"act": "expected"}},
+                                    {"pair_weighting": "random"}, {"pair_weighting": "shuffled"},
+                                    {"reward": "batch_ap"},
                                     {"pair_weighting": "constant", "constant": (5.0, 20.0)}], ids=str)
 def test_a_step_of_every_policy_reads_nothing(policy, method):
     try:
@@ -106,20 +105,9 @@ def test_a_step_of_every_policy_reads_nothing(policy, method):
     assert reads_of(step) == set()
 
 
-@pytest.mark.parametrize("action", ["sharpness", "continuous"])
-def test_a_step_of_an_episode_reads_nothing(action):
-    step = step_of("gpw", policy={"action": action}, reward="validation")
-    step.method.xbm = None
-    assert isinstance(step.method.episodes, Episodes)
-    for value in (0.1, 0.2):
-        step(1)
-        step.method.episodes.adapt({"mAP_r": value})                               # so that the policy learns in a step
-    assert reads_of(step) == set()
-
-
 def test_a_step_as_published_reads_only_for_its_miner():
-    step = step_of("margin", memory="glow")
-    step.method.xbm, step.method.samples, step.method.reward, step.method.baseline = None, 1, "batch_ap", "none"
+    step = step_of("margin", memory="glow", reward="batch_ap", training={"samples": 1, "baseline": "none"})
+    step.method.xbm = None
     assert reads_of(step) == {"nonzero"}
 
 
@@ -151,7 +139,7 @@ def step_on_a_gpu(amp="none", **settings):
     scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
     take = Optimisation(build_optimizer(parameter_groups(network, method, lr=0.01)), Schedule("none", 1, 1),
                         scaler=scaler, grad_clip=1.0, average=AveragedWeights(network, 0.9))
-    compute, guard = Differentiator(network, method, None, amp=amp, scaler=scaler), FiniteGuard(str)
+    compute, guard = LargeBatchStep(network, method, None, amp=amp, scaler=scaler), FiniteGuard(str)
 
     def step(number):
         outcome = compute(data)

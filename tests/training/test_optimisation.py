@@ -10,14 +10,13 @@ from architectures.backbones import Backbone, ConvNet
 from architectures.network import Network
 from architectures.pooling import GeM
 from criteria import CRITERIA, select
-from criteria.class_proxies import ClassProxies
-from criteria.lm_metric import LMMetric
-from criteria.pair_weighting import BatchRelation
+from criteria.method import LMMetric
+from criteria.method.class_proxies import ClassProxies
+from criteria.method.relation import GRU
 from tests.training.methods import batch, build
 from training.ema import AveragedWeights
-from training.optimisation import Optimisation, build_optimizer, parameter_groups
-from training.schedule import Schedule
-from training.step import Differentiator
+from training.large_batch import LargeBatchStep
+from training.optimisation import Optimisation, Schedule, build_optimizer, parameter_groups
 
 CONSTANT = Schedule("none", 1, 1)
 RATES = {"lr": 1.0, "fc_lr": 2.0, "relation_lr": 3.0, "memory_lr": 4.0, "policy_lr": 5.0}
@@ -92,7 +91,7 @@ def test_a_shared_projection_is_the_networks_alone():
     trunk = ConvNet(2)
     network = Network(Backbone(trunk, trunk.feature_dim), 8)
     method = LMMetric(select("gpw", n_classes=4, embed_dim=8),
-                      BatchRelation(trunk.feature_dim, 8, hidden=0, share_projection=True))
+                      GRU(trunk.feature_dim, 8, hidden=0, share_projection=True))
     groups = by_name(parameter_groups(network, method, **RATES))
     assert set(groups["relation"]["params"]).isdisjoint(network.projection.parameters())
     assert {p for group in groups.values() for p in group["params"]} == {*network.parameters(), *method.parameters()}
@@ -203,7 +202,7 @@ def start(kind="adam", *, frozen=True, frozen_affine=False, ema=0.0):
                           frozen_affine=True, memory=network.memory).double()
     take = Optimisation(optimizer_of(network, method, kind), CONSTANT,
                         average=AveragedWeights(network, ema) if ema else None)
-    compute = Differentiator(network, method, miner)
+    compute = LargeBatchStep(network, method, miner)
 
     def step(number=1):
         network.train()

@@ -5,8 +5,8 @@ import torch
 from batchminer.base import Quadruplets, Triplets
 from criteria import CRITERIA, select
 from tests.training.methods import CLASSES, DIM, LABEL, batch, build
-from training.step import Differentiator
-from utilities.device import set_arithmetic
+from training.large_batch import LargeBatchStep
+from utilities.device import full_precision, set_arithmetic
 
 STEP = 2.0 ** -8                                               # of bfloat16: the largest relative error of a rounding
 
@@ -16,7 +16,7 @@ def outcome(loss, amp):
     network, method, miner = build(loss)
     network.float(), method.float()
     data = batch(1)
-    found = Differentiator(network, method, miner, amp=amp)(data._replace(image=data.image.float()))
+    found = LargeBatchStep(network, method, miner, amp=amp)(data._replace(image=data.image.float()))
     return found.terms, network.projection.weight.grad
 
 
@@ -82,7 +82,28 @@ def test_tf32_is_for_the_backbone_alone(monkeypatch):
     before = matmul.fp32_precision
     try:
         set_arithmetic(tf32=True)
-        Differentiator(network, method, miner)(batch())
+        LargeBatchStep(network, method, miner)(batch())
     finally:
         matmul.fp32_precision = before
     assert seen == {"forward": "tf32", "backward": "tf32", "loss": "ieee", "slope": "ieee"}
+
+
+def test_tf32_is_allowed_again_where_the_backward_pass_reaches_the_backbone():
+    """As the training loop has it: one graph, the head in full precision in both directions."""
+    network, method, miner = build("gpw")
+    matmul, seen = torch.backends.cuda.matmul, {}
+    network.backbone.register_full_backward_hook(lambda *_: seen.update(backward=matmul.fp32_precision))
+    method.relation.register_full_backward_hook(lambda *_: seen.update(slope=matmul.fp32_precision))
+    before = matmul.fp32_precision
+    data = batch()
+    try:
+        set_arithmetic(tf32=True)
+        features = network(data.image)
+        with full_precision(data.image.device, until=features.embedding):
+            related = method.relate(network, features)
+            seen["loss"] = matmul.fp32_precision
+            method(network, features, related, data.label, data.index, None)["total"].backward()
+        seen["after"] = matmul.fp32_precision
+    finally:
+        matmul.fp32_precision = before
+    assert seen == {"loss": "ieee", "slope": "ieee", "backward": "tf32", "after": "tf32"}

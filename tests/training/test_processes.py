@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
+from criteria.lm_metric import LMMetric
 
 from criteria import CRITERIA
-from criteria.lm_metric import LMMetric
 from datasets.base import Batch
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
 from tests.training.methods import POLICIES, batch, build, gradients
 from tests.training.test_resume import compare
-from training.step import Differentiator
+from training.large_batch import LargeBatchStep
 from utilities import checkpoint, distributed
 from utilities.errors import UsageError
 
@@ -40,7 +40,7 @@ def parts_of(case):
 def train(case, rank=0, world=1):
     """Terms, gradients and the memory of past batches, step by step, of this process's share of each batch."""
     network, method, miner = parts_of(case)
-    compute, found = Differentiator(network, method, miner), []
+    compute, found = LargeBatchStep(network, method, miner), []
     optimizer = torch.optim.SGD([*network.parameters(), *method.parameters()], lr=0.01)
     for step in range(STEPS):
         optimizer.zero_grad()
@@ -55,7 +55,7 @@ def train(case, rank=0, world=1):
 def learned_statistics(rank, world):
     """What batch norm that is not frozen knows after a step."""
     network, method, miner = build("gpw", frozen=False)
-    Differentiator(network, method, miner)(Batch(*(part.chunk(world)[rank] for part in batch())))
+    LargeBatchStep(network, method, miner)(Batch(*(part.chunk(world)[rank] for part in batch())))
     return [buffer for name, buffer in network.named_buffers() if "running" in name]
 
 
@@ -170,18 +170,17 @@ def test_an_error_in_one_process_alone_ends_all_with_its_sentence(folder, tmp_pa
 FAILING = """
 import sys
 import main
-from training.loop import Training
 from utilities import distributed
 from utilities.errors import RunError
 
-train_step = Training.train_step
+adapt_miner = main.adapt_miner
 
-def failing(self, batch):
-    if distributed.rank() == 1 and self.step == 2:
+def failing(run):
+    if distributed.rank() == 1 and run.progress.step == 2:
         raise RunError("/images/broken.png cannot be decoded.")
-    return train_step(self, batch)
+    adapt_miner(run)
 
-Training.train_step = failing
+main.adapt_miner = failing
 sys.exit(main.main())
 """
 
@@ -218,17 +217,16 @@ def test_two_machines_that_are_stopped_and_continued_end_as_one_process(folder, 
 STOPPING = """
 import os, signal, sys
 import main
-from training.loop import Training
 from utilities import distributed
 
-train_step = Training.train_step
+adapt_miner = main.adapt_miner
 
-def stopping(self, batch):
-    if self.step == 3 and distributed.rank() == 1:
+def stopping(run):
+    if run.progress.step == 4 and distributed.rank() == 1:
         os.kill(os.getpid(), signal.SIGTERM)
-    return train_step(self, batch)
+    adapt_miner(run)
 
-Training.train_step = stopping
+main.adapt_miner = stopping
 sys.exit(main.main())
 """
 

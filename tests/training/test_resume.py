@@ -13,7 +13,7 @@ import torch
 import main
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
 from tests.training.methods import same
-from training import loop
+from training import bookkeeping
 from utilities import checkpoint
 from utilities.logger import RunFolder
 
@@ -24,18 +24,17 @@ class Killed(BaseException):
     """What stops a run in these tests without a chance to clean up."""
 
 
-def kill_after(monkeypatch, step, moment="after_step"):
-    """Kill the next run at this step, before or after what follows it."""
-    original = getattr(loop.Training, moment)
+def kill_after(monkeypatch, step, moment="save_between_epochs"):
+    """Kill the next run at this step, before or after its checkpoint is written."""
+    original = getattr(main, moment)
 
-    def dying(self, *arguments):
-        if self.step == step and moment != "after_step":
+    def dying(run):
+        if run.progress.step == step and moment == "adapt_miner":
             raise Killed
-        result = original(self, *arguments)
-        if self.step == step:
+        original(run)
+        if run.progress.step == step:
             raise Killed
-        return result
-    monkeypatch.setattr(loop.Training, moment, dying)
+    monkeypatch.setattr(main, moment, dying)
 
 
 def compare(out, one, other):
@@ -61,9 +60,7 @@ CASES = {
     "published": ["--recipe", "paper", "--relation_hidden", "0", "--memory_channels", "8", "--memory_steps", "2"],
     "validated": ["--loss", "margin", "--batch_mining", "parametric", "--bs", "8", "--miner_parametric_every", "2",
                   "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN],
-    "episodes": ["--policy_reward", "validation", "--policy_action", "continuous", "--policy_episode", "2", "--bs", "8",
-                 "--use_tv_split", "--tv_split_perc", "0.5", *PLAIN[:4]],
-    "pairs": ["--policy_granularity", "pair", "--ema", "0.9", "--scheduler", "cosine"],
+    "anchors": ["--policy_granularity", "anchor", "--ema", "0.9", "--scheduler", "cosine"],
     "stored": ["--data_sampler", "disthist_batchmatch", "--data_mb_mom", "0.5", "--bs", "8", *PLAIN],
     "workers": ["--kernels", "2", *PLAIN], "half precision": ["--amp", "fp16", "--accumulate", "6"],
     "warm-up and decay": ["--warmup_epochs", "1", "--tau", "1", "--gamma", "0.1", "--optim", "sgd", *PLAIN],
@@ -74,7 +71,7 @@ CASES = {
 def test_killed_twice_and_continued(folder, tmp_path, monkeypatch, case):  # noqa: F811
     argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", *CASES[case])
     assert main.main([*argv, "--savename", "whole"]) == 0
-    for step, moment, minutes in ((2, "after_step", "0"), (3, "train_step", "0"), (5, "train_step", "100")):
+    for step, moment, minutes in ((2, "save_between_epochs", "0"), (4, "adapt_miner", "0"), (6, "adapt_miner", "100")):
         with monkeypatch.context() as patch, pytest.raises(Killed):
             kill_after(patch, step, moment)
             main.main([*argv, "--savename", "cut", "--resume", "auto", "--checkpoint_minutes", minutes])
@@ -173,12 +170,12 @@ def test_a_signal_ends_with_a_checkpoint_of_that_step(folder, tmp_path, number, 
 def test_a_signal_during_an_evaluation_ends_with_the_checkpoint_after_it(folder, tmp_path, monkeypatch, capsys):  # noqa: F811
     argv = flags(folder, tmp_path, "--map_images", "0", *PLAIN)
     assert main.main([*argv, "--savename", "whole"]) == 0
-    evaluate_all = main.evaluate_all
+    evaluate_run = bookkeeping.evaluate_run
 
-    def interrupted(*arguments):
+    def interrupted(run):
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate_all(*arguments)
-    monkeypatch.setattr(main, "evaluate_all", interrupted)
+        return evaluate_run(run)
+    monkeypatch.setattr(bookkeeping, "evaluate_run", interrupted)
     for step in (0, 3, 6):
         assert main.main([*argv, "--savename", "cut", "--resume", "auto"]) == 143
         assert checkpoint.load(tmp_path / "image_folder" / "cut" / "last.pt")["progress"]["step"] == step
@@ -192,3 +189,12 @@ def test_the_length_of_a_cosine_schedule_is_part_of_the_run(folder, tmp_path, ca
     assert main.main([*argv, "--n_epochs", "1"]) == 0
     assert main.main([*argv, "--n_epochs", "2", "--resume", "auto"]) == 2
     assert "--n_epochs 2 (the run has 1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("case", ["default", "published", "mined", "cross-batch memory"])
+def test_the_visible_step_and_the_one_for_large_batches_are_equal_bit_for_bit(folder, tmp_path, case):  # noqa: F811
+    """--accumulate of a whole batch takes the other path of the loop, in one chunk."""
+    argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", *CASES[case])
+    assert main.main([*argv, "--savename", "visible"]) == 0
+    assert main.main([*argv, "--savename", "large", "--accumulate", "1000"]) == 0
+    compare(tmp_path, "visible", "large")

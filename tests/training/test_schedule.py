@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.schedule import Schedule
+from training.optimisation import Schedule
 
 INITIAL = [1e-3, 3e-4, 0.01]
 

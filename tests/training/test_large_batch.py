@@ -4,7 +4,7 @@ import torch
 
 from criteria import CRITERIA
 from tests.training.methods import POLICIES, batch, build, by_one_graph, gradients
-from training.step import Differentiator
+from training.large_batch import LargeBatchStep
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-10}
 
@@ -12,7 +12,7 @@ CLOSE = {"rtol": 1e-6, "atol": 1e-10}
 def compare(loss, chunk, steps=2, **settings):
     """A few steps of gradient descent by the engine and by one graph."""
     engine, graph = build(loss, **settings), build(loss, **settings)
-    compute = Differentiator(*engine, chunk=chunk)
+    compute = LargeBatchStep(*engine, chunk=chunk)
     optimizers = [torch.optim.SGD([*parts[0].parameters(), *parts[1].parameters()], lr=0.01)
                   for parts in (engine, graph)]
     for step in range(steps):
@@ -64,7 +64,7 @@ def test_dropout_is_drawn_alike_in_both_passes():
 @pytest.mark.parametrize("chunk", [0, 8])
 def test_batch_norm_learns_its_statistics_once(chunk):
     engine, graph = build("gpw", frozen=False), build("gpw", frozen=False)
-    Differentiator(*engine, chunk=chunk)(batch())
+    LargeBatchStep(*engine, chunk=chunk)(batch())
     by_one_graph(*graph, batch(), chunk or 16)
     for (name, found), wanted in zip(engine[0].named_buffers(), graph[0].buffers()):
         torch.testing.assert_close(found, wanted, msg=lambda m, name=name: f"{name}: {m}")
@@ -74,14 +74,14 @@ def test_chunks_bound_what_the_backbone_sees():
     network, method, miner = build("gpw")
     seen = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    Differentiator(network, method, miner, chunk=6)(batch())
+    LargeBatchStep(network, method, miner, chunk=6)(batch())
     assert seen == [6, 6, 4, 6, 6, 4]
 
 
 def test_a_frozen_backbone_gets_no_gradient():
     network, method, miner = build("gpw")
     network.backbone.requires_grad_(False)
-    Differentiator(network, method, miner, chunk=6)(batch())
+    LargeBatchStep(network, method, miner, chunk=6)(batch())
     assert all(p.grad is None for p in network.backbone.parameters())
     assert all(p.grad is not None for p in network.projection.parameters())
 
@@ -91,7 +91,7 @@ def spoiled(*parts):
     with torch.no_grad():
         for p in [*parts[0].parameters(), *parts[1].parameters()]:
             p.fill_(torch.nan)
-    compute = Differentiator(*parts)
+    compute = LargeBatchStep(*parts)
     return [compute(batch(step)).terms["total"] for step in range(3)]
 
 
@@ -113,5 +113,5 @@ def test_on_a_gpu_in_every_precision(amp):
     data = batch()
     data = data._replace(image=data.image.float().cuda(), label=data.label.cuda(), index=data.index.cuda())
     scaler = torch.amp.GradScaler("cuda", enabled=amp == "fp16")
-    terms = Differentiator(network, method, miner, amp=amp, scaler=scaler, chunk=6)(data).terms
+    terms = LargeBatchStep(network, method, miner, amp=amp, scaler=scaler, chunk=6)(data).terms
     assert all(torch.isfinite(term) for term in terms.values())

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from criteria import PairWeights, select
-from criteria.class_proxies import ClassProxies
-from criteria.pair_weighting import sharpness_weights
-from utilities.pairwise import negative_mask, positive_mask, unit
+from criteria.method.class_proxies import ClassProxies
+from criteria.method.statistics import pairs_of
+from criteria.method.weighting import Sharpness
+from utilities.pairwise import unit
 
 CLASSES, DIM = 5, 4
 
@@ -50,9 +51,9 @@ def test_it_is_the_plain_pair_loss_where_the_proxies_are_the_other_images():
     proxies, (z, _) = term(sharpness=7.0), batch(size=1)
     label = torch.tensor([2])
     rows, labels = torch.cat([unit(z), unit(proxies.proxies)]), torch.cat([label, torch.arange(CLASSES)])
-    s = (rows[:1] @ rows.T).detach()
-    weight = PairWeights(sharpness_weights(0 * s, positive_mask(labels, 1)),
-                         sharpness_weights(7.0 * s, negative_mask(labels, 1)))
+    pairs = pairs_of(rows, labels, 1)
+    weights = [Sharpness().weights(torch.full((1, 1), b), sign, pairs)[0] for sign, b in enumerate((0.0, 7.0))]
+    weight = PairWeights(*weights)
     torch.testing.assert_close(proxies(z, label), select("gpw", n_classes=CLASSES, embed_dim=DIM)(
         rows, labels, None, weight, 1))
 

@@ -6,8 +6,9 @@ import torch
 
 from batchminer import select as select_miner
 from criteria import PairWeights, select
-from criteria.pair_weighting import PairWeighting
-from criteria.xbm import CrossBatchMemory
+from criteria.method.statistics import pairs_of
+from criteria.method.weighting import Sharpness
+from criteria.method.xbm import CrossBatchMemory
 from utilities.errors import UsageError
 from utilities.pairwise import unit
 
@@ -81,14 +82,10 @@ def test_anchors_are_the_batch_and_candidates_are_everything():
 
 
 def test_sharpness_weights_reach_over_the_memory():
-    """The weights of a row of anchors among references are those of that row in the square matrix."""
-    weighting = PairWeighting(0, input="statistics").double()
     z = unit(torch.randn(9, DIM, dtype=torch.float64))
     label = torch.tensor([0, 0, 1, 1, 0, 1, 2, 2, 0])
-    values = torch.full((1, 1), 5.0), torch.full((1, 1), 20.0)
-    square, rows = weighting.weights_of(*values, z, label), weighting.weights_of(*values, z, label, 4)
-    for whole, part in zip(square, rows):
-        torch.testing.assert_close(part, whole[:, :4])
+    pairs = pairs_of(z, label, 4)
+    rows = [Sharpness().weights(torch.full((1, 1), b), sign, pairs) for sign, b in enumerate((5.0, 20.0))]
     criterion = select("gpw", n_classes=3, embed_dim=DIM)
     loss = criterion(z, label, None, PairWeights(*(w[0] for w in rows)), anchors=4)
     assert loss != criterion(z, label, anchors=4)

@@ -1,0 +1,22 @@
+"""The method's own parts, in the order in which a training step needs them.
+
+relation         every image gets a context from the whole batch              RELATIONS
+statistics       what else the policy sees of a batch (pairs.py: its similarities and masks)
+policy           a distribution over actions
+weighting        what an action means: the weight of every pair               WEIGHTINGS
+rewards          what an action is rewarded with                              REWARDS
+policy_gradient  how the reward trains the policy
+lm_metric        all of it around a base criterion
+xbm, class_proxies   more pairs: with past batches, with proxies of the classes
+health           what the policy is worth, in numbers
+"""
+from criteria.method.class_proxies import ClassProxies
+from criteria.method.lm_metric import LMMetric, LossTerms, PolicyTraining, Related
+from criteria.method.policy import Policy
+from criteria.method.relation import RELATIONS
+from criteria.method.rewards import REWARDS
+from criteria.method.weighting import WEIGHTINGS
+from criteria.method.xbm import CrossBatchMemory
+
+__all__ = ["REWARDS", "RELATIONS", "WEIGHTINGS", "ClassProxies", "CrossBatchMemory", "LMMetric", "LossTerms", "Policy",
+           "PolicyTraining", "Related"]

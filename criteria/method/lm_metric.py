@@ -1,0 +1,212 @@
+"""LM-Metric: a base criterion whose pair weights are learned, on embeddings that carry the batch's context."""
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from architectures.network import Features, Network
+from batchminer.base import Triplets
+from criteria.base import Criterion, PairWeights
+from criteria.method.class_proxies import ClassProxies
+from criteria.method.policy import Actions, Decision, Policy
+from criteria.method.policy_gradient import advantage, credit, score_function_loss
+from criteria.method.relation import Relation
+from criteria.method.rewards import Lookahead, Reward
+from criteria.method.statistics import Pairs, pairs_of
+from criteria.method.weighting import Factor
+from criteria.method.xbm import CrossBatchMemory
+from utilities.errors import UsageError
+
+LossTerms = dict[str, Tensor]
+Values = tuple[Tensor, Tensor]
+
+
+class Related(NamedTuple):
+    """A batch after the relation: combined embedding z (B, D), context logits (B, D), states (B, H) or None."""
+
+    z: Tensor
+    context: Tensor | None
+    state: Tensor | None
+
+
+@dataclass(frozen=True)
+class PolicyTraining:
+    """How the policy is trained, and what the network trains with meanwhile.
+
+    samples: K, actions drawn for each decider. baseline: 'leave_one_out' or 'none'. mix: see `credit`.
+    entropy_bonus: nats of entropy are worth so much.
+    act: which action the network trains with: the policy's mean weight ('expected'), one 'sample', or the most likely
+        ('greedy'). The reward scores all K actions without touching the network, whatever it trains with.
+    """
+
+    samples: int = 8
+    baseline: str = "leave_one_out"
+    mix: float = 0.0
+    entropy_bonus: float = 0.02
+    act: str = "sample"
+
+
+class LMMetric(nn.Module):
+    """L(u; w) + L(v; w) + memory_weight NLL(context | e) + policy term (docs/method.md).
+
+    u = unit(e + c) with the batch's context c, v = unit(e + c_hat) with the context that the memory decodes from e
+    alone; w are the pair weights of one action, computed on u and on v by their own similarities.
+
+    pair_weighting: 'learned' (policy gradient), 'uniform' (no weights), and the controls 'random' (actions drawn
+        uniformly), 'constant' (the action `constant`), 'shuffled' (learned, then permuted over the anchors).
+    reward: what trains the policy; training: how.
+    memory_dual: where the second loss stands: 'decoded', 'embedding' (unit(e)) or 'none'.
+    xbm: a cross-batch memory, which adds a term over pairs of u with past batches.
+    proxies: of the training classes, which add a term over pairs of u with them; the policy does not see it.
+    """
+
+    def __init__(self, base: Criterion, relation: Relation | None = None, policy: Policy | None = None, *,
+                 pair_weighting: str = "uniform", constant: tuple[float, float] | None = None,
+                 reward: Reward | None = None, training: PolicyTraining | None = None, memory_weight: float = 1.0,
+                 memory_dual: str = "decoded", xbm: CrossBatchMemory | None = None,
+                 proxies: ClassProxies | None = None):
+        super().__init__()
+        self.base = base
+        self.relation = relation
+        self.policy = policy
+        self.pair_weighting = pair_weighting
+        self.constant = constant
+        self.reward = reward or Lookahead()
+        self.training_of_policy = training or PolicyTraining()
+        self.memory_weight = memory_weight
+        self.memory_dual = memory_dual
+        self.xbm = xbm
+        self.proxies = proxies
+        self.learns = pair_weighting in ("learned", "shuffled")
+        if policy is not None:
+            self.refuse_what_cannot_work()
+
+    def refuse_what_cannot_work(self) -> None:
+        """A UsageError for a policy that the criterion, or the control, cannot use."""
+        name = type(self.base).__name__
+        if self.base.accepts_weight == "none":
+            raise UsageError(f"{name} takes no pair weights: pass --pair_weighting uniform.")
+        if self.base.accepts_weight == "anchor" and not isinstance(self.policy.weighting, Factor):
+            raise UsageError(f"{name} has no pairs of images to weight, only images: pass --policy_action weight "
+                             "--policy_granularity anchor.")
+        if self.pair_weighting == "shuffled" and self.policy.granularity != "anchor":
+            raise UsageError("--pair_weighting shuffled permutes the weights over the anchors, which needs "
+                             "--policy_granularity anchor.")
+        training = self.training_of_policy
+        if self.learns and training.samples < 2 and training.baseline == "leave_one_out":
+            raise UsageError("--policy_baseline leave_one_out needs at least --policy_samples 2.")
+
+    def relate(self, network: Network, features: Features) -> Related:
+        """The batch's context, and the embedding combined with it."""
+        if self.relation is None:
+            return Related(network.combine(features.embedding, None), None, None)
+        context, state = self.relation(features.feature, network.projection)
+        return Related(network.combine(features.embedding, context.sigmoid()), context, state)
+
+    def forward(self, network: Network, features: Features, related: Related, label: Tensor, index: Tensor,
+                triplets: Triplets | None) -> LossTerms:
+        """The named terms of the loss, for labels and image indices (B,); `total` is what to differentiate."""
+        u = related.z
+        pairs = pairs_of(u, label) if self.policy else None
+        decision, actions = self.decide(related.state, pairs)
+        choice = self.training_action(decision, actions, label)
+        terms = {"metric": self.base(u, label, triplets, self.pair_weights(choice, pairs))}
+        v = self.second_view(network, features)
+        if v is not None:
+            terms["metric_memory"] = self.base(v, label, triplets, self.pair_weights(choice, pairs, v))
+        if self.xbm is not None:
+            terms["metric_xbm"] = self.xbm(self.base, u, label, index, partial(self.reference_weights, choice))
+        if self.proxies is not None:
+            terms["metric_proxies"] = self.proxies(u, label)
+        if network.memory is not None:
+            nll = network.memory.nll(related.context, features.embedding)  # (B,)
+            terms["memory_nll"] = self.memory_weight * nll.mean()
+        if self.learns:
+            reward = self.rewards(actions, u, label, triplets, pairs)  # (K, B)
+            terms |= self.policy_terms(decision, actions, reward)
+        return terms | {"total": torch.stack(list(terms.values())).sum()}
+
+    def decide(self, state: Tensor | None, pairs: Pairs | None) -> tuple[Decision | None, Actions | None]:
+        """The policy's decision and K actions drawn from it; None and None where no policy learns."""
+        if not self.learns:
+            return None, None
+        decision = self.policy(state, pairs)
+        return decision, self.policy.sample(decision, self.training_of_policy.samples)
+
+    def training_action(self, decision: Decision | None, actions: Actions | None,
+                        label: Tensor) -> Values | Decision | None:
+        """What the network trains with: values of one action (1, N) each, a whole distribution, or None (uniform)."""
+        act = self.training_of_policy.act
+        if self.pair_weighting == "uniform":
+            return None
+        if self.pair_weighting == "constant":
+            return tuple(self.policy.grid_positive.new_full((1, 1), value) for value in self.constant)
+        if self.pair_weighting == "random":
+            drawn = self.policy.sample(self.policy.uniform_decision(len(label)), 1)
+            return self.policy.values(drawn)
+        if self.pair_weighting == "shuffled":
+            decision, actions = self.shuffled(decision, actions)
+        if act == "expected":
+            return decision
+        if act == "greedy":
+            actions = decision.mode()
+        positive, negative = self.policy.values(actions)
+        return positive[:1], negative[:1]
+
+    def shuffled(self, decision: Decision, actions: Actions) -> tuple[Decision, Actions]:
+        """The same decisions and actions at other anchors."""
+        device = decision.positive.device
+        number = len(decision.positive)
+        order = torch.randperm(number, generator=self.policy.stream.on(device), device=device)
+        return decision.permuted(order), Actions(actions.positive[:, order], actions.negative[:, order])
+
+    def pair_weights(self, choice: Values | Decision | None, pairs: Pairs | None,
+                     z: Tensor | None = None) -> PairWeights | None:
+        """The weights of the pairs under what `training_action` chose, (A, 1 or N) each; None: unweighted.
+
+        With z (B, D), by the similarities of these embeddings of the same images.
+        """
+        if choice is None:
+            return None
+        if z is not None:
+            pairs = pairs.with_rows(z)
+        weighting = self.policy.weighting
+        if not isinstance(choice, Decision):
+            return PairWeights(*(weighting.weights(value, sign, pairs)[0] for sign, value in enumerate(choice)))
+        weights = []
+        for sign, (log_p, grid) in enumerate(zip(choice.signs, self.policy.grids)):
+            weights.append(weighting.mean_weights(log_p.detach().exp(), grid, sign, pairs)[0])
+        return PairWeights(*weights)
+
+    def reference_weights(self, choice: Values | Decision | None, rows: Tensor, label: Tensor,
+                          anchors: int) -> PairWeights | None:
+        """`pair_weights` of a batch of `anchors` rows that is followed by reference rows."""
+        return None if choice is None else self.pair_weights(choice, pairs_of(rows, label, anchors))
+
+    def second_view(self, network: Network, features: Features) -> Tensor | None:
+        """v: the embedding as it will be at test time, or None where there is no second loss."""
+        if self.memory_dual == "none" or self.relation is None:
+            return None
+        context = None
+        if self.memory_dual == "decoded" and network.memory is not None:
+            context = network.memory.training_context(features.embedding)
+        return network.combine(features.embedding, context)  # (B, D)
+
+    def sampled_weights(self, actions: Actions, pairs: Pairs) -> PairWeights:
+        """The pair weights of each of K actions, (K, B, 1 or B) each."""
+        weighting = self.policy.weighting
+        values = self.policy.values(actions)
+        return PairWeights(*(weighting.weights(value, sign, pairs) for sign, value in enumerate(values)))
+
+    def rewards(self, actions: Actions, z: Tensor, label: Tensor, triplets: Triplets | None, pairs: Pairs) -> Tensor:
+        """The reward of each of K actions for each image, (K, B)."""
+        return self.reward(self.base, z, label, triplets, self.sampled_weights(actions, pairs), pairs)
+
+    def policy_terms(self, decision: Decision, actions: Actions, reward: Tensor) -> LossTerms:
+        """What trains the policy, of rewards (K, B)."""
+        training = self.training_of_policy
+        credited = credit(reward, len(decision.positive), training.mix)  # (K, N)
+        loss = score_function_loss(decision.log_prob(actions), advantage(credited, training.baseline))
+        return {"policy": loss, "entropy": -training.entropy_bonus * decision.entropy().sum()}

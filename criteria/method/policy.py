@@ -1,0 +1,157 @@
+"""The policy over pair weights: from what it sees of a batch to a distribution over actions."""
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm
+
+from criteria.method.statistics import Pairs, anchor_statistics, batch_statistics
+from criteria.method.weighting import Factor, Weighting, grid_tensors
+from utilities.errors import UsageError
+from utilities.pairwise import unit
+from utilities.seed import RandomStream
+
+
+class Actions(NamedTuple):
+    """K actions of each of N deciders (N = 1: the batch; N = B: every anchor), (K, N) indices into the two grids."""
+
+    positive: Tensor
+    negative: Tensor
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Log-probabilities of the actions on both grids, positive (N, G+) and negative (N, G-), of N deciders."""
+
+    positive: Tensor
+    negative: Tensor
+
+    @property
+    def signs(self) -> tuple[Tensor, Tensor]:
+        """Both signs."""
+        return self.positive, self.negative
+
+    def log_prob(self, actions: Actions) -> Tensor:
+        """log pi of the joint action, (K, N)."""
+        both = [log_p.gather(1, action.T).T for log_p, action in zip(self.signs, actions)]
+        return torch.stack(both, -1).sum(-1)  # (K, N)
+
+    def entropy(self) -> Tensor:
+        """Mean entropy in nats of each sign over the deciders, (2,)."""
+        entropies = [-(log_p.exp() * log_p).sum(-1) for log_p in self.signs]
+        return torch.stack(entropies, -1).mean(0)  # (2,)
+
+    def probability(self) -> list[Tensor]:
+        """Mean probability of every action over the deciders, (G+) and (G-)."""
+        return [log_p.detach().exp().mean(0) for log_p in self.signs]
+
+    def draw(self, number: int, generator: torch.Generator) -> Actions:
+        """`number` independent actions of every decider.
+
+        Two are drawn where one is asked for: a single draw would make the host wait for a check of the probabilities.
+        Of non-finite probabilities any action is drawn, so that the guard of the loss can tell where they came from.
+        """
+        draws = []
+        for log_p in self.signs:
+            chance = log_p.detach().exp().nan_to_num(nan=1.0)  # (N, G)
+            drawn = torch.multinomial(chance, max(number, 2), replacement=True, generator=generator)
+            draws.append(drawn.T[:number])  # (K, N)
+        return Actions(*draws)
+
+    def mode(self) -> Actions:
+        """The most likely action, (1, N)."""
+        return Actions(*(log_p.argmax(-1)[None] for log_p in self.signs))
+
+    def permuted(self, order: Tensor) -> "Decision":
+        """The decisions of the deciders `order` (N)."""
+        return Decision(self.positive[order], self.negative[order])
+
+
+class Policy(nn.Module):
+    """Two linear heads, one for positive and one for negative pairs, that start at the uniform distribution.
+
+    weighting: what an action means.
+    granularity: 'batch', one action for the batch, or 'anchor', one for each image.
+    input: 'state' (of the relation), 'statistics' (of the pairs, which know the labels) or 'both'. All of it is
+        detached: the policy learns from its reward alone.
+    """
+
+    def __init__(self, state_dim: int, weighting: Weighting, granularity: str = "batch", input: str = "both",
+                 seed: int = 0):
+        super().__init__()
+        one_factor = isinstance(weighting, Factor) and granularity == "batch"
+        if one_factor and weighting.scale == "mean":
+            raise UsageError("--policy_action weight with --policy_granularity batch has no effect, since one factor "
+                             "for the whole batch divided by its mean is one: pass --policy_granularity anchor.")
+        self.weighting = weighting
+        self.granularity = granularity
+        self.input = input
+        positive, negative = grid_tensors(weighting)
+        self.register_buffer("grid_positive", positive, persistent=False)
+        self.register_buffer("grid_negative", negative, persistent=False)
+        width = self.input_width(state_dim)
+        self.head_positive = zero_linear(width, len(positive))
+        self.head_negative = zero_linear(width, len(negative))
+        self.stream = RandomStream(seed)
+
+    @property
+    def grids(self) -> tuple[Tensor, Tensor]:
+        """The values that the actions stand for, (G+) and (G-)."""
+        return self.grid_positive, self.grid_negative
+
+    def input_width(self, state_dim: int) -> int:
+        """Numbers that a decider sees."""
+        width = 0
+        if self.input != "statistics":
+            width += state_dim
+        if self.input != "state":
+            width += 4 if self.granularity == "batch" else 8
+        return width
+
+    def forward(self, state: Tensor | None, pairs: Pairs) -> Decision:
+        """state (B, H) of the relation or None, the batch's pairs -> Decision of 1 or B deciders."""
+        x = self.observe(state, pairs)  # (N, W)
+        return Decision(self.head_positive(x).log_softmax(-1), self.head_negative(x).log_softmax(-1))
+
+    def observe(self, state: Tensor | None, pairs: Pairs) -> Tensor:
+        """What the policy sees of the batch (1, W), or of every image (B, W)."""
+        parts = []
+        if self.input != "statistics":
+            states = state.detach()  # (B, H)
+            if self.granularity == "batch":
+                states = states.mean(0, keepdim=True)  # (1, H)
+            parts.append(unit(layer_norm(states, states.shape[-1:])))
+        if self.input != "state":
+            statistics = batch_statistics if self.granularity == "batch" else anchor_statistics
+            parts.append(statistics(pairs))
+        return torch.cat(parts, -1)  # (N, W)
+
+    def sample(self, decision: Decision, number: int) -> Actions:
+        """Draw `number` actions of every decider, (K, N) each."""
+        return decision.draw(number, self.stream.on(decision.positive.device))
+
+    def uniform_decision(self, images: int) -> Decision:
+        """The decision of a policy that has learned nothing, for a batch of so many images."""
+        deciders = 1 if self.granularity == "batch" else images
+        return Decision(*(grid.new_zeros(deciders, len(grid)).log_softmax(-1) for grid in self.grids))
+
+    def values(self, actions: Actions) -> tuple[Tensor, Tensor]:
+        """What the actions stand for: b_p and b_n, or factors, (K, N) each."""
+        return self.grid_positive[actions.positive], self.grid_negative[actions.negative]
+
+    def get_extra_state(self) -> dict:
+        """The random stream's state, part of the module's state dict."""
+        return self.stream.state_dict()
+
+    def set_extra_state(self, state: dict) -> None:
+        """Restore the random stream."""
+        self.stream.load_state_dict(state)
+
+
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer that starts at zero: its softmax is then uniform."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

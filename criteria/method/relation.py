@@ -1,0 +1,101 @@
+"""How the images of a batch relate to each other: every image gets a context from the whole batch.
+
+RELATIONS holds the kinds. One more is a subclass of Relation with its own `encode`, and a line in RELATIONS.
+"""
+import torch
+from torch import Tensor, nn
+
+from utilities.errors import UsageError
+from utilities.seed import RandomStream
+
+
+class Relation(nn.Module):
+    """Inter-sample relation: features of a batch -> context of each image.
+
+        s_i = encoding of image i in the batch,   u_i = W mean over directions(s_i) + b,   context c_i = sigmoid(u_i)
+
+    hidden: width of the state, 0: that of the feature.
+    order: 'permuted' shuffles the batch before it is read and undoes it after, so that the position says nothing of
+        the class; 'batch' leaves it as the sampler made it.
+    share_projection: the context goes through the projection of the embedding instead of one of its own (as
+        published); the state must then be as wide as the feature.
+    """
+
+    def __init__(self, feature_dim: int, embed_dim: int, hidden: int = 512, order: str = "permuted",
+                 share_projection: bool = False, seed: int = 0):
+        super().__init__()
+        self.state_dim = hidden or feature_dim
+        if share_projection and self.state_dim != feature_dim:
+            raise UsageError(f"--relation_share_projection needs states as wide as the feature ({feature_dim}), not "
+                             f"{self.state_dim}: pass --relation_hidden 0.")
+        self.order = order
+        self.stream = RandomStream(seed)
+        self.encoder = self.build_encoder(feature_dim)
+        self.projection = None if share_projection else nn.Linear(self.state_dim, embed_dim)
+
+    def build_encoder(self, feature_dim: int) -> nn.Module:
+        """What reads the batch, from features to states of width `state_dim`."""
+        raise NotImplementedError
+
+    def encode(self, feature: Tensor) -> Tensor:
+        """feature (B, F) -> states (B, directions, hidden); the first direction is what the policy sees."""
+        raise NotImplementedError
+
+    def forward(self, feature: Tensor, projection: nn.Module) -> tuple[Tensor, Tensor]:
+        """feature (B, F), the network's projection -> context logits u (B, D), states (B, hidden)."""
+        order = self.reading_order(feature)
+        states = self.encode(feature[order])[order.argsort()]  # (B, directions, hidden)
+        projection = self.projection or projection
+        return projection(states.mean(1)), states[:, 0]
+
+    def reading_order(self, feature: Tensor) -> Tensor:
+        """The order in which the images are read, (B,)."""
+        number = len(feature)
+        if self.order == "batch":
+            return torch.arange(number, device=feature.device)
+        return torch.randperm(number, generator=self.stream.on(feature.device), device=feature.device)
+
+    def get_extra_state(self) -> dict:
+        """The random stream's state, part of the module's state dict."""
+        return self.stream.state_dict()
+
+    def set_extra_state(self, state: dict) -> None:
+        """Restore the random stream."""
+        self.stream.load_state_dict(state)
+
+
+class GRU(Relation):
+    """A bidirectional gated recurrent unit (Cho et al. 2014) over the batch as one sequence, as published."""
+
+    def build_encoder(self, feature_dim: int) -> nn.Module:
+        """One layer in both directions."""
+        return nn.GRU(feature_dim, self.state_dim, bidirectional=True)
+
+    def encode(self, feature: Tensor) -> Tensor:
+        """(B, F) -> (B, 2, hidden): forward and backward states."""
+        states, _ = self.encoder(feature)  # (B, 2 * hidden)
+        return states.unflatten(-1, (2, self.state_dim))
+
+
+class Attention(Relation):
+    """One self-attention layer (Vaswani et al. 2017) over the batch as a set."""
+
+    heads = 4
+
+    def build_encoder(self, feature_dim: int) -> nn.Module:
+        """A linear map to the state's width, then the layer."""
+        if self.state_dim % self.heads:
+            raise UsageError(f"--relation attention has {self.heads} heads, which --relation_hidden {self.state_dim} "
+                             f"cannot be divided by: pass a multiple of {self.heads}.")
+        layer = nn.Linear(feature_dim, self.state_dim)
+        return nn.Sequential(layer, nn.TransformerEncoderLayer(self.state_dim, self.heads, self.state_dim, dropout=0.0))
+
+    def encode(self, feature: Tensor) -> Tensor:
+        """(B, F) -> (B, 1, hidden)."""
+        return self.encoder(feature)[:, None]
+
+
+RELATIONS: dict[str, type[Relation]] = {
+    "attention": Attention,
+    "gru": GRU,
+}

@@ -1,0 +1,87 @@
+"""What a training step is followed by: records, adaptation, evaluation and checkpoints, each where it is time."""
+import time
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from datasets import batches
+from training.large_batch import Outcome
+from training.results import evaluate_run, policy_gain_so_far, policy_numbers, score_split
+from training.resume import LAST
+from training.run import Run, metrics_of
+from utilities import distributed
+
+
+def remaining_batches(run: Run) -> Iterator:
+    """The batches that are left of the epoch, on the device; all of them, but in a run that is continued."""
+    if run.progress.step < (run.progress.epoch + 1) * run.epoch_steps:
+        yield from run.recorder.watch(batches(run.loaders["train"], run.device))
+    run.guard.check()
+
+
+def adapt_miner(run: Run) -> None:
+    """Where it is time, tell a miner that adapts how well the validation classes are retrieved."""
+    miner = run.miner
+    if miner and miner.adapts and run.progress.step % miner.every == 0:
+        run.guard.check()
+        metrics = score_split(run.opt, run.network, run.loaders["val"], run.device, miner.metrics)
+        miner.adapt(metrics, progress=run.progress.step / (run.opt.n_epochs * run.epoch_steps))
+
+
+def log_step(run: Run, outcome: Outcome) -> None:
+    """A row of steps.csv: the one reading of the device by the host."""
+    progress = run.progress
+    run.guard.check()
+    numbers = {}
+    if run.method.learns:
+        numbers = policy_numbers(run, outcome)
+        progress.policy_records.append({"epoch": progress.epoch + 1, "step": progress.step} | numbers)
+    numbers = numbers | policy_gain_so_far(progress.history)
+    row = run.recorder.record(progress.epoch + 1, progress.step, run.optimisation.rates(), numbers)
+    if run.trackers:
+        run.trackers.log("step", row)
+
+
+def save_between_epochs(run: Run) -> None:
+    """A checkpoint where one is due, and the end of the run where a signal asked for it."""
+    asks = distributed.world() == 1 or run.device.type == "cpu" or run.progress.step % run.opt.log_every == 0
+    requested = asks and run.interruption.requested(run.device)
+    minutes = (time.perf_counter() - run.progress.saved) / 60
+    if requested or minutes > run.opt.checkpoint_minutes:
+        run.save(LAST)
+    if requested:
+        run.stop_if_requested()
+
+
+def finish_epoch(run: Run, row: dict, bar: tqdm | None = None) -> None:
+    """Evaluate where it is time, add the epoch's row to the history, and keep checkpoints."""
+    opt = run.opt
+    progress = run.progress
+    if progress.epoch % opt.eval_every == 0 or progress.epoch == opt.n_epochs:
+        with run.optimisation.averaged():
+            row |= evaluate_run(run)
+        if bar is not None:
+            bar.set_postfix({name: f"{row[name]:.3f}" for name in opt.storage_metrics})
+    progress.history.append(row)
+    progress.update_timers()
+    better = best_metrics(run, row)
+    if run.folder:
+        run.folder.write_csv("metrics.csv", progress.history)
+        run.trackers.log("epoch", row)
+    for name in better:
+        run.save(f"best_{name}.pt")
+    run.save(LAST)
+    run.stop_if_requested()  # a signal that came during the evaluation
+
+
+def best_metrics(run: Run, row: dict) -> list[str]:
+    """The metrics of which this row is the best so far, on validation classes where there are some."""
+    names = []
+    for name in run.opt.storage_metrics:
+        split = "val" if f"val_{name}" in row else "test"
+        value = row.get(f"val_{name}", row.get(name))
+        if run.progress.is_better(name, value):
+            run.progress.best[name] = {"epoch": row["epoch"], "value": value, "chosen_on": split,
+                                       "metrics": metrics_of(run.opt, row)}
+            names.append(name)
+    return names

@@ -1,0 +1,187 @@
+"""A run: its parts, how far it is, and its checkpoints, from which it continues as if nothing had happened."""
+import contextlib
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from architectures.network import Network
+from batchminer.base import Miner
+from criteria.method import LMMetric, LossTerms
+from datasets import Splits
+from training.guard import GRADIENT, FiniteGuard
+from training.optimisation import Optimisation
+from training.records import StepRecorder
+from training.trackers import Trackers
+from utilities import checkpoint
+from utilities.interruption import Interruption
+from utilities.logger import RunFolder
+from utilities.seed import random_state, set_random_state
+
+Metrics = dict[str, float]
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what it has measured; step and epoch count what is finished.
+
+    term_sums: of the loss terms `term_names` over the steps of this epoch, on the device.
+    history: rows of metrics.csv. policy_records: the policy at the logged steps. best: by metric, its best epoch.
+    checked, saved: when the timers and the last checkpoint were written; not part of a checkpoint.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    term_names: list[str] = field(default_factory=list)
+    term_sums: Tensor | None = None
+    history: list[dict] = field(default_factory=list)
+    policy_records: list[dict] = field(default_factory=list)
+    best: dict[str, dict] = field(default_factory=dict)
+    checked: float = field(default_factory=time.perf_counter)
+    saved: float = field(default_factory=time.perf_counter)
+
+    def add_terms(self, terms: LossTerms) -> None:
+        """Add the loss terms of a step; no synchronisation."""
+        self.term_names = list(terms)
+        values = torch.stack([term.detach() for term in terms.values()])  # (T,)
+        self.term_sums = values if self.term_sums is None else self.term_sums + values
+
+    def mean_terms(self, steps: int) -> Metrics:
+        """The mean of every term over the steps of the epoch, which ends; the total is called loss."""
+        means = dict(zip(self.term_names, (self.term_sums / steps).tolist()))
+        self.term_sums = None
+        return {"loss": means.pop("total")} | means
+
+    def update_timers(self, training: bool = False) -> None:
+        """Add the time since the last call to that of the run, and to that spent in training."""
+        now = time.perf_counter()
+        passed = now - self.checked
+        self.checked = now
+        self.seconds += passed
+        if training:
+            self.training_seconds += passed
+
+    def is_better(self, name: str, value: float | None) -> bool:
+        """Whether a value of a metric is the best so far."""
+        return value is not None and (name not in self.best or value > self.best[name]["value"])
+
+
+@dataclass
+class Run:
+    """The parts of a run by name. folder and trackers are None in all processes but the first."""
+
+    opt: Namespace
+    splits: Splits
+    loaders: dict[str, DataLoader]
+    network: Network
+    method: LMMetric
+    miner: Miner | None
+    optimisation: Optimisation
+    device: torch.device
+    guard: FiniteGuard
+    recorder: StepRecorder
+    interruption: Interruption
+    progress: Progress
+    folder: RunFolder | None = None
+    trackers: Trackers | None = None
+
+    @property
+    def sampler(self):
+        """The sampler of the training batches."""
+        return self.loaders["train"].batch_sampler.sampler
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.loaders["train"])
+
+    def watched(self, terms: LossTerms, gradient_norm: Tensor) -> LossTerms:
+        """What the guard watches: in float16 an overflow of the gradient is passed over."""
+        return terms if self.optimisation.scaler.is_enabled() else terms | {GRADIENT: gradient_norm}
+
+    @contextlib.contextmanager
+    def trackers_closed(self) -> Iterator[None]:
+        """Close the trackers afterwards."""
+        try:
+            yield
+        finally:
+            if self.trackers:
+                self.trackers.close()
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint, in the first of several processes; its state is complete only together with all
+        generators, which are alike in all of them. A non-finite loss stops the run instead."""
+        self.guard.check()
+        self.progress.saved = time.perf_counter()
+        if self.folder:
+            checkpoint.save(self.folder / name, self.state_dict())
+
+    def stop_if_requested(self) -> None:
+        """End the run where a signal asked for it; its checkpoint has been written."""
+        if self.interruption.requested(self.device):
+            raise self.interruption.stopped(self.folder.path if self.folder else "auto")
+
+    def state_dict(self) -> dict:
+        """Everything that the rest of the run follows from, of tensors and plain containers."""
+        progress = self.progress
+        classes = {name: images.class_names for name, images in self.splits._asdict().items() if images}
+        return {
+            "options": vars(self.opt),
+            "metrics": metrics_of(self.opt, progress.history[-1]),
+            "epoch": progress.epoch,
+            "classes": classes,
+            "network": self.optimisation.network_state(self.network),
+            "method": self.method.state_dict(),
+            "optimisation": self.optimisation.state_dict(),
+            "recorder": self.recorder.state_dict(),
+            "miner": self.miner.state_dict() if self.miner else None,
+            "sampler": self.sampler.state_dict(),
+            "random": random_state(self.device),
+            "progress": {
+                "step": progress.step,
+                "epoch": progress.epoch,
+                "seconds": progress.seconds,
+                "training_seconds": progress.training_seconds,
+                "terms": progress.term_names,
+                "sums": progress.term_sums,
+            },
+            "history": progress.history,
+            "records": progress.policy_records,
+            "best": progress.best,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue where `state_dict` was taken."""
+        self.network.load_state_dict(state["network"])
+        self.method.load_state_dict(state["method"])
+        self.optimisation.load_state_dict(state["optimisation"])
+        if self.miner:
+            self.miner.load_state_dict(state["miner"])
+        self.sampler.load_state_dict(state["sampler"])
+        counts = state["progress"]
+        sums = counts["sums"]
+        self.progress = Progress(
+            step=counts["step"],
+            epoch=counts["epoch"],
+            seconds=counts["seconds"],
+            training_seconds=counts["training_seconds"],
+            term_names=counts["terms"],
+            term_sums=None if sums is None else sums.to(self.device),
+            history=state["history"],
+            policy_records=state["records"],
+            best=state["best"],
+        )
+        self.recorder.load_state_dict(state["recorder"])
+        set_random_state(state["random"], self.device)
+
+
+def metrics_of(opt: Namespace, row: dict) -> Metrics:
+    """The metrics in a row of the history, with their intervals."""
+    names = [metric + end for metric in opt.evaluation_metrics for end in ("", "_low", "_high")]
+    return {name: row[name] for name in names if name in row}
