@@ -19,13 +19,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
+from training.step import Differentiator  # noqa: E402
 
 from datasets import Batch  # noqa: E402
 from parameters import get_options  # noqa: E402
 from training.building import build_method, build_miner, build_network, build_optimisation  # noqa: E402
-from training.optimisation import Optimisation, build_optimizer  # noqa: E402
-from training.optimisation import Schedule  # noqa: E402
-from training.step import Differentiator  # noqa: E402
+from training.optimisation import (  # noqa: E402
+    Optimisation,
+    Schedule,  # noqa: E402
+    build_optimizer,
+)
 from utilities.cells import markdown  # noqa: E402
 from utilities.device import autocast, set_arithmetic  # noqa: E402
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
-from criteria.lm_metric import LMMetric
 
 from criteria import CRITERIA
+from criteria.method import LMMetric
 from datasets.base import Batch
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
 from tests.training.methods import POLICIES, batch, build, gradients
