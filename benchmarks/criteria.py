@@ -1,16 +1,19 @@
-"""Time, tensor operations and memory of every criterion with its miner, as ratios to peers in the same run.
+"""Time, tensor operations and memory of every criterion with its miner, as ratios to peers.
 
-    python benchmarks/criteria.py [--loss NAMES] [--bs B ...] [--embed_dim D ...] [--rounds N] [--parts PARTS]
+    python benchmarks/criteria.py [--loss NAMES] [--bs B ...] [--embed_dim D ...] [--rounds N]
+                                  [--parts PARTS]
 
 step     forward + backward of miner and loss on B rows, 4 per class. The peers are the bare matrix
-         product x x^T (forward and backward), a version that loops in Python over the tuples, anchors or
-         images (for rankings: one that compares all B x B x B items), and pytorch-metric-learning's
-         counterpart with its miner. "x loop" and "x pml": how many times as fast as these ours is.
+         product x x^T (forward and backward), a version that loops in Python over the tuples,
+         anchors or images (for rankings: one that compares all B x B x B items), and
+         pytorch-metric-learning's counterpart with its miner. "x loop" and "x pml": how many times
+         as fast as these ours is.
 proxies  losses with 11,318 classes at B = 112, D = 512 beside the bare product of rows and proxies.
-memory   peak memory of the ranking losses at B = 4,096, 4 per class, D = 512, each in a process of its own.
+memory   peak memory of the ranking losses at B = 4,096, 4 per class, D = 512, each in a process of
+         its own.
 
-The competitors take turns and medians are compared, since shared machines are noisy. Believe a ratio under
-1.5 only when it comes back. Operation counts do not vary.
+The competitors take turns and medians are compared, since shared machines are noisy. Believe a
+ratio under 1.5 only when it comes back. Operation counts do not vary.
 """
 import argparse
 import itertools
@@ -158,7 +161,9 @@ def batch(bs: int, dim: int) -> tuple[Tensor, Tensor]:
     return x.requires_grad_(), label
 
 
-def medians(competitors: dict[str, Competitor], x: Tensor, label: Tensor, rounds: int) -> dict[str, float]:
+def medians(
+    competitors: dict[str, Competitor], x: Tensor, label: Tensor, rounds: int
+) -> dict[str, float]:
     """Median seconds of each; they take turns. A slow one has fewer turns."""
     times: dict[str, list[float]] = {name: [] for name in competitors}
     for turn in range(rounds + 2):
@@ -202,11 +207,15 @@ def measure_step(names: list[str], bs: int, dim: int, rounds: int) -> None:
         mining = mining_of(name)
         title = name if mining == "none" else f"{name} + {mining}"
         rows[title] = step_row(name, x, label, rounds)
-    print(f"\nB = {bs}, D = {dim}, 4 per class, {torch.get_num_threads()} thread(s)\n\n{markdown(rows)}")
+    print(f"\nB = {bs}, D = {dim}, 4 per class, {torch.get_num_threads()} thread(s)\n")
+    print(markdown(rows))
 
 
-def measure_proxies(names: list[str], rounds: int, classes: int = 11318, bs: int = 112, dim: int = 512) -> None:
+def measure_proxies(names: list[str], rounds: int) -> None:
     """Losses with as many classes as Stanford Online Products, beside their bare matrix product."""
+    classes = 11318
+    bs = 112
+    dim = 512
     x, label = batch(bs, dim)
     rows = {}
     for name in [name for name in MANY_CLASSES if name in names]:
@@ -228,7 +237,7 @@ def measure_proxies(names: list[str], rounds: int, classes: int = 11318, bs: int
 
 
 def measure_memory(names: list[str]) -> None:
-    """Peak memory of the ranking losses on a batch of 4,096, beyond what the process held before."""
+    """Peak memory of the ranking losses on a batch of 4,096, beyond what was held before."""
     rows = {}
     for name in [name for name in RANKINGS if name in names]:
         command = [sys.executable, __file__, "--one_step_of", name]
@@ -250,7 +259,7 @@ def one_step(name: str) -> None:
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process so far, MiB; rusage would also count the parent's before exec."""
+    """Largest resident memory of this process so far, MiB; rusage would also count the parent's."""
     status = Path("/proc/self/status").read_text()
     kib = status.split("VmHWM:")[1].split()[0]
     return int(kib) // 1024

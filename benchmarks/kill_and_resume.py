@@ -1,12 +1,12 @@
-"""Kill a run by SIGKILL at random moments, continue it each time, and compare its end with that of a run left alone.
+"""Kill a run by SIGKILL at random moments, continue it, and compare its end with an unkilled run.
 
     python benchmarks/kill_and_resume.py [--kills N] [--seed S] [flags of main.py]
 
-A run of the full method on few glyphs starts, is killed after a random time, continued with --resume auto
-and killed again, until it ends. Then the next run starts, until there were N kills. The moments fall on
-start-up, steps, evaluations and writes of checkpoints. After each run the script says whether metrics.csv
-and every tensor and number of last.pt (except measured times) equal those of the uninterrupted run, and at
-the end how many. Exit code 1 where one differs.
+A run of the full method on few glyphs starts, is killed after a random time, continued with
+--resume auto and killed again, until it ends. Then the next run starts, until there were N kills.
+The moments fall on start-up, steps, evaluations and writes of checkpoints. After each run the
+script says whether metrics.csv and every tensor and number of last.pt (except measured times) equal
+those of the uninterrupted run, and at the end how many. Exit code 1 where one differs.
 """
 import argparse
 import random
@@ -27,15 +27,15 @@ from utilities import checkpoint  # noqa: E402
 
 FLAGS = [
     "--device", "cpu", "--glyphs_classes", "24", "--glyphs_images_per_class", "12", "--bs", "24",
-    "--n_epochs", "12", "--eval_every", "2", "--map_images", "0", "--xbm_size", "48", "--xbm_start", "4",
-    "--checkpoint_minutes", "0.002",
+    "--n_epochs", "12", "--eval_every", "2", "--map_images", "0", "--xbm_size", "48",
+    "--xbm_start", "4", "--checkpoint_minutes", "0.002", "--resume", "auto",
 ]
 
 
 def command(out: Path, name: str, more: list[str]) -> list[str]:
     """The command of a run that continues where it was killed."""
     program = [sys.executable, str(ROOT / "main.py")]
-    return [*program, "--save_path", str(out), "--savename", name, "--resume", "auto", *FLAGS, *more]
+    return [*program, "--save_path", str(out), "--savename", name, *FLAGS, *more]
 
 
 def state_of(run: Path) -> dict:
@@ -76,7 +76,7 @@ def equal(a, b) -> bool:
 
 
 def kill_until_done(words: list[str], moments: list[float], bar: tqdm) -> int:
-    """One run, killed after each of these times (s) and at last left alone; the number of kills it took."""
+    """One run, killed after each of these times (s), at last left alone; the number of its kills."""
     for done, moment in enumerate([*moments, None]):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
@@ -101,7 +101,8 @@ def main() -> None:
     generator = random.Random(opt.seed)
     left = opt.kills
     traceless = 0
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=opt.kills, desc="kills", unit="kill") as bar:
+    bar = tqdm(total=opt.kills, desc="kills", unit="kill")
+    with tempfile.TemporaryDirectory() as folder, bar:
         out = Path(folder)
         started = time.perf_counter()
         subprocess.run(command(out, "alone", more), check=True, capture_output=True)

@@ -1,21 +1,23 @@
-"""Images a second from the loader beside the plain PIL pipeline: decoded afresh, and from the caches.
+"""Images a second from the loader beside the plain PIL pipeline: decoded, and from the caches.
 
-    python benchmarks/loader.py [--size WxH ...] [--detail X ...] [--workers N ...] [--rounds N] [--images N]
+    python benchmarks/loader.py [--size WxH ...] [--detail X ...] [--workers N ...] [--rounds N]
+                                [--images N]
 
-The images are generated once into a temporary folder: noise at every scale, each octave weaker than the one
-before by the factor `detail`, as JPEG of quality 90. Detail decides the size of the files and how much time
-decoding takes at least; their mean size is printed. They are in the page cache, so no disk is measured.
+The images are generated once into a temporary folder: noise at every scale, each octave weaker than
+the one before by the factor `detail`, as JPEG of quality 90. Detail decides the size of the files
+and how much time decoding takes at least; their mean size is printed. They are in the page cache,
+so no disk is measured.
 
-plain      PIL: open, convert; torchvision v1: RandomResizedCrop(224), flip, ToTensor, Normalize, or for
-           evaluation Resize(256), CenterCrop(224), ToTensor, Normalize; in a DataLoader
-ours       make_loader with the transforms `base` and that of evaluation: batches of uint8, which the device
-           normalises; "+ CPU" adds this where the device is the CPU
+plain      PIL: open, convert; torchvision v1: RandomResizedCrop(224), flip, ToTensor, Normalize, or
+           for evaluation Resize(256), CenterCrop(224), ToTensor, Normalize; in a DataLoader
+ours       make_loader with the transforms `base` and that of evaluation: batches of uint8, which
+           the device normalises; "+ CPU" adds this where the device is the CPU
 ram, disk  the same from a cache of the default side, 384
 
-The competitors take turns, one pass over the images each a round. The numbers are medians of images a second
-and worker (0 workers: the process itself). "waiting" is the fraction of the time that a loop waits whose step
-takes --step_ms for a batch of 32. Memory: USS is what a worker holds alone, PSS adds its share of what
-processes have in common.
+The competitors take turns, one pass over the images each a round. The numbers are medians of images
+a second and worker (0 workers: the process itself). "waiting" is the fraction of the time that a
+loop waits whose step takes --step_ms for a batch of 32. Memory: USS is what a worker holds alone,
+PSS adds its share of what processes have in common.
 """
 import argparse
 import itertools
@@ -100,10 +102,11 @@ def competitors(paths: list[Path], kind: str, workers: int, caches: dict) -> dic
     """What gives the batches of one pass."""
     images = ImageList(paths, [0] * len(paths), ["one"])
     plain = PlainImages(paths, PLAIN[kind])
-    persistent = workers > 0
-    loaders = {"plain": DataLoader(plain, BATCH, num_workers=workers, persistent_workers=persistent)}
+    own = DataLoader(plain, BATCH, num_workers=workers, persistent_workers=workers > 0)
+    loaders = {"plain": own}
     for name, cache in {"ours": None, **caches}.items():
-        loaders[name] = make_loader(images, OURS[kind], batch_size=BATCH, workers=workers, cache=cache)
+        common = {"batch_size": BATCH, "workers": workers, "cache": cache}
+        loaders[name] = make_loader(images, OURS[kind], **common)
     return {**loaders, "ours + CPU": Normalised(loaders["ours"])}
 
 
@@ -161,7 +164,7 @@ def memory_of(loader: Iterable) -> dict[str, str]:
 
 
 def waiting(batch_of: Iterable, step: float) -> float:
-    """The fraction of the time that a loop waits for its batches when each step takes `step` seconds."""
+    """The fraction of the time that a loop waits for its batches; a step takes `step` seconds."""
     begin = time.perf_counter()
     worked = 0.0
     for _ in batch_of:
@@ -211,8 +214,9 @@ def run() -> None:
             width, height = map(int, size.split("x"))
             paths = generate(Path(folder), (width, height), detail, opt.images)
             kib = statistics.mean(path.stat().st_size for path in paths) / 1024
-            cached = Path(folder) / "cache"
-            caches = {kind: open_cache(kind, paths, cache_side(224), cached) for kind in ("ram", "disk")}
+            caches = {}
+            for kind in ("ram", "disk"):
+                caches[kind] = open_cache(kind, paths, cache_side(224), Path(folder) / "cache")
             measure(paths, f"{size}, {kib:.0f} KiB a file", caches, opt)
 
 

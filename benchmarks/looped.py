@@ -1,8 +1,9 @@
-"""Every criterion as its first version would be written: one tuple, anchor or image after the other in
-Python, or for rankings all B x B x B comparisons at once. Peers of `criteria.py`, in this folder.
+"""Every criterion as its first version would be written: one tuple, anchor or image after the other.
 
-LOOPS, WITH_PARAMETERS: functions of (x (B, D) unit rows, label (B,)), in the second also of the learned
-parameters.
+Rankings make all B x B x B comparisons at once. Peers of `criteria.py`, in this folder.
+
+LOOPS, WITH_PARAMETERS: functions of (x (B, D) unit rows, label (B,)), in the second also of the
+learned parameters.
 """
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ def anchors(label):
 
 
 def loop_anchors(function):
-    """The mean over anchors of a function of the similarities to all rows, the positives and the negatives."""
+    """The mean over anchors of function(similarities to all rows, positives, negatives)."""
     def run(x, label):
         losses = [function(x @ x[i], same, other) for i, same, other in anchors(label)]
         return torch.stack(losses).mean()
@@ -75,7 +76,7 @@ def anchor_circle(s, same, other):
 
 
 def loop_angular(x, label):
-    """Angular loss with its N-pair term on unit rows, one anchor with one positive after the other."""
+    """Angular loss with its N-pair term on unit rows, one anchor with one positive at a time."""
     s = x @ x.T
     losses = []
     for i, same, other in anchors(label):
@@ -135,7 +136,7 @@ def draw(generator, mask):
 
 
 def draw_by_distance(generator, d, other, dim):
-    """A negative, drawn with the inverse of the density of its distance d (B,) on the unit sphere."""
+    """A negative, drawn with the inverse density of its distance d (B,) on the unit sphere."""
     d = d.clip(0.5, 1.99)
     log_weight = (2 - dim) * np.log(d) + (3 - dim) / 2 * np.log(1 - d**2 / 4)
     weight = np.exp(log_weight - log_weight.max()) * other
@@ -145,7 +146,7 @@ def draw_by_distance(generator, d, other, dim):
 
 
 def loop_triplets(function, reduce=torch.mean):
-    """Mine and compare one triplet after the other, as the base framework does (distances, then numpy draws).
+    """Mine and compare one triplet after the other, as the base framework does.
 
     The boundaries that classes learn, (C,), come third, and an anchor's own goes to the function.
     """
@@ -189,7 +190,7 @@ def loop_proxyanchor(x, label, proxies):
 
 
 def loop_images(logits):
-    """Cross-entropy of the logits of a function of row, class and unit proxies, one image after the other."""
+    """Cross-entropy of logits(row, class, unit proxies), one image after the other."""
     def run(x, label, proxies):
         proxies = normalize(proxies)
         losses = [cross_entropy(logits(row, y, proxies), y) for row, y in zip(x, label)]
@@ -249,7 +250,7 @@ def cubic(rank_loss):
 
 
 def one_minus_ap(positives, items, same):
-    """One minus the mean AP; positives and items (B, B): how many of them are ranked above item i of query q."""
+    """One minus the mean AP; positives, items (B, B): how many are ranked above item i of query q."""
     precision = (1 + positives) / (1 + items)  # (B, B)
     return 1 - mean_over_positives(precision, same)
 
@@ -267,7 +268,7 @@ def cubic_smoothap(gap, same, kept):
 
 
 def cubic_supap(gap, same, kept):
-    """One minus the lower bound of AP: positives by the step itself, negatives by a bound that grows."""
+    """One minus the lower bound of AP: positives by the step, negatives by a bound that grows."""
     line = 1.4933 + 100 * (gap - 0.05)
     bound = torch.where(gap > 0.05, line, (gap / 0.01).sigmoid() + 0.5 * (gap >= 0))
     positives = ((gap >= 0) & kept & same[:, None, :]).sum(-1)

@@ -1,12 +1,14 @@
-"""Images a second of whole training runs in several processes, as ratios to one process in the same call.
+"""Images a second of whole training runs in several processes, as ratios to one process.
 
-    python benchmarks/scaling.py [--processes N ...] [--rounds R] [--device cpu|cuda] [flags of main.py]
+    python benchmarks/scaling.py [--processes N ...] [--rounds R] [--device cpu|cuda]
+                                 [flags of main.py]
 
-Each competitor is `torchrun --nproc_per_node=N main.py` on the built-in data set, one GPU or one CPU
-thread a process, with the same batch in all, so that all train alike. The competitors take turns. The rate
-of a run is the median of images_per_second in its steps.csv without the first epoch; the medians over the
-runs are compared. "ideal": the fraction of N times the rate of one process. Every process computes relation,
-policy and losses on the whole batch; the larger the backbone, the nearer this fraction comes to 1.
+Each competitor is `torchrun --nproc_per_node=N main.py` on the built-in data set, one GPU or one
+CPU thread a process, with the same batch in all, so that all train alike. The competitors take
+turns. The rate of a run is the median of images_per_second in its steps.csv without the first
+epoch; the medians over the runs are compared. "ideal": the fraction of N times the rate of one
+process. Every process computes relation, policy and losses on the whole batch; the larger the
+backbone, the nearer this fraction comes to 1.
 """
 import argparse
 import csv
@@ -30,10 +32,10 @@ FLAGS = [
 
 def rate(out: Path, name: str, processes: int, device: str, more: list[str]) -> float:
     """Images a second of one run."""
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
-        str(ROOT / "main.py"), "--device", device, "--save_path", str(out), "--savename", name, *FLAGS, *more,
-    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    own = ["--device", device, "--save_path", str(out), "--savename", name]
+    program = [str(ROOT / "main.py"), *own, *FLAGS, *more]
+    command = [*torchrun, f"--nproc_per_node={processes}", *program]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     if run.returncode:
@@ -46,7 +48,8 @@ def rate(out: Path, name: str, processes: int, device: str, more: list[str]) -> 
 def row(value: float, single: float, processes: int) -> dict[str, str]:
     """The cells of one competitor; value: its rate, single: that of one process."""
     ratio = value / single
-    return {"images / s": f"{value:.0f}", "ratio": f"{ratio:.2f}", "ideal": f"{ratio / processes:.2f}"}
+    ideal = ratio / processes
+    return {"images / s": f"{value:.0f}", "ratio": f"{ratio:.2f}", "ideal": f"{ideal:.2f}"}
 
 
 def main() -> None:

@@ -1,12 +1,13 @@
-"""Time and memory of the method's training step, part by part, beside the backbone's own step in the same run.
+"""Time and memory of the method's training step, part by part, beside the backbone's own step.
 
-    python benchmarks/step.py [--networks convnet resnet18 resnet50] [--bs IMAGES] [--rounds N] [--device cpu|cuda]
-                              [flags of main.py, such as --amp bf16]
+    python benchmarks/step.py [--networks convnet resnet18 resnet50] [--bs IMAGES] [--rounds N]
+                              [--device cpu|cuda] [flags of main.py, such as --amp bf16]
 
-The backbone's own step is its forward and backward pass and its optimizer; each further row adds a part,
-with its share of the optimizer. The competitors take turns, one step each a round, and the medians are
-compared, since shared machines are noisy. Believe a ratio under 1.5 only when it comes back. Memory is the
-peak of a step: weights, the optimizer's state, and the most that is allocated beyond them at once.
+The backbone's own step is its forward and backward pass and its optimizer; each further row adds a
+part, with its share of the optimizer. The competitors take turns, one step each a round, and the
+medians are compared, since shared machines are noisy. Believe a ratio under 1.5 only when it comes
+back. Memory is the peak of a step: weights, the optimizer's state, and the most that is allocated
+beyond them at once.
 """
 import argparse
 import itertools
@@ -38,9 +39,10 @@ NETWORKS = {
 GRADIENT = "backbone, forward and backward"
 BASE = "+ its optimizer"
 PAPER = "as published (--recipe paper)"
+UNIFORM = ["--memory", "none", "--pair_weighting", "uniform"]
 VARIANTS = {
-    "+ criterion (smoothap)": ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"],
-    "+ relation": ["--memory", "none", "--pair_weighting", "uniform"],
+    "+ criterion (smoothap)": ["--relation", "none", *UNIFORM],
+    "+ relation": UNIFORM,
     "+ policy": ["--memory", "none"],
     "+ memory: the full method": [],
     PAPER: ["--recipe", "paper"],
@@ -50,7 +52,7 @@ Step = Callable[[], None]
 
 
 def bare_step(argv: list[str], device: torch.device, optimizes: bool) -> tuple[Step, float]:
-    """A step of the backbone alone, along a fixed gradient of its feature map, and the MiB held between steps."""
+    """A step of the backbone along a fixed gradient of its feature map, and the MiB held after it."""
     opt = get_options(argv)
     backbone = placed(opt, device).backbone
     image = images(opt, device)
@@ -175,7 +177,8 @@ def table(name: str, bs: int, rounds: int, device: torch.device, more: list[str]
             "memory ratio": f"{memory[variant] / memory[BASE]:.2f}",
         }
         before = ms[variant]
-    return f"**{arch}, {size} px, batch {bs}, {kind_of(device)}, {rounds} rounds**\n\n{markdown(rows)}\n"
+    title = f"{arch}, {size} px, batch {bs}, {kind_of(device)}, {rounds} rounds"
+    return f"**{title}**\n\n{markdown(rows)}\n"
 
 
 def kind_of(device: torch.device) -> str:

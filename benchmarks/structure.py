@@ -2,19 +2,20 @@
 
     python benchmarks/structure.py [flags of main.py]
 
-The step begins when the loop has its batch and ends when `Optimisation.step` returns. For a plain loss
-and for the full method the table shows three counts beside their goals:
+The step begins when the loop has its batch and ends when `Optimisation.step` returns. For a plain
+loss and for the full method the table shows three counts beside their goals:
 
-files    distinct files of the project whose functions are called. A file of the project is a .py file
-         below the root, outside .venv. The file of the loop counts only if another of its functions is
-         called.
+files    distinct files of the project whose functions are called. A file of the project is a .py
+         file below the root, outside .venv. The file of the loop counts only if another of its
+         functions is called.
 depth    the most frames of the project on top of each other, above the loop.
-returns  calls into a file that was entered before in this step, from code of another file: the file of
-         a call differs from the file of the call before it.
+returns  calls into a file that was entered before in this step, from code of another file: the file
+         of a call differs from the file of the call before it.
 
-Left out are the files of LEFT_OUT (records, guard, logging) with all that they call, and everything up to
-the last frame of datasets/: the fetching of the batch. The loop is the function that calls
-`Optimisation.step`. Below the table stand the files in the order of their first call, and the deepest stack.
+Left out are the files of LEFT_OUT (records, guard, logging) with all that they call, and everything
+up to the last frame of datasets/: the fetching of the batch. The loop is the function that calls
+`Optimisation.step`. Below the table stand the files in the order of their first call, and the
+deepest stack.
 """
 import contextlib
 import io
@@ -39,9 +40,9 @@ GOALS = {
     "full method": {"files": 21, "depth": 12, "returns": 40},
 }
 SMALL = (
-    "--device", "cpu", "--n_epochs", "1", "--glyphs_classes", "24", "--glyphs_images_per_class", "24",
-    "--bs", "24", "--image_size", "16", "--kernels", "0", "--log_every", "1000", "--no-figures",
-    "--evaluation_metrics", "e_recall@1",
+    "--device", "cpu", "--n_epochs", "1", "--bs", "24", "--image_size", "16", "--kernels", "0",
+    "--glyphs_classes", "24", "--glyphs_images_per_class", "24", "--log_every", "1000",
+    "--no-figures", "--evaluation_metrics", "e_recall@1",
 )
 FETCHING = "datasets/"
 LEFT_OUT = (
@@ -52,7 +53,7 @@ WARM_UP = 3
 
 
 def project_file(code: CodeType) -> str | None:
-    """The path of a code object below the root; None for this file and where it is no file of the project."""
+    """The path of a code object below the root; None for this file and what is not of the project."""
     path = Path(code.co_filename)
     if path == Path(__file__) or not path.is_relative_to(ROOT):
         return None
@@ -64,8 +65,8 @@ def project_file(code: CodeType) -> str | None:
 class StepProfile:
     """A profile function for sys.setprofile that keeps the calls of one step.
 
-    loop: the code of the training loop. files: the file of every call, in order. deepest: the functions
-    of the deepest stack above the loop.
+    loop: the code of the training loop. files: the file of every call, in order. deepest: the
+    functions of the deepest stack above the loop.
     """
 
     loop: CodeType
@@ -120,7 +121,7 @@ class StepProfile:
 
 @contextlib.contextmanager
 def profiled_step():
-    """Inside, the step after WARM_UP steps is profiled; gives a list that then holds its StepProfile."""
+    """Inside, the step after WARM_UP steps is profiled; gives a list that then holds the profile."""
     take = Optimisation.step
     profiles = []
     steps = 0

@@ -1,8 +1,8 @@
-"""Check the commands of a table script before the first of them runs: `python -m scripts.check_runs < COMMANDS`.
+"""Check the commands of a table script before it runs: `python -m scripts.check_runs < COMMANDS`.
 
-Every command must parse. No two may be the same run under two names (the table would refuse them). No folder
-may hold a run with other flags (it would be skipped or continued instead of the right one). The images must
-exist.
+Every command must parse. No two may be the same run under two names (the table would refuse them).
+No folder may hold a run with other flags (it would be skipped or continued instead of the right
+one). The images must exist.
 """
 import json
 import shlex
@@ -40,8 +40,9 @@ def refuse_another_run(opt: Namespace) -> None:
         if before != _text(value) and not (value is None and name in FOUND_BY_THE_RUN):
             differing.append(f"--{name} {before} instead of {_text(value)}")
     if differing:
-        raise UsageError(f"{path.parent} holds a run with other flags: {'; '.join(differing)}. Choose another "
-                         "folder with OUT, or remove it.")
+        flags = "; ".join(differing)
+        raise UsageError(f"{path.parent} holds a run with other flags: {flags}. Choose another folder "
+                         "with OUT, or remove it.")
 
 
 def decides(name: str, opt: Namespace) -> bool:
@@ -59,8 +60,8 @@ def refuse_twins(runs: list[Namespace]) -> None:
         flags = row_flags(vars(opt), names_only)
         twin = seen.setdefault(json.dumps(flags, sort_keys=True), opt)
         if twin is not opt:
-            raise UsageError(f"{twin.savename} and {opt.savename} would have the same flags, and count twice "
-                             "in the table. Leave one of them out with ONLY, or change EXTRA.")
+            raise UsageError(f"{twin.savename} and {opt.savename} would have the same flags, and count "
+                             "twice in the table. Leave one of them out with ONLY, or change EXTRA.")
 
 
 def _text(value: Any) -> str:
@@ -75,8 +76,8 @@ def parsed(commands: list[str]) -> list[Namespace]:
             runs.append(get_options(words[words.index("main.py") + 1:]))
         except SystemExit:
             name = words[words.index("--savename") + 1]
-            sys.stderr.write(f"scripts.check_runs: so {name} could not run. Leave its row out with ONLY or "
-                             "ROWS, or change EXTRA.\n")
+            sys.stderr.write(f"scripts.check_runs: so {name} could not run. Leave its row out with "
+                             "ONLY or ROWS, or change EXTRA.\n")
             raise
     return runs
 
@@ -95,7 +96,7 @@ def check(commands: list[str]) -> None:
 
 
 def main() -> int:
-    """Check the commands of stdin, with --parse only whether they parse; 0 when all is well, 2 otherwise."""
+    """Check the commands of stdin, with --parse only whether they parse; 0: all is well, 2: not."""
     how = parsed if sys.argv[1:] == ["--parse"] else check
     return answer("scripts.check_runs", lambda: how(sys.stdin.read().splitlines()))
 

@@ -2,9 +2,9 @@
 
     python scripts/document_criteria.py [--check]
 
-A class docstring begins with one sentence that names the paper. Then comes the formula (indented lines). A
-paragraph that begins with "Weights:" says what the pair weights do. --check writes nothing and fails where the
-file is out of date.
+A class docstring begins with one sentence that names the paper. Then comes the formula (indented
+lines). A paragraph that begins with "Weights:" says what the pair weights do. --check writes
+nothing and fails where the file is out of date.
 """
 import inspect
 import re
@@ -40,7 +40,7 @@ def paragraphs(cls: type) -> list[str]:
 
 
 def parts(cls: type) -> tuple[str, list[str], str, list[str]]:
-    """Opening sentence, lines of the formula, paragraph on the weights, and the remaining paragraphs."""
+    """Opening sentence, lines of the formula, paragraph on the weights, and the other paragraphs."""
     opening, *others = paragraphs(cls)
     formula = []
     weights = ""
@@ -65,8 +65,8 @@ def default_text(default) -> str:
 
 def arguments(name: str, table: dict) -> str:
     """The arguments of one class with their defaults, for a cell."""
-    flags = table.get(name, {})
-    return "<br>".join(f"`{argument} {default_text(default)}`" for argument, (default, _) in flags.items())
+    cells = [f"`{key} {default_text(default)}`" for key, (default, _) in table.get(name, {}).items()]
+    return "<br>".join(cells)
 
 
 def notes(kind: str, name: str, cls: type, table: dict) -> list[str]:
@@ -109,8 +109,10 @@ def weights_of(cls: type) -> str:
     if cls.accepts_weight == "none":
         return "takes none"
     scope = {"pair": "per pair or anchor", "anchor": "per image"}[cls.accepts_weight]
-    placements = "" if cls.placements == ("term",) else f" `--pair_weight_on {' or '.join(cls.placements)}`."
-    return f"{scope}: {escape(parts(cls)[2])}{placements}"
+    text = f"{scope}: {escape(parts(cls)[2])}"
+    if cls.placements == ("term",):
+        return text
+    return f"{text} `--pair_weight_on {' or '.join(cls.placements)}`."
 
 
 def head(*cells: str) -> list[str]:
