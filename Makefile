@@ -15,7 +15,7 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt -c requirements-lock.txt
 	touch $@
 
-demo: .venv/.installed          ## train the method and two baselines on the embedded data set, print the table
+demo: .venv/.installed          ## train the method and two baselines on the built-in data set, print the table
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
 
 test: .venv/.installed-dev      ## the tests, slow ones left out

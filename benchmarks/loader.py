@@ -1,27 +1,33 @@
-"""Images a second from the loader beside the plain PIL pipeline: decoded afresh, and from the caches.
+"""Images a second from the loader beside the plain PIL pipeline: decoded, and from the caches.
 
-    python benchmarks/loader.py [--size WxH ...] [--detail X ...] [--workers N ...] [--rounds N] [--images N]
+    python benchmarks/loader.py [--size WxH ...] [--detail X ...] [--workers N ...] [--rounds N]
+                                [--images N]
 
-The images are generated once into a temporary folder: noise at every scale, each octave weaker than the one before by
-the factor `detail`, as JPEG of quality 90. Detail decides the size of the files and how much of the time is decoding
-that nobody can save; their mean size is printed. They lie in the page cache, so that no disk is measured.
+The images are generated once into a temporary folder: noise at every scale, each octave weaker than
+the one before by the factor `detail`, as JPEG of quality 90. Detail decides the size of the files
+and how much time decoding takes at least; their mean size is printed. They are in the page cache,
+so no disk is measured.
 
-plain      PIL: open, convert; torchvision v1: RandomResizedCrop(224), flip, ToTensor, Normalize, or for evaluation
-           Resize(256), CenterCrop(224), ToTensor, Normalize; in a DataLoader
-ours       make_loader with the transforms `base` and that of evaluation: batches of uint8, whose normalisation is the
-           device's; "+ CPU" adds it where the device is this CPU
+plain      PIL: open, convert; torchvision v1: RandomResizedCrop(224), flip, ToTensor, Normalize, or
+           for evaluation Resize(256), CenterCrop(224), ToTensor, Normalize; in a DataLoader
+ours       make_loader with the transforms `base` and that of evaluation: batches of uint8, which
+           the device normalises; "+ CPU" adds this where the device is the CPU
 ram, disk  the same from a cache of the default side, 384
 
-Competitors take turns, one pass over the images each a round; medians of images a second and worker (0 workers: the
-process itself). The waiting share is that of a loop whose step takes --step_ms for a batch of 32. Memory: USS is what a
-worker holds alone, PSS adds its share of what processes have in common.
+The competitors take turns, one pass over the images each a round. The numbers are medians of images
+a second and worker (0 workers: the process itself). "waiting" is the fraction of the time that a
+loop waits whose step takes --step_ms for a batch of 32. Memory: USS is what a worker holds alone,
+PSS adds its share of what processes have in common.
 """
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -42,19 +48,23 @@ from datasets.transforms import cache_side, eval_transform, train_transform  # n
 from utilities.cells import markdown  # noqa: E402
 
 BATCH = 32
+NORMALISE = (v1.ToTensor(), v1.Normalize(MEAN, STD))
 PLAIN = {
-    "training": v1.Compose([v1.RandomResizedCrop(224), v1.RandomHorizontalFlip(), v1.ToTensor(),
-                            v1.Normalize(MEAN, STD)]),
-    "evaluation": v1.Compose([v1.Resize(256), v1.CenterCrop(224), v1.ToTensor(), v1.Normalize(MEAN, STD)]),
+    "training": v1.Compose([v1.RandomResizedCrop(224), v1.RandomHorizontalFlip(), *NORMALISE]),
+    "evaluation": v1.Compose([v1.Resize(256), v1.CenterCrop(224), *NORMALISE]),
 }
-OURS = {"training": train_transform("base", 224, MEAN, STD), "evaluation": eval_transform(224, MEAN, STD)}
+OURS = {
+    "training": train_transform("base", 224, MEAN, STD),
+    "evaluation": eval_transform(224, MEAN, STD),
+}
 
 
+@dataclass
 class PlainImages(Dataset):
     """The usual data set of image files."""
 
-    def __init__(self, paths: list[Path], transform: Callable):
-        self.paths, self.transform = paths, transform
+    paths: list[Path]
+    transform: Callable
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,14 +75,19 @@ class PlainImages(Dataset):
 
 def picture(width: int, height: int, detail: float, seed: int) -> Image.Image:
     """Coloured noise at eight scales, each with `detail` times the strength of the one before."""
-    generator, total = np.random.default_rng(seed), np.zeros((height, width, 3), dtype=np.float32)
+    generator = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3), dtype=np.float32)
     colours = np.array([[1, 0.8, 0.7], [0.1, 0.6, 0.1], [0, 0.1, 0.5]], dtype=np.float32)
     for octave in range(8):
         cells = 2 ** (octave + 1)
-        grid = generator.standard_normal((max(2, cells * height // width), cells, 3)).astype(np.float32) @ colours
-        planes = [Image.fromarray(grid[..., c]).resize((width, height), Image.Resampling.BICUBIC) for c in range(3)]
-        total += detail ** octave * np.stack([np.asarray(plane) for plane in planes], axis=2)
-    return Image.fromarray((118 + 55 * total / total.std()).clip(0, 255).astype(np.uint8))
+        rows = max(2, cells * height // width)
+        grid = generator.standard_normal((rows, cells, 3)).astype(np.float32) @ colours
+        for channel in range(3):
+            plane = Image.fromarray(grid[..., channel])
+            plane = plane.resize((width, height), Image.Resampling.BICUBIC)
+            total[..., channel] += detail**octave * np.asarray(plane)
+    pixels = 118 + 55 * total / total.std()
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def generate(folder: Path, size: tuple[int, int], detail: float, number: int) -> list[Path]:
@@ -86,18 +101,20 @@ def generate(folder: Path, size: tuple[int, int], detail: float, number: int) ->
 def competitors(paths: list[Path], kind: str, workers: int, caches: dict) -> dict[str, Iterable]:
     """What gives the batches of one pass."""
     images = ImageList(paths, [0] * len(paths), ["one"])
-    plain = DataLoader(PlainImages(paths, PLAIN[kind]), batch_size=BATCH, num_workers=workers,
-                       persistent_workers=workers > 0)
-    ours = {name: make_loader(images, OURS[kind], batch_size=BATCH, workers=workers, cache=cache)
-            for name, cache in {"ours": None, **caches}.items()}
-    return {"plain": plain, **ours, "ours + CPU": Normalised(ours["ours"])}
+    plain = PlainImages(paths, PLAIN[kind])
+    own = DataLoader(plain, BATCH, num_workers=workers, persistent_workers=workers > 0)
+    loaders = {"plain": own}
+    for name, cache in {"ours": None, **caches}.items():
+        common = {"batch_size": BATCH, "workers": workers, "cache": cache}
+        loaders[name] = make_loader(images, OURS[kind], **common)
+    return {**loaders, "ours + CPU": Normalised(loaders["ours"])}
 
 
+@dataclass
 class Normalised:
     """The batches of a loader, normalised by this process."""
 
-    def __init__(self, loader):
-        self.loader = loader
+    loader: DataLoader
 
     def __iter__(self):
         return batches(self.loader)
@@ -106,12 +123,13 @@ class Normalised:
 def rates(passes: dict[str, Callable], images: int, rounds: int) -> dict[str, float]:
     """Images a second of each pass, medians over the rounds; the first round warms up."""
     found: dict[str, list[float]] = {name: [] for name in passes}
-    for number in range(rounds + 1):
-        for name, run in passes.items():
+    for turn in range(rounds + 1):
+        for name, run_pass in passes.items():
             begin = time.perf_counter()
-            run()
-            if number:
-                found[name].append(images / (time.perf_counter() - begin))
+            run_pass()
+            seconds = time.perf_counter() - begin
+            if turn > 0:
+                found[name].append(images / seconds)
     return {name: statistics.median(values) for name, values in found.items()}
 
 
@@ -123,16 +141,15 @@ def exhaust(batch_of: Iterable) -> None:
 
 def decoding(paths: list[Path]) -> dict[str, Callable]:
     """Passes that only decode: in PIL, and here at full size and for an evaluation at 224."""
-    def pil():
-        for path in paths:
-            Image.open(path).load()
+    plans = {"ours, full size": Shrink(10_000), "ours, evaluation": OURS["evaluation"].plan}
+    decoders = {name: partial(decode_for, plan=plan) for name, plan in plans.items()}
+    decoders = {"PIL": lambda path: Image.open(path).load(), **decoders}
+    return {name: partial(exhaust_map, decode, paths) for name, decode in decoders.items()}
 
-    def by(plan):
-        def run():
-            for path in paths:
-                decode_for(path, plan)
-        return run
-    return {"PIL": pil, "ours, full size": by(Shrink(10_000)), "ours, evaluation": by(OURS["evaluation"].plan)}
+
+def exhaust_map(decode: Callable, paths: list[Path]) -> None:
+    """Decode every file."""
+    exhaust(map(decode, paths))
 
 
 def memory_of(loader: Iterable) -> dict[str, str]:
@@ -142,40 +159,43 @@ def memory_of(loader: Iterable) -> dict[str, str]:
     process = loader._iterator._workers[0].pid
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    return {"PSS": str(kib["Pss"] // 1024), "USS": str((kib["Private_Clean"] + kib["Private_Dirty"]) // 1024)}
+    own = kib["Private_Clean"] + kib["Private_Dirty"]
+    return {"PSS": str(kib["Pss"] // 1024), "USS": str(own // 1024)}
 
 
 def waiting(batch_of: Iterable, step: float) -> float:
-    """The share of the time that a loop waits for its batches, each of which it then takes `step` seconds with."""
-    begin, waited, rest = time.perf_counter(), 0.0, iter(batch_of)
-    while True:
-        asked = time.perf_counter()
-        if next(rest, None) is None:
-            return waited / (time.perf_counter() - begin)
-        waited += time.perf_counter() - asked
+    """The fraction of the time that a loop waits for its batches; a step takes `step` seconds."""
+    begin = time.perf_counter()
+    worked = 0.0
+    for _ in batch_of:
+        fetched = time.perf_counter()
         time.sleep(step)
+        worked += time.perf_counter() - fetched
+    return 1 - worked / (time.perf_counter() - begin)
 
 
-def report(title: str, found: dict[str, float], workers: int = 0, further: dict | None = None) -> None:
-    """A table: images a second and worker, and the ratio to the first."""
+def report(title: str, found: dict[str, float], workers: int, further: dict[str, dict]) -> None:
+    """A table: images a second and worker, the ratio to the first, and further cells by name."""
     first = next(iter(found.values()))
-    print(f"\n**{title}**\n")
-    print(markdown({name: {"images / s": f"{rate / max(1, workers):.0f}", "ratio": f"{rate / first:.2f}"}
-                    | (further or {}).get(name, {}) for name, rate in found.items()}), flush=True)
+    rows = {}
+    for name, rate in found.items():
+        rows[name] = {"images / s": f"{rate / max(1, workers):.0f}", "ratio": f"{rate / first:.2f}"}
+        rows[name] |= further.get(name, {})
+    print(f"\n**{title}**\n\n{markdown(rows)}", flush=True)
 
 
 def measure(paths: list[Path], title: str, caches: dict, opt: argparse.Namespace) -> None:
     """All tables of one set of images."""
-    report(f"{title}, decoding alone", rates(decoding(paths), len(paths), opt.rounds))
-    for kind in PLAIN:
-        for workers in opt.workers:
-            loaders = competitors(paths, kind, workers, caches)
-            found = rates({name: lambda one=one: exhaust(one) for name, one in loaders.items()}, len(paths), opt.rounds)
-            further = {}
-            if workers:
-                further = {name: {"waiting": f"{100 * waiting(one, opt.step_ms / 1000):.0f} %"} | memory_of(one)
-                           for name, one in loaders.items()}
-            report(f"{title}, {kind}, {workers} worker(s)", found, workers, further)
+    report(f"{title}, decoding alone", rates(decoding(paths), len(paths), opt.rounds), 0, {})
+    for kind, workers in itertools.product(PLAIN, opt.workers):
+        loaders = competitors(paths, kind, workers, caches)
+        passes = {name: partial(exhaust, loader) for name, loader in loaders.items()}
+        found = rates(passes, len(paths), opt.rounds)
+        further = {}
+        for name, loader in loaders.items() if workers else ():
+            waited = waiting(loader, opt.step_ms / 1000)
+            further[name] = {"waiting": f"{100 * waited:.0f} %", **memory_of(loader)}
+        report(f"{title}, {kind}, {workers} worker(s)", found, workers, further)
 
 
 def run() -> None:
@@ -189,14 +209,15 @@ def run() -> None:
     parser.add_argument("--step_ms", type=float, default=100)
     opt = parser.parse_args()
     torch.set_num_threads(1)
-    for size in opt.size:
-        for detail in opt.detail:
-            with tempfile.TemporaryDirectory() as folder:
-                paths = generate(Path(folder), tuple(map(int, size.split("x"))), detail, opt.images)
-                kib = sum(path.stat().st_size for path in paths) / len(paths) / 1024
-                caches = {kind: open_cache(kind, paths, cache_side(224), Path(folder) / "cache")
-                          for kind in ("ram", "disk")}
-                measure(paths, f"{size}, {kib:.0f} KiB a file", caches, opt)
+    for size, detail in itertools.product(opt.size, opt.detail):
+        with tempfile.TemporaryDirectory() as folder:
+            width, height = map(int, size.split("x"))
+            paths = generate(Path(folder), (width, height), detail, opt.images)
+            kib = statistics.mean(path.stat().st_size for path in paths) / 1024
+            caches = {}
+            for kind in ("ram", "disk"):
+                caches[kind] = open_cache(kind, paths, cache_side(224), Path(folder) / "cache")
+            measure(paths, f"{size}, {kib:.0f} KiB a file", caches, opt)
 
 
 if __name__ == "__main__":

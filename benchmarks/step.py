@@ -1,14 +1,16 @@
-"""Time and memory of the method's training step, part by part, beside the backbone's own step in the same run.
+"""Time and memory of the method's training step, part by part, beside the backbone's own step.
 
-    python benchmarks/step.py [--networks convnet resnet18 resnet50] [--bs IMAGES] [--rounds N] [--device cpu|cuda]
-                              [flags of main.py, such as --amp bf16]
+    python benchmarks/step.py [--networks convnet resnet18 resnet50] [--bs IMAGES] [--rounds N]
+                              [--device cpu|cuda] [flags of main.py, such as --amp bf16]
 
-The backbone's own step is its forward and backward pass and its optimizer; each further row adds a part, with what the
-optimizer does for it. The competitors take turns, one step each a round, and the medians are compared: shared machines
-are noisy. Ratios under 1.5 are believed only when they come back. Memory is what a step holds at its fullest: weights,
-the optimizer's state, and the most that is allocated beyond them at once.
+The backbone's own step is its forward and backward pass and its optimizer; each further row adds a
+part, with its share of the optimizer. The competitors take turns, one step each a round, and the
+medians are compared, since shared machines are noisy. Believe a ratio under 1.5 only when it comes
+back. Memory is the peak of a step: weights, the optimizer's state, and the most that is allocated
+beyond them at once.
 """
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -32,35 +34,42 @@ from training.optimisation import (  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
 from utilities.device import autocast, set_arithmetic  # noqa: E402
 
-NETWORKS = {"convnet": ("convnet_normalize", 32), "resnet18": ("resnet18_frozen_normalize", 64),
-            "resnet50": ("resnet50_frozen_normalize", 224)}
-GRADIENT, BASE = "backbone, forward and backward", "+ its optimizer"
+NETWORKS = {
+    "convnet": ("convnet_normalize", 32),
+    "resnet18": ("resnet18_frozen_normalize", 64),
+    "resnet50": ("resnet50_frozen_normalize", 224),
+}
+GRADIENT = "backbone, forward and backward"
+BASE = "+ its optimizer"
+PAPER = "as published (--recipe paper)"
+UNIFORM = ["--memory", "none", "--pair_weighting", "uniform"]
 VARIANTS = {
-    "+ criterion (smoothap)": ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"],
-    "+ relation": ["--memory", "none", "--pair_weighting", "uniform"],
+    "+ criterion (smoothap)": ["--relation", "none", *UNIFORM],
+    "+ relation": UNIFORM,
     "+ policy": ["--memory", "none"],
     "+ memory: the full method": [],
-    "as published (--recipe paper)": ["--recipe", "paper"],
+    PAPER: ["--recipe", "paper"],
 }
 MIB = 2**20
 Step = Callable[[], None]
 
 
 def bare_step(argv: list[str], device: torch.device, optimizes: bool) -> tuple[Step, float]:
-    """A step of the backbone alone, along a fixed gradient of its feature map, and the MiB held between steps."""
+    """A step of the backbone along a fixed gradient of its feature map, and the MiB held after it."""
     opt = get_options(argv)
-    backbone, image = placed(opt, device).backbone, images(opt, device)
+    backbone = placed(opt, device).backbone
+    image = images(opt, device)
     group = {"name": "backbone", "params": list(backbone.parameters()), "lr": opt.lr}
-    take = Optimisation(build_optimizer([group], decay=opt.decay),
-                        Schedule(opt.scheduler, 100, opt.n_epochs, opt.tau, opt.gamma))
+    optimizer = build_optimizer([group], decay=opt.decay)
+    take = Optimisation(optimizer, Schedule(opt.scheduler, 100, opt.n_epochs, opt.tau, opt.gamma))
     with torch.no_grad():
-        gradient = torch.randn_like(backbone(image[:1])).expand(opt.bs, -1, -1, -1).contiguous(
-            memory_format=torch.channels_last)
+        gradient = torch.randn_like(backbone(image[:1])).expand(opt.bs, -1, -1, -1)
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         with autocast(device, opt.amp):
-            found = backbone(image)
-        found.backward(gradient.to(found.dtype))
+            features = backbone(image)
+        features.backward(gradient.to(features.dtype))
         if optimizes:
             take.step(1)
         else:
@@ -103,10 +112,14 @@ def images(opt, device: torch.device) -> torch.Tensor:
 
 def held(modules: list[torch.nn.Module], take: Optimisation) -> float:
     """MiB of weights, buffers and the optimizer's state."""
-    states = [value for state in take.optimizer.state.values() for value in state.values()]
-    tensors = [*(p for m in modules for p in m.parameters()), *(b for m in modules for b in m.buffers()),
-               *(value for value in states if isinstance(value, torch.Tensor))]
-    return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors}.values()) / MIB
+    tensors = []
+    for module in modules:
+        tensors += [*module.parameters(), *module.buffers()]
+    for state in take.optimizer.state.values():
+        tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
+    # Parts may share a tensor, which counts once.
+    sizes = {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
+    return sum(sizes.values()) / MIB
 
 
 def seconds_of(step: Step, device: torch.device) -> float:
@@ -126,15 +139,25 @@ def peak_mib(step: Step, device: torch.device) -> float:
         step()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / MIB
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    events = sorted((e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"),
-                    key=lambda e: e.start_ns())
-    now = peak = 0
-    for event in events:
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak / MIB
+    events = profiler.profiler.kineto_results.events()
+    events = [event for event in events if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    allocated = itertools.accumulate(event.nbytes() for event in events)
+    return max(allocated) / MIB
+
+
+def medians(steps: dict[str, Step], rounds: int, device: torch.device) -> dict[str, float]:
+    """Median milliseconds of each step; they take turns."""
+    times: dict[str, list[float]] = {variant: [] for variant in steps}
+    for turn in range(rounds + 2):
+        for variant, step in steps.items():
+            seconds = seconds_of(step, device)
+            # The first two turns warm up.
+            if turn >= 2:
+                times[variant].append(1e3 * seconds)
+    return {variant: statistics.median(values) for variant, values in times.items()}
 
 
 def table(name: str, bs: int, rounds: int, device: torch.device, more: list[str]) -> str:
@@ -142,24 +165,30 @@ def table(name: str, bs: int, rounds: int, device: torch.device, more: list[str]
     arch, size = NETWORKS[name]
     common = ["--arch", arch, "--image_size", str(size), "--bs", str(bs), "--not_pretrained", *more]
     built = {GRADIENT: bare_step(common, device, False), BASE: bare_step(common, device, True)}
-    built |= {variant: method_step([*common, *flags], device) for variant, flags in VARIANTS.items()}
+    for variant, flags in VARIANTS.items():
+        built[variant] = method_step([*common, *flags], device)
     memory = {variant: kept + peak_mib(step, device) for variant, (step, kept) in built.items()}
-    times: dict[str, list[float]] = {variant: [] for variant in built}
-    for number in range(rounds + 2):
-        for variant, (step, _) in built.items():
-            seconds = seconds_of(step, device)
-            if number >= 2:                                                        # the first ones warm up
-                times[variant].append(1e3 * seconds)
-    median = {variant: statistics.median(values) for variant, values in times.items()}
-    rows, before = {}, 0.0
-    for variant, ms in median.items():
-        added = {} if variant.startswith("as ") else {"added ms": f"{ms - before:.1f}"}
-        rows[variant] = {"ms": f"{ms:.1f}"} | added | {"ratio": f"{ms / median[BASE]:.2f}",
-                                                       "MiB": f"{memory[variant]:.1f}",
-                                                       "memory ratio": f"{memory[variant] / memory[BASE]:.2f}"}
-        before = ms
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return f"**{arch}, {size} px, batch {bs}, {kind}, {rounds} rounds**\n\n{markdown(rows)}\n"
+    ms = medians({variant: step for variant, (step, _) in built.items()}, rounds, device)
+    rows = {}
+    before = 0.0
+    for variant in built:
+        rows[variant] = {
+            "ms": f"{ms[variant]:.1f}",
+            "added ms": "-" if variant == PAPER else f"{ms[variant] - before:.1f}",
+            "ratio": f"{ms[variant] / ms[BASE]:.2f}",
+            "MiB": f"{memory[variant]:.1f}",
+            "memory ratio": f"{memory[variant] / memory[BASE]:.2f}",
+        }
+        before = ms[variant]
+    title = f"{arch}, {size} px, batch {bs}, {kind_of(device)}, {rounds} rounds"
+    return f"**{title}**\n\n{markdown(rows)}\n"
+
+
+def kind_of(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def run() -> None:

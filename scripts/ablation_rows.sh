@@ -1,18 +1,17 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154   # variables of lib.sh and of the scripts
-# The rows of the ablation: the full method, each of its parts changed or taken away, and the controls that a claim for
-# it needs. All rows train with --use_tv_split for equally many steps. What a rival has to choose is chosen on the
-# validation classes, from as many candidates as the method has: a learning rate of `rates`, and one of four values of the
-# parameter that says how sharply it weighs its pairs. ROWS="GROUP ..." takes other groups of rows than the script's, in
-# the order in which they are named.
+# The rows of the ablation: the full method, the same with one part changed or removed, and the controls that a claim
+# needs. All rows train with --use_tv_split for the same number of steps. Every rival is tuned on the validation
+# classes, from as many candidates as the method: a learning rate of `rates`, and one of four values of the parameter
+# that says how sharply it weighs its pairs. ROWS="GROUP ..." chooses other groups of rows than the script's, in the
+# order in which they are named.
 
 alone=(--relation none --memory none)
 plain=("${alone[@]}" --pair_weighting uniform)
 method=(--loss smoothap)        # the base loss of the method
 pure=(--loss gpw)               # the plain pair loss, which has no weights of its own
-# Under the default entropy bonus of .1 policies over anchors and pairs stay where they start.
+# Under the default entropy bonus of 0.1 policies over anchors stay uniform.
 anchor=(--policy_granularity anchor --policy_entropy_bonus .001 --policy_lr .01)
-pair=(--policy_granularity pair --policy_lr .01)
 rivals="margin multisimilarity smoothap"
 
 grids_of_losses() {             # rates, betas, neg_weights and taus are the script's
@@ -24,7 +23,7 @@ grids_of_losses() {             # rates, betas, neg_weights and taus are the scr
     grid gpw-learned --policy_step "0.05,0.1,0.2,0.4" "${alone[@]}" "${pure[@]}"
 }
 
-grids_upon_them() {             # with what those have chosen
+grids_upon_them() {             # grids that use those choices
     grid constant --policy_constant "5 0,10 0,20 0,10 5" "${alone[@]}" --pair_weighting constant "${method[@]}" \
         @smoothap
 }
@@ -67,7 +66,7 @@ weights_on() {                  # weights_on PREFIX FLAGS...: pair weights on a 
     tuned_row "$1factor-batch-ap" "${alone[@]}" "${anchor[@]}" --policy_action weight --policy_reward batch_ap "${@:2}"
 }
 
-rows_of_parts() {               # of the full method, each changed or taken away
+rows_of_parts() {               # the full method with one part changed or removed
     tuned_row policy-without-state --policy_input statistics "${method[@]}" @full
     tuned_row policy-without-statistics --policy_input state "${method[@]}" @full
     tuned_row decode-off --memory_decode off "${method[@]}" @full
@@ -85,18 +84,7 @@ rows_of_gpw() {                 # the weights alone: on the plain pair loss
     weights_on gpw- "${pure[@]}" @gpw-learned.lr
 }
 
-rows_of_forms() {               # what a grid of fixed sharpness cannot find
-    tuned_row learned-continuous "${alone[@]}" --policy_action continuous "${method[@]}" @full
-    tuned_row learned-per-pair "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 "${method[@]}" @full
-    tuned_row learned-per-pair-entropy "${alone[@]}" "${pair[@]}" --policy_entropy_bonus .001 "${method[@]}" @full
-    tuned_row learned-per-pair-batch-ap "${alone[@]}" "${pair[@]}" --policy_entropy_bonus 0 --policy_mix 1 \
-        "${method[@]}" @full
-    tuned_row learned-validation "${alone[@]}" --policy_reward validation "${method[@]}" @full
-    tuned_row learned-validation-continuous "${alone[@]}" --policy_reward validation --policy_action continuous \
-        "${method[@]}" @full
-}
-
-rows_of_proxies() {             # a proxy of every class beside the pairs of the batch, everything else as without
+rows_of_proxies() {             # a proxy of every class beside the pairs; everything else is the same
     local loss proxies=(--proxies_weight 1)
     for loss in $rivals; do
         tuned_row "proxies-$loss" "${plain[@]}" --loss "$loss" "${proxies[@]}" "@$loss"
@@ -122,7 +110,7 @@ ablation() {                    # ablation GROUP...: tunes, trains, and prints w
     local group
     for group in "${groups[@]}"; do
         if [[ $(type -t "rows_of_$group") != function ]]; then
-            say "ROWS: there is no group $group; there are $(compgen -A function rows_of_ | sed s/rows_of_// | xargs)."
+            say "ROWS: there is no group $group; choose from $(compgen -A function rows_of_ | sed s/rows_of_// | xargs)."
             exit 2
         fi
     done

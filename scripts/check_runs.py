@@ -1,8 +1,8 @@
-"""Check the commands of a table script before the first of them runs: `python -m scripts.check_runs < COMMANDS`.
+"""Check the commands of a table script before it runs: `python -m scripts.check_runs < COMMANDS`.
 
-Every command must parse, no two may be the same run under two names (the table would refuse them), no folder may hold a
-run with other flags (it would be skipped or continued as if it were the one that is asked for), and the images must be
-there.
+Every command must parse. No two may be the same run under two names (the table would refuse them).
+No folder may hold a run with other flags (it would be skipped or continued instead of the right
+one). The images must exist.
 """
 import json
 import shlex
@@ -17,7 +17,8 @@ from evaluation.tables.rows import row_flags
 from parameters import get_options, kwargs_for, read_options
 from utilities.errors import UsageError, answer
 
-FOUND_BY_THE_RUN = ("image_size", "cache_side")                 # where no flag sets them
+# Where no flag sets them, the run finds them.
+FOUND_BY_THE_RUN = ("image_size", "cache_side")
 
 
 def folder_of(opt: Namespace) -> Path:
@@ -31,25 +32,36 @@ def refuse_another_run(opt: Namespace) -> None:
     if not path.exists():
         return
     trained = read_options(str(path))["flags"]
-    decides = {name: value for name, value in vars(opt).items() if name not in NOT_PART_OF_THE_ROW or name == "seed"
-               or (name == "source_path" and opt.dataset == "image_folder")}
-    differing = [f"--{name} {_text(trained[name])} instead of {_text(value)}" for name, value in decides.items()
-                 if name in trained and _text(value) != _text(trained[name])
-                 and not (value is None and name in FOUND_BY_THE_RUN)]
+    differing = []
+    for name, value in vars(opt).items():
+        if name not in trained or not decides(name, opt):
+            continue
+        before = _text(trained[name])
+        if before != _text(value) and not (value is None and name in FOUND_BY_THE_RUN):
+            differing.append(f"--{name} {before} instead of {_text(value)}")
     if differing:
-        raise UsageError(f"{path.parent} holds a run with other flags: {'; '.join(differing)}. Choose another folder "
+        flags = "; ".join(differing)
+        raise UsageError(f"{path.parent} holds a run with other flags: {flags}. Choose another folder "
                          "with OUT, or remove it.")
+
+
+def decides(name: str, opt: Namespace) -> bool:
+    """Whether a flag decides what a run computes."""
+    if name == "source_path" and opt.dataset == "image_folder":
+        return True
+    return name == "seed" or name not in NOT_PART_OF_THE_ROW
 
 
 def refuse_twins(runs: list[Namespace]) -> None:
     """A UsageError where two commands differ in nothing but their names."""
     seen: dict[str, Namespace] = {}
+    names_only = tuple(name for name in NOT_PART_OF_THE_ROW if name != "seed")
     for opt in runs:
-        flags = row_flags(vars(opt), tuple(name for name in NOT_PART_OF_THE_ROW if name != "seed"))
+        flags = row_flags(vars(opt), names_only)
         twin = seen.setdefault(json.dumps(flags, sort_keys=True), opt)
         if twin is not opt:
-            raise UsageError(f"{twin.savename} and {opt.savename} would have the same flags, and count twice in the "
-                             "table. Leave one of them out with ONLY, or change EXTRA.")
+            raise UsageError(f"{twin.savename} and {opt.savename} would have the same flags, and count "
+                             "twice in the table. Leave one of them out with ONLY, or change EXTRA.")
 
 
 def _text(value: Any) -> str:
@@ -64,27 +76,29 @@ def parsed(commands: list[str]) -> list[Namespace]:
             runs.append(get_options(words[words.index("main.py") + 1:]))
         except SystemExit:
             name = words[words.index("--savename") + 1]
-            print(f"scripts.check_runs: so {name} could not run. Leave its row out with ONLY or ROWS, or change EXTRA.",
-                  file=sys.stderr)
+            sys.stderr.write(f"scripts.check_runs: so {name} could not run. Leave its row out with "
+                             "ONLY or ROWS, or change EXTRA.\n")
             raise
     return runs
 
 
 def check(commands: list[str]) -> None:
-    """Parse all commands, look into their folders, and read the data of those that are left to run."""
+    """Parse all commands, check their folders, and read the data of those that are left to run."""
     runs = parsed(commands)
     refuse_twins(runs)
+    left = {}
     for opt in runs:
         refuse_another_run(opt)
-    left = {(opt.dataset, opt.source_path): opt for opt in runs if not (folder_of(opt) / "result.json").exists()}
+        if not (folder_of(opt) / "result.json").exists():
+            left[opt.dataset, opt.source_path] = opt
     for (dataset, source_path), opt in left.items():
         datasets.select(dataset, source_path, **kwargs_for(opt, f"{dataset}_"))
 
 
 def main() -> int:
-    """Check what stdin holds, with --parse only whether it parses; 0 when all is well, 2 otherwise."""
-    only = parsed if sys.argv[1:] == ["--parse"] else check
-    return answer("scripts.check_runs", lambda: only(sys.stdin.read().splitlines()))
+    """Check the commands of stdin, with --parse only whether they parse; 0: all is well, 2: not."""
+    how = parsed if sys.argv[1:] == ["--parse"] else check
+    return answer("scripts.check_runs", lambda: how(sys.stdin.read().splitlines()))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole road on the embedded data set: the full method, its base loss alone (smoothap), and multi-similarity, at
+# All steps on the built-in data set: the full method, its base loss alone (smoothap), and multi-similarity, at
 # equal steps; then one table of held-out classes and the pictures of the full method. The baselines train beside
 # the full method, one core each.
 set -euo pipefail

@@ -2,9 +2,9 @@
 
     python scripts/document_criteria.py [--check]
 
-A class docstring begins with one sentence that names the paper, then the formula (indented lines), and says what the
-pair weights do in a paragraph that begins with "Weights:". --check writes nothing and fails where the file is out of
-date.
+A class docstring begins with one sentence that names the paper. Then comes the formula (indented
+lines). A paragraph that begins with "Weights:" says what the pair weights do. --check writes
+nothing and fails where the file is out of date.
 """
 import inspect
 import re
@@ -20,7 +20,8 @@ import criteria  # noqa: E402
 import parameters  # noqa: E402
 from criteria.pml import PML  # noqa: E402
 
-CRITERIA = criteria.CRITERIA | {"pml": PML}                                        # chosen as pml.<ClassName>
+# PML is chosen as pml.<ClassName>.
+CRITERIA = criteria.CRITERIA | {"pml": PML}
 PAGE = ROOT / "docs" / "criteria.md"
 HEAD = """# Criteria and miners
 
@@ -39,18 +40,20 @@ def paragraphs(cls: type) -> list[str]:
 
 
 def parts(cls: type) -> tuple[str, list[str], str, list[str]]:
-    """Opening sentence, lines of the formula, paragraph on the weights, and the remaining paragraphs."""
-    opening, formula, weights, rest = "", [], "", []
-    for number, paragraph in enumerate(paragraphs(cls)):
+    """Opening sentence, lines of the formula, paragraph on the weights, and the other paragraphs."""
+    opening, *others = paragraphs(cls)
+    formula = []
+    weights = ""
+    rest = []
+    for paragraph in others:
+        text = " ".join(paragraph.split())
         if paragraph.startswith("    "):
             formula += textwrap.dedent(paragraph).splitlines()
-        elif number == 0:
-            opening = " ".join(paragraph.split())
-        elif paragraph.startswith("Weights:"):
-            weights = " ".join(paragraph.removeprefix("Weights:").split())
+        elif text.startswith("Weights:"):
+            weights = text.removeprefix("Weights:").strip()
         else:
-            rest.append(" ".join(paragraph.split()))
-    return opening.rstrip(":"), formula, weights, rest
+            rest.append(text)
+    return " ".join(opening.split()).rstrip(":"), formula, weights, rest
 
 
 def default_text(default) -> str:
@@ -62,21 +65,25 @@ def default_text(default) -> str:
 
 def arguments(name: str, table: dict) -> str:
     """The arguments of one class with their defaults, for a cell."""
-    return "<br>".join(f"`{argument} {default_text(default)}`" for argument, (default, _) in
-                       table.get(name, {}).items())
+    cells = [f"`{key} {default_text(default)}`" for key, (default, _) in table.get(name, {}).items()]
+    return "<br>".join(cells)
 
 
 def notes(kind: str, name: str, cls: type, table: dict) -> list[str]:
     """The section of one class: what its docstring adds to the row, and its flags."""
-    flags = [f"* `--{kind}_{name}_{argument}` ({default_text(default)}): {text}"
-             for argument, (default, text) in table.get(name, {}).items()]
-    text = [textwrap.fill(escape(paragraph), 120) for paragraph in parts(cls)[3]]
-    return [f"### {name}", "", *(line for paragraph in text for line in (paragraph, "")), *flags, *([""] * bool(flags))]
+    lines = [f"### {name}", ""]
+    for paragraph in parts(cls)[3]:
+        lines += [textwrap.fill(escape(paragraph), 120), ""]
+    flags = table.get(name, {})
+    for argument, (default, text) in flags.items():
+        lines.append(f"* `--{kind}_{name}_{argument}` ({default_text(default)}): {text}")
+    return lines + [""] if flags else lines
 
 
 def code(lines: list[str]) -> str:
     """Lines of code in a table's cell; spaces at the front are kept."""
-    return "<br>".join("`" + line.replace("|", r"\|").replace(" ", "\u00a0") + "`" for line in lines if line.strip())
+    written = [line.replace("|", r"\|").replace(" ", "\u00a0") for line in lines if line.strip()]
+    return "<br>".join(f"`{line}`" for line in written)
 
 
 def row(*cells: str) -> str:
@@ -91,8 +98,10 @@ def escape(text: str) -> str:
 
 def needs(cls: type) -> str:
     """Which miners a criterion takes, and whether a cross-batch memory may serve it."""
-    mining = "whole batch" if not cls.needs_triplets else "quadruplets" if cls.needs_quadruplets else "triplets"
-    return mining + (", `--xbm_size`" if cls.takes_references else "")
+    mining = "whole batch"
+    if cls.needs_triplets:
+        mining = "quadruplets" if cls.needs_quadruplets else "triplets"
+    return f"{mining}, `--xbm_size`" if cls.takes_references else mining
 
 
 def weights_of(cls: type) -> str:
@@ -100,22 +109,35 @@ def weights_of(cls: type) -> str:
     if cls.accepts_weight == "none":
         return "takes none"
     scope = {"pair": "per pair or anchor", "anchor": "per image"}[cls.accepts_weight]
-    placements = "" if cls.placements == ("term",) else f" `--pair_weight_on {' or '.join(cls.placements)}`."
-    return f"{scope}: {escape(parts(cls)[2])}{placements}"
+    text = f"{scope}: {escape(parts(cls)[2])}"
+    if cls.placements == ("term",):
+        return text
+    return f"{text} `--pair_weight_on {' or '.join(cls.placements)}`."
+
+
+def head(*cells: str) -> list[str]:
+    """The first two rows of a table."""
+    return [row(*cells), row(*["---"] * len(cells))]
+
+
+def row_of(title: str, cls: type, *more: str) -> str:
+    """The row of one class: its title, paper and formula, then more cells."""
+    opening, formula, _, _ = parts(cls)
+    return row(title, escape(opening), code(formula), *more)
 
 
 def page() -> str:
     """The whole file."""
-    lines = [HEAD, "## Criteria", "", row("`--loss`", "paper", "formula", "what the weights scale", "compares",
-                                          "parameters"), row(*["---"] * 6)]
+    lines = [HEAD, "## Criteria", ""]
+    lines += head("`--loss`", "paper", "formula", "what the weights scale", "compares", "parameters")
     for name, cls in CRITERIA.items():
-        opening, formula, _, _ = parts(cls)
-        lines.append(row(f"[`{name}`](#{name})", escape(opening), code(formula), weights_of(cls), needs(cls),
-                         arguments(name, parameters.LOSS_FLAGS)))
-    lines += ["", "## Miners", "", row("`--batch_mining`", "rule", "formula", "parameters"), row(*["---"] * 4)]
+        link = f"[`{name}`](#{name})"
+        flags = arguments(name, parameters.LOSS_FLAGS)
+        lines.append(row_of(link, cls, weights_of(cls), needs(cls), flags))
+    lines += ["", "## Miners", ""]
+    lines += head("`--batch_mining`", "rule", "formula", "parameters")
     for name, cls in batchminer.MINERS.items():
-        opening, formula, _, _ = parts(cls)
-        lines.append(row(f"`{name}`", escape(opening), code(formula), arguments(name, parameters.MINER_FLAGS)))
+        lines.append(row_of(f"`{name}`", cls, arguments(name, parameters.MINER_FLAGS)))
     lines += ["", "## Notes on the criteria", ""]
     for name, cls in CRITERIA.items():
         lines += notes("loss", name, cls, parameters.LOSS_FLAGS)
@@ -129,10 +151,11 @@ def main(argv: list[str]) -> int:
     """Write the page, or with --check say whether it is up to date."""
     text = page()
     if "--check" in argv:
-        same = PAGE.exists() and PAGE.read_text() == text
-        print("docs/criteria.md is up to date." if same else
-              "docs/criteria.md is out of date: run python scripts/document_criteria.py")
-        return 0 if same else 1
+        if PAGE.exists() and PAGE.read_text() == text:
+            print("docs/criteria.md is up to date.")
+            return 0
+        print("docs/criteria.md is out of date: run python scripts/document_criteria.py")
+        return 1
     PAGE.write_text(text)
     print(f"Wrote {PAGE.relative_to(ROOT)}")
     return 0

@@ -52,7 +52,7 @@ def test_flags_in_the_documents_exist(page):
     text = (ROOT / page).read_text()
     known = set(build_parser()._option_string_actions)
     rooms = ("architectures", "evaluation", "datasets", "scripts", "benchmarks")
-    for file in (path for room in rooms for path in (ROOT / room).glob("*.py")):
+    for file in (path for room in rooms for path in (ROOT / room).rglob("*.py")):
         known |= set(re.findall(r'"(--\w+)"', file.read_text()))                   # flags of the other commands
     example = {"--loss_binomialdeviance_scale", "--loss_binomialdeviance_thresh"}
     launchers = {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id", "--kill-on-bad-exit"}

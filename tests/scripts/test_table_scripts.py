@@ -77,7 +77,7 @@ def test_every_run_stands_in_a_table_under_its_own_name(script):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_no_two_rows_are_the_same_run(script):
-    groups = "method memory weights parts published gpw forms proxies rivals"
+    groups = "method memory weights parts published gpw proxies rivals"
     for opts in split_at_tuning(map(get_options, commands(script, SEEDS=1, ROWS=groups)[0])):
         scripts.check_runs.refuse_twins(opts)
     runs, _ = commands("toy_cpu.sh", SEEDS=1, ROWS="parts", EXTRA="--memory_dual none")
@@ -110,7 +110,7 @@ def test_groups_of_rows_are_chosen_by_name():
     rows = [name for name in names if not name.startswith("tune-")]
     assert rows[::7] == ["policy-without-state-s1", "full-uniform-s1", "factor-batch-ap-s1"]
     wrong = call("toy_cpu.sh", ROWS="method memry", DRY_RUN=1)
-    assert wrong.returncode == 2 and "no group memry; there are forms gpw memory method parts" in wrong.stderr
+    assert wrong.returncode == 2 and "no group memry; choose from gpw memory method parts" in wrong.stderr
 
 
 @pytest.mark.parametrize("groups,baselines", [

@@ -1,0 +1,76 @@
+"""What the benchmarks of whole runs compute from their runs: differing states, kills, rates, peak memory."""
+import sys
+
+import pytest
+import torch
+from tqdm import tqdm
+
+from benchmarks import kill_and_resume, loader, scaling, step
+from utilities.cells import markdown
+
+
+def state(**changes):
+    """A small nested state with changes at its top."""
+    return {"step": 3, "weights": {"a": torch.arange(3.0)}, "history": [1, (2.0, "x")]} | changes
+
+
+@pytest.mark.parametrize("changes, paths", [
+    ({}, []),
+    ({"step": 4}, ["/step"]),
+    ({"step": 3.0}, ["/step"]),
+    ({"more": 1}, ["/more"]),
+    ({"weights": {"a": torch.tensor([0, 1, 2.5])}}, ["/weights/a"]),
+    ({"weights": {"a": 1}}, ["/weights/a"]),
+    ({"history": [1, (2.0, "y")]}, ["/history/1/1"]),
+    ({"history": [1, (2.0,)]}, ["/history/1/1"]),
+])
+def test_two_states_differ_where_they_differ(changes, paths):
+    assert kill_and_resume.differences(state(), state(**changes)) == paths
+    assert kill_and_resume.differences(state(**changes), state()) == paths
+
+
+def test_a_run_is_killed_until_it_is_left_alone():
+    sleeper = [sys.executable, "-c", "import time; time.sleep(1)"]
+    with tqdm(disable=True) as bar:
+        assert kill_and_resume.kill_until_done(sleeper, [0.05, 0.1], bar) == 2
+        assert kill_and_resume.kill_until_done([sys.executable, "-c", ""], [60.0], bar) == 0
+        with pytest.raises(SystemExit, match="broken"):
+            kill_and_resume.kill_until_done([sys.executable, "-c", "raise SystemExit('broken')"], [], bar)
+
+
+def test_rates_are_compared_with_one_process():
+    assert scaling.row(150.0, 100.0, 2) == {"images / s": "150", "ratio": "1.50", "ideal": "0.75"}
+
+
+def test_the_peak_of_a_step_is_what_it_holds_at_once():
+    def one_after_the_other():
+        for _ in range(4):
+            torch.zeros(2**18)
+
+    def together():
+        return [torch.zeros(2**18) for _ in range(4)]
+
+    device = torch.device("cpu")
+    assert step.peak_mib(one_after_the_other, device) == pytest.approx(1, abs=0.3)
+    assert step.peak_mib(together, device) == pytest.approx(4, abs=0.3)
+
+
+def test_a_loop_waits_for_slow_batches_only():
+    assert loader.waiting(range(5), 0.01) < 0.2
+    assert loader.waiting((slow for slow in range(3) if not loader.time.sleep(0.05)), 0.001) > 0.8
+
+
+def test_generated_images_have_their_size_and_repeat():
+    first = loader.picture(40, 30, 0.5, seed=1)
+    assert first.size == (40, 30) and first.mode == "RGB"
+    assert first.tobytes() == loader.picture(40, 30, 0.5, seed=1).tobytes()
+    assert first.tobytes() != loader.picture(40, 30, 0.5, seed=2).tobytes()
+
+
+def test_a_table_shows_the_ratio_to_the_first_and_further_cells(capsys):
+    loader.report("title", {"plain": 100.0, "ours": 250.0}, 2, {"ours": {"waiting": "7 %"}})
+    rows = {
+        "plain": {"images / s": "50", "ratio": "1.00"},
+        "ours": {"images / s": "125", "ratio": "2.50", "waiting": "7 %"},
+    }
+    assert capsys.readouterr().out == f"\n**title**\n\n{markdown(rows)}\n"
