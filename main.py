@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from datasets.on_device import require_nvjpeg
 from evaluation import QueryMetric, parse_metric
 from evaluation.embed import embed
 from parameters import explicit_flags, get_options, read_options
@@ -57,8 +56,6 @@ def run(opt) -> None:
     own_gpu = distributed.local_rank()
     set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
     device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
-    if opt.decode == "nvjpeg":
-        require_nvjpeg(device)
     distributed.join(device)
     refuse_metrics(opt)
     seed_everything(opt.seed)

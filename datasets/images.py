@@ -8,7 +8,6 @@ from torch.utils.data import Dataset
 from datasets.base import Batch, Draw, ImageList, mixed_seed
 from datasets.cache import ImageCache
 from datasets.decode import decode, decode_for
-from datasets.on_device import Encoded, pack, read_encoded, stacked
 from datasets.transforms import Transform
 from utilities.seed import seeded
 
@@ -18,24 +17,23 @@ class ImageDataset(Dataset):
 
     A sampler may ask with a Draw instead of a row: then the transform's random choices follow from it and `seed`. The
     image is the transform's uint8 pixels, not yet normalised; a plain function as transform gets the decoded image.
-    With `encoded` it is the file instead where that is a plain JPEG, for a DeviceDecoder.
     """
 
     def __init__(self, images: ImageList, transform: Callable[[Tensor], Tensor], seed: int = 0,
-                 cache: ImageCache | None = None, encoded: bool = False):
-        self.images, self.transform, self.seed, self.cache, self.encoded = images, transform, seed, cache, encoded
+                 cache: ImageCache | None = None):
+        self.images = images
+        self.transform = transform
+        self.seed = seed
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.images.paths)
 
-    def __getitem__(self, which: int | Draw) -> tuple[Tensor | Encoded, int, int]:
+    def __getitem__(self, which: int | Draw) -> tuple[Tensor, int, int]:
         draw = which if isinstance(which, Draw) else Draw(index=int(which), epoch=0, position=0)
-        seed, row = mixed_seed(self.seed, *draw), draw.index
-        image = read_encoded(self.images.paths[row], seed) if self.encoded else None
-        if image is None:
-            with seeded(seed):
-                image = self._image(row)                                           # (3, H, W)
-        return image, self.images.labels[row], row
+        with seeded(mixed_seed(self.seed, *draw)):
+            image = self._image(draw.index)  # (3, H, W)
+        return image, self.images.labels[draw.index], draw.index
 
     def _image(self, row: int) -> Tensor:
         """The transformed image, from the cache where there is one."""
@@ -48,8 +46,10 @@ class ImageDataset(Dataset):
         return transform.finish(pixels, size, transform.plan(*size))
 
 
-def collate(rows: Sequence[tuple[Tensor | Encoded, int, int]]) -> Batch:
-    """Rows of an ImageDataset to one Batch, its images channels last, or packed where some are still files."""
-    image, label, index = zip(*rows)
-    image = (pack if any(isinstance(one, Encoded) for one in image) else stacked)(image)
-    return Batch(image, torch.tensor(label), torch.tensor(index))                  # (B, 3, H, W), (B,), (B,)
+def collate(rows: Sequence[tuple[Tensor, int, int]]) -> Batch:
+    """Rows of an ImageDataset to one Batch, its images channels last: as decoders write them and networks read them
+    fastest."""
+    images, labels, indices = zip(*rows)
+    image = torch.stack([one.permute(1, 2, 0) for one in images])  # (B, H, W, 3)
+    image = image.permute(0, 3, 1, 2)  # (B, 3, H, W)
+    return Batch(image, torch.tensor(labels), torch.tensor(indices))

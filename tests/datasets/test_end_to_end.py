@@ -56,21 +56,6 @@ def test_a_truncated_bird_stops_the_run_with_its_name(tmp_path, capsys):
     assert "Black_Footed_Albatross_0004_796103.jpg" in said.splitlines()[-1] and "Traceback" not in said
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="about the CPU")
-def test_files_decoded_by_the_device_train_the_same_network(tmp_path, monkeypatch, capsys):
-    """Refused without a GPU; and with the refusal out of the way all loaders of a run take that road."""
-    root, runs = trees.cub_base(tmp_path), []
-    argv = ["--dataset", "cub200", "--source_path", str(root), "--arch", "convnet_normalize", "--bs", "16", "--cache",
-            "none", "--n_epochs", "1", "--image_size", "32", "--map_images", "0", "--data_sampler", "greedy_coreset"]
-    assert main.main([*argv, "--decode", "nvjpeg"]) == 2
-    assert "--decode nvjpeg needs a GPU" in capsys.readouterr().err
-    monkeypatch.setattr(main, "require_nvjpeg", lambda device: None)
-    for decode in ("cpu", "nvjpeg"):
-        assert main.main([*argv, "--save_path", str(tmp_path / decode), "--savename", "run", "--decode", decode]) == 0
-        runs.append(json.loads((tmp_path / decode / "cub200" / "run" / "result.json").read_text())["final"])
-    assert runs[0] == runs[1]
-
-
 @pytest.mark.parametrize("sampler", [name for name in ("class_random", "hierarchical") if name in SAMPLERS])
 def test_products_train(sampler, tmp_path):
     _, row = run("sop", trees.sop_base(tmp_path), tmp_path / "out", "--data_sampler", sampler, "--use_tv_split",

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 import torch
+from torch.utils.data import Subset
 from torchvision.transforms import v2
 
 from architectures.backbones import Backbone
@@ -169,6 +170,15 @@ def test_evaluation_sees_all_images_in_order(tree, workers):
         assert [len(batch.index) for batch in seen] == [5, 5, 2]
         assert torch.cat([batch.index for batch in seen]).tolist() == list(range(12))
         assert torch.cat([batch.label for batch in seen]).tolist() == images.labels
+
+
+def test_a_part_of_the_images_is_named_by_its_rows(tree):
+    """As the evaluation shares images between processes."""
+    loader = make_loader(image_folder(tree).test, eval_transform(16, HALF, HALF))
+    part = next(batches(loader.over(Subset(loader.dataset, [7, 1, 4]))))
+    whole = next(batches(loader))
+    assert part.index.tolist() == [7, 1, 4]
+    assert torch.equal(part.image, whole.image[[7, 1, 4]])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
