@@ -21,8 +21,8 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from datasets.download import check_space, disk_error
 from datasets.files import inner_path, is_stray
+from utilities.download import check_space, disk_error
 from utilities.errors import RunError
 
 MAX_MEMBERS = 1_000_000                                                            # eight times the largest data set

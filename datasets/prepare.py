@@ -15,11 +15,12 @@ from typing import NamedTuple
 from datasets import DATASETS
 from datasets.archives import extract, staged
 from datasets.cars196 import ANNOTATIONS, read_annotations
-from datasets.download import download, md5_of
 from datasets.in_shop import LIST
 from datasets.verify import BENCHMARKS, find, verify
+from utilities import digest
 from utilities.cells import markdown
 from utilities.command_line import Formatter, Parser, non_negative_int
+from utilities.download import download
 from utilities.errors import RunError, UsageError, answer, one_line
 
 CUB_LISTS = ("README", "classes.txt", "image_class_labels.txt", "images.txt", "train_test_split.txt")
@@ -152,7 +153,7 @@ def _have_files(name: str, own: Source, source: Path, url: str | None, any_md5: 
 
 def _check_md5(path: Path, md5: str) -> None:
     """A UsageError unless the file has this MD5 sum."""
-    if (found := md5_of(path)) != md5:
+    if (found := digest.md5(path)) != md5:
         raise UsageError(f"{path}: the MD5 sum is {found} instead of {md5}; delete the file to fetch it again, or take "
                          "it all the same by --any_md5.")
 

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from datasets import DATASETS, cars196, cub200, in_shop, online_products
 from datasets.base import ImageList, check
 from datasets.decode import ImageError, decode
-from datasets.download import md5_of
 from datasets.files import images_below
 from datasets.workers import one_sentence
+from utilities.digest import md5
 from utilities.errors import UsageError
 
 BENCHMARKS = {"cars196": cars196, "cub200": cub200, "in_shop": in_shop, "online_products": online_products}
@@ -88,7 +88,7 @@ class _Examined(Dataset):
     def __getitem__(self, row: int) -> Finding:
         try:
             decode(self.paths[row])
-            return Finding(md5=md5_of(self.paths[row]))
+            return Finding(md5=md5(self.paths[row]))
         except ImageError as error:
             return Finding(problem=str(error))
 

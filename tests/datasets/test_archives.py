@@ -16,7 +16,7 @@ import pytest
 from datasets import archives
 from datasets.archives import extract, staged
 from tests.datasets import trees
-from tests.datasets.test_download import fill_disk, killed
+from tests.utilities.test_download import fill_disk, killed
 from utilities.errors import RunError
 
 MAKERS = {"tgz": trees.make_tgz, "zip": trees.make_zip}

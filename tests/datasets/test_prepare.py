@@ -8,12 +8,13 @@ import threading
 
 import pytest
 
-from datasets import archives, cars196, cub200, download, in_shop, online_products, prepare, select
+from datasets import archives, cars196, cub200, in_shop, online_products, prepare, select
 from tests.datasets import trees
 from tests.datasets.conftest import save_tree
 from tests.datasets.test_archives import contents
-from tests.datasets.test_download import killed, serving
 from tests.datasets.test_parsers import classes_of
+from tests.utilities.test_download import killed, serving
+from utilities import download
 
 CUB = "CUB_200_2011.tgz"
 
@@ -26,6 +27,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(online_products, "COUNTS", {"train": (32, 8), "test": (32, 8)})
     monkeypatch.setattr(in_shop, "COUNTS", {"train": (16, 4), "test": (8, 4), "gallery": (8, 4)})
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download, "CHUNK", 1000)
 
 
 @pytest.fixture

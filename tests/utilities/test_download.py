@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import threading
 from collections import namedtuple
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
-from datasets import download as module
-from datasets.download import download
+from utilities import download as module
+from utilities.download import download
 from utilities.errors import RunError, UsageError
 
 CONTENT = bytes(i * i % 251 for i in range(300_000))
@@ -95,6 +97,7 @@ def serving():
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(module, "CHUNK", 1000)  # the parts end at multiples of it
     with serving() as running:
         yield running
 
@@ -277,7 +280,26 @@ def test_a_failure_says_address_and_reason_apart(server, tmp_path):
 
 def test_redirects_in_a_circle(server, tmp_path):
     server.location = "/file"
-    refused(server, tmp_path / "file", "302")
+    refused(server, tmp_path / "file", "30 redirects")
+
+
+@pytest.mark.parametrize("status", [204, 302])
+def test_an_answer_without_a_file(server, status, tmp_path):
+    """A redirect that names no place is one."""
+    server.status = status
+    refused(server, tmp_path / "file", f"the server answered {status}")
+
+
+def test_an_invalid_certificate_is_not_tried_again(server, tmp_path, monkeypatch):
+    def get(url, **kwargs):
+        try:
+            raise ssl.SSLCertVerificationError(1, "certificate verify failed")
+        except ssl.SSLError as error:
+            raise requests.exceptions.SSLError from error
+
+    monkeypatch.setattr(ssl.SSLCertVerificationError, "verify_message", "it has expired", raising=False)
+    monkeypatch.setattr(requests, "get", get)
+    refused(server, tmp_path / "file", "certificate is not valid (it has expired)")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/file", "host/file", "http://", "http://a b", "http://ä"])
