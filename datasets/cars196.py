@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.base import Splits, halves
+from datasets.base import Splits, split_in_halves
 from datasets.files import Layout, class_halves, inner_path, listed_files, read_layout
 from utilities.errors import UsageError
 
@@ -38,7 +38,7 @@ def _official(root: Path) -> Splits:
     """The two downloads."""
     source = root / ANNOTATIONS
     found = read_annotations(source)
-    return halves(source, listed_files(source, root, found.paths), found.classes, classes=found.class_names)
+    return split_in_halves(source, listed_files(source, root, found.paths), found.classes, classes=found.class_names)
 
 
 def read_annotations(path: Path) -> Annotations:

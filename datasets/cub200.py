@@ -1,7 +1,7 @@
 """CUB-200-2011 (Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011): birds of 200 species."""
 from pathlib import Path
 
-from datasets.base import Splits, halves
+from datasets.base import Splits, split_in_halves
 from datasets.files import Layout, class_halves, inner_path, listed_files, read_layout, read_list
 from utilities.errors import UsageError
 
@@ -33,7 +33,7 @@ def _official(root: Path) -> Splits:
         raise UsageError(f"{root / 'classes.txt'}: class {unnamed[0]} has no name; extract the list from the archive "
                          "again.")
     paths = listed_files(root / "images.txt", root / "images", list(images.values()))
-    return halves(root / "images.txt", paths, [names[class_of[image]] for image in images],
+    return split_in_halves(root / "images.txt", paths, [names[class_of[image]] for image in images],
                   classes=[names[number] for number in sorted(names)])
 
 

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
-from datasets.base import Splits, halves
+from datasets.base import Splits, split_in_halves
 from utilities.errors import UsageError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -114,7 +114,7 @@ def class_halves(folder: Path) -> Splits:
                              "the classes would shift without it.")
         classes = [name for _, name in sorted(zip(numbers, classes))]
     paths = [path for name in classes for path in images[name]]
-    return halves(folder, paths, [path.parent.name for path in paths], classes=classes)
+    return split_in_halves(folder, paths, [path.parent.name for path in paths], classes=classes)
 
 
 # ------------------------------------------------------------------------------------------------------------ lists

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.base import ImageList, Splits, halves, image_list
+from datasets.base import ImageList, Splits, image_list, split_in_halves
 from datasets.files import IMAGE_SUFFIXES, images_by_class, within
 from utilities.errors import UsageError
 
@@ -42,7 +42,7 @@ def _from_classes(source: Path) -> Splits:
     if not paths:
         raise UsageError(f"{source}: no images found; expected {source}/<class>/<image> with endings "
                          f"{' '.join(sorted(IMAGE_SUFFIXES))}, or a labels.csv.")
-    return halves(source, paths, [path.parent.name for path in paths])
+    return split_in_halves(source, paths, [path.parent.name for path in paths])
 
 
 def _from_table(table: Path) -> Splits:
@@ -51,7 +51,7 @@ def _from_table(table: Path) -> Splits:
     _check_files(table, rows)
     super_of = _one_per_class(table, rows, "super_label")
     if rows[0].split is None:
-        return halves(table, [row.path for row in rows], [row.label for row in rows], super_of)
+        return split_in_halves(table, [row.path for row in rows], [row.label for row in rows], super_of)
     _one_per_class(table, rows, "split")
     return Splits(*(_of_split(rows, split, super_of) for split in SPLITS))
 

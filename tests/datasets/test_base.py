@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.base import Draw, Splits, check, halves, image_list, split_validation, subset
+from datasets.base import Draw, Splits, check, image_list, images_of_rows, split_in_halves, split_validation
 from datasets.decode import ImageError, decode
 from datasets.image_folder import image_folder
 from datasets.images import ImageDataset, collate
@@ -33,7 +33,7 @@ def test_image_list_does_not_depend_on_the_order_given():
 
 
 def test_subset_labels_anew():
-    images = subset(listed({"a": 2, "b": 2, "c": 2}, {"a": "x", "b": "y", "c": "z"}), [4, 1, 5])
+    images = images_of_rows(listed({"a": 2, "b": 2, "c": 2}, {"a": "x", "b": "y", "c": "z"}), [4, 1, 5])
     assert images.class_names == ["a", "c"] and images.labels == [0, 1, 1]
     assert images.super_names == ["x", "z"] and images.super_labels == [0, 1]
 
@@ -80,12 +80,12 @@ def test_check_refuses_a_gallery(splits, said):
 def test_halves_go_by_the_order_given():
     names = ["b", "b", "a", "a", "d", "c", "e"]
     paths = [Path(f"{i}.png") for i in range(7)]
-    train, val, test, gallery = halves(Path("source"), paths, names, classes=["e", "d", "c", "b", "a"])
+    train, val, test, gallery = split_in_halves(Path("source"), paths, names, classes=["e", "d", "c", "b", "a"])
     assert (train.class_names, test.class_names, val, gallery) == (["d", "e"], ["a", "b", "c"], None, None)
     assert train.paths == [Path("4.png"), Path("6.png")]
-    assert halves(Path("source"), paths, names)[0].class_names == ["a", "b"]
+    assert split_in_halves(Path("source"), paths, names)[0].class_names == ["a", "b"]
     with pytest.raises(UsageError, match="source: 2 of 7 classes have no images, the first is f"):
-        halves(Path("source"), paths, names, classes=["a", "b", "c", "d", "e", "f", "g"])
+        split_in_halves(Path("source"), paths, names, classes=["a", "b", "c", "d", "e", "f", "g"])
 
 
 def test_validation_by_classes():
