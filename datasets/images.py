@@ -15,8 +15,9 @@ from utilities.seed import seeded
 class ImageDataset(Dataset):
     """Decoded and transformed images: dataset[row] -> (image, label, row).
 
-    A sampler may ask with a Draw instead of a row: then the transform's random choices follow from it and `seed`. The
-    image is the transform's uint8 pixels, not yet normalised; a plain function as transform gets the decoded image.
+    A sampler may ask with a Draw instead of a row: then the transform's random choices follow from
+    it and `seed`. The image is the transform's uint8 pixels, not yet normalised; a plain function
+    as transform gets the decoded image.
     """
 
     def __init__(self, images: ImageList, transform: Callable[[Tensor], Tensor], seed: int = 0,
@@ -30,14 +31,15 @@ class ImageDataset(Dataset):
         return len(self.images.paths)
 
     def __getitem__(self, which: int | Draw) -> tuple[Tensor, int, int]:
-        draw = which if isinstance(which, Draw) else Draw(index=int(which), epoch=0, position=0)
+        draw = which if isinstance(which, Draw) else Draw(int(which), epoch=0, position=0)
         with seeded(mixed_seed(self.seed, *draw)):
             image = self._image(draw.index)  # (3, H, W)
         return image, self.images.labels[draw.index], draw.index
 
     def _image(self, row: int) -> Tensor:
         """The transformed image, from the cache where there is one."""
-        path, transform = self.images.paths[row], self.transform
+        path = self.images.paths[row]
+        transform = self.transform
         if not isinstance(transform, Transform):
             return transform(decode(path))
         if self.cache is None:
@@ -47,8 +49,9 @@ class ImageDataset(Dataset):
 
 
 def collate(rows: Sequence[tuple[Tensor, int, int]]) -> Batch:
-    """Rows of an ImageDataset to one Batch, its images channels last: as decoders write them and networks read them
-    fastest."""
+    """Rows of an ImageDataset to one Batch, its images channels last: as decoders write them and
+    networks read them fastest.
+    """
     images, labels, indices = zip(*rows)
     image = torch.stack([one.permute(1, 2, 0) for one in images])  # (B, H, W, 3)
     image = image.permute(0, 3, 1, 2)  # (B, 3, H, W)

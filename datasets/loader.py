@@ -1,4 +1,6 @@
-"""Loaders of batches; what they give depends on the seed and the sampler, not on the number of workers."""
+"""Loaders of batches; what they give depends on the seed and the sampler, not on the number of
+workers.
+"""
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,7 +14,7 @@ from datasets.cache import ImageCache
 from datasets.images import ImageDataset, collate
 from datasets.samplers import BatchSampler
 from datasets.transforms import Normalise
-from datasets.workers import one_sentence, stay
+from datasets.workers import ignore_signals, one_sentence
 
 
 class _Draws(Sampler):
@@ -32,41 +34,48 @@ class Loader(DataLoader):
     """A DataLoader of Batch whose images are uint8; `batches` normalises them on the device."""
 
     def __init__(self, dataset: Dataset, *, normalise: Normalise | None = None, **kwargs):
-        super().__init__(dataset, collate_fn=collate, worker_init_fn=partial(stay, os.getpid()), **kwargs)
+        super().__init__(dataset, collate_fn=collate, worker_init_fn=partial(ignore_signals, os.getpid()), **kwargs)
         self.normalise = normalise
 
     def over(self, dataset: Dataset) -> "Loader":
         """A loader like this one, of all of `dataset` in order."""
         return Loader(dataset, normalise=self.normalise, batch_size=self.batch_size,
-                      num_workers=self.num_workers, pin_memory=self.pin_memory, generator=self.generator)
+                      num_workers=self.num_workers, pin_memory=self.pin_memory,
+                      generator=self.generator)
 
 
-def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor], batch_sampler: BatchSampler | None = None,
-                batch_size: int = 128, workers: int = 0, seed: int = 0, pin_memory: bool = False,
-                device: torch.device | str | None = None, cache: ImageCache | None = None
-                ) -> Loader:
-    """A loader of Batch: of the sampler's batches, or without one of all images in order, batch_size at a time.
+def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor],
+                batch_sampler: BatchSampler | None = None, batch_size: int = 128, workers: int = 0,
+                seed: int = 0, pin_memory: bool = False, device: torch.device | str | None = None,
+                cache: ImageCache | None = None) -> Loader:
+    """A loader of Batch: of the sampler's batches, or without one of all images in order,
+    batch_size at a time.
 
-    Memory is pinned when asked for, and when `device` is a CUDA device. `cache` holds the decoded images, if given.
-    Iterate by `batches`.
+    Memory is pinned when asked for, and when `device` is a CUDA device. `cache` holds the decoded
+    images, if given. Iterate by `batches`.
     """
-    pin = pin_memory or (device is not None and torch.device(device).type == "cuda")
-    order = {"batch_size": batch_size} if batch_sampler is None else {"batch_sampler": _Draws(batch_sampler)}
-    return Loader(
-        ImageDataset(images, transform, seed=seed, cache=cache), **order,
-        num_workers=workers, pin_memory=pin, normalise=getattr(transform, "normalise", None),
-        persistent_workers=workers > 0,
-        generator=torch.Generator().manual_seed(seed))   # else every iteration would draw from the global stream
+    on_gpu = device is not None and torch.device(device).type == "cuda"
+    order = {"batch_size": batch_size}
+    if batch_sampler is not None:
+        order = {"batch_sampler": _Draws(batch_sampler)}
+    # without a generator of its own every iteration would draw from the global stream
+    return Loader(ImageDataset(images, transform, seed=seed, cache=cache), **order,
+                  num_workers=workers, persistent_workers=workers > 0,
+                  pin_memory=pin_memory or on_gpu,
+                  normalise=getattr(transform, "normalise", None),
+                  generator=torch.Generator().manual_seed(seed))
 
 
 def batches(loader: DataLoader, device: torch.device | str | None = None) -> Iterator[Batch]:
-    """The batches of a loader, normalised, on `device` if one is given; a RunError in one sentence when a worker fails.
+    """The batches of a loader, normalised, on `device` if one is given.
 
-    The images cross to the device as bytes, a quarter of the floats that they become there. The sampler's state moves
-    with the batches given here, so that one saved after a step resumes with the next.
+    The images cross to the device as bytes, a quarter of the floats that they become there. The
+    sampler's state moves with the batches given here, so that one saved after a step resumes with
+    the next. Raises RunError, one sentence, when a worker fails.
     """
     sampler = getattr(loader.batch_sampler, "sampler", None)
-    sampler = sampler if isinstance(sampler, BatchSampler) else None
+    if not isinstance(sampler, BatchSampler):
+        sampler = None
     normalise = getattr(loader, "normalise", None)
     if sampler:
         sampler.follows_consumer = True

@@ -10,24 +10,29 @@ from utilities.errors import RunError
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """A RunError in place of torch's page when a worker process ended by itself; other errors pass as they are."""
+    """A RunError in place of torch's page when a worker process ended by itself; other errors
+    pass as they are.
+    """
     try:
         yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise RunError("A worker process that loads images ended by itself, mostly for want of memory; run again with "
-                       "fewer workers (--kernels 0 loads in the main process).") from None
+        raise RunError("A worker process that loads images ended by itself, mostly for lack of "
+                       "memory; run again with fewer workers (--kernels 0 loads in the main "
+                       "process).") from None
 
 
-def stay(main: int, worker: int) -> None:
-    """In a worker: let the process `main` alone say when to end.
+def ignore_signals(main: int, worker: int) -> None:
+    """In a worker: only the process `main` decides when it ends.
 
-    Ctrl-C, and SIGTERM as schedulers send it, reach all processes of a run at once. Workers that ended then would take
-    the next batches with them, before the main process has written its checkpoint.
+    Ctrl-C, and SIGTERM as schedulers send it, reach all processes of a run at once. Workers that
+    ended then would take the next batches with them, before the main process has written its
+    checkpoint.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):                                             # it tells the sender; not on macOS
+    # sigwaitinfo tells the sender; macOS has none
+    if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_with, args=(main,), daemon=True).start()
 
