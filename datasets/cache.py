@@ -13,18 +13,18 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datasets.crops import Shrink
 from datasets.decode import decode_for
-from datasets.workers import one_sentence
+from datasets.workers import computed
 from utilities.errors import RunError, UsageError, reason
 from utilities.files import replacing
 from utilities.lock import Lock
@@ -165,7 +165,7 @@ def _fill(file: BinaryIO, paths: list[Path], keys: np.ndarray, side: int, worker
     row_of = {key.tobytes(): row for row, key in enumerate(old_keys)}
     rows = [row_of.get(key.tobytes()) for key in keys]
     changed = [path for path, row in zip(paths, rows) if row is None]
-    decoded = _decoded(changed, side, workers)
+    decoded = computed(partial(_shrunk, side=side), changed, workers)
     start = 0
     for row, entry in zip(tqdm(rows, desc="caching images", unit="image", leave=False), index):
         pixels, size = next(decoded) if row is None else older.stored(row)
@@ -177,30 +177,10 @@ def _fill(file: BinaryIO, paths: list[Path], keys: np.ndarray, side: int, worker
     file.flush()
 
 
-def _decoded(paths: list[Path], side: int, workers: int) -> Iterator[tuple[Tensor, Size]]:
-    """The pixels to keep (h, w, 3) and the file's (height, width), in the order of the paths."""
-    # without a generator of its own it would draw from the global stream
-    loader = DataLoader(_Shrunk(paths, side), batch_size=None, num_workers=workers,
-                        generator=torch.Generator())
-    with one_sentence():
-        yield from loader
-
-
-class _Shrunk(Dataset):
-    """Images as the cache keeps them: dataset[row] -> pixels (h, w, 3), (height, width) of the
-    file.
-    """
-
-    def __init__(self, paths: list[Path], side: int):
-        self.paths = paths
-        self.plan = Shrink(side)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, row: int) -> tuple[Tensor, Size]:
-        pixels, size, crop = decode_for(self.paths[row], self.plan)
-        return crop.cut(pixels, size).permute(1, 2, 0).contiguous(), size  # (h, w, 3)
+def _shrunk(path: Path, side: int) -> tuple[Tensor, Size]:
+    """An image as the cache keeps it: pixels (h, w, 3), and the (height, width) of the file."""
+    pixels, size, crop = decode_for(path, Shrink(side))
+    return crop.cut(pixels, size).permute(1, 2, 0).contiguous(), size  # (h, w, 3)
 
 
 def _keys(paths: list[Path]) -> np.ndarray:
@@ -235,8 +215,7 @@ def _require_room(flag: str, paths: list[Path], side: int, where: str, free: int
 def _estimate(paths: list[Path], side: int) -> int:
     """About the bytes that the images will take, from some of them, evenly spread."""
     rows = {round(row) for row in np.linspace(0, len(paths) - 1, SAMPLE)}
-    shrunk = _Shrunk(paths, side)
-    taken = [shrunk[row][0].numel() for row in rows]
+    taken = [_shrunk(paths[row], side)[0].numel() for row in rows]
     return round(MARGIN * sum(taken) / len(taken) * len(paths))
 
 

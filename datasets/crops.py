@@ -16,6 +16,9 @@ from torchvision.transforms.v2.functional import resize_image
 REDUCTIONS = (8, 4, 2)
 # longer side / shorter side of what is resized; of longer images the part around the window
 LONGEST = 32
+# width / height of a random box, at least and at most
+RATIO = (3 / 4, 4 / 3)
+LOG_RATIO = torch.log(torch.tensor(RATIO)).tolist()
 
 Size = tuple[int, int]  # (height, width)
 Box = tuple[int, int, int, int]  # (top, left, height, width)
@@ -90,19 +93,15 @@ def shorter_side(height: int, width: int, side: int) -> Size:
     return side * height // width, side
 
 
-class RandomResizedCrop:
+class RandomResizedCrop(NamedTuple):
     """A random box resized to a square, mirrored every other time (Szegedy 2015).
 
     Its share of the area is uniform in `scale` and the logarithm of width / height in that of
-    `ratio`; drawn number for number as torchvision's RandomResizedCrop and RandomHorizontalFlip.
+    RATIO; drawn number for number as torchvision's RandomResizedCrop and RandomHorizontalFlip.
     """
 
-    def __init__(self, side: int, scale: tuple[float, float] = (0.08, 1.0),
-                 ratio: tuple[float, float] = (3 / 4, 4 / 3)):
-        self.side = side
-        self.scale = scale
-        self.ratio = ratio
-        self.log_ratio = torch.log(torch.tensor(ratio)).tolist()
+    side: int
+    scale: tuple[float, float] = (0.08, 1.0)
 
     def __call__(self, height: int, width: int) -> Crop:
         box = self._box(height, width)
@@ -112,24 +111,22 @@ class RandomResizedCrop:
     def _box(self, height: int, width: int) -> Box:
         for _ in range(10):
             area = height * width * torch.empty(1).uniform_(*self.scale).item()
-            ratio = torch.empty(1).uniform_(*self.log_ratio).exp().item()
+            ratio = torch.empty(1).uniform_(*LOG_RATIO).exp().item()
             w = round(math.sqrt(area * ratio))
             h = round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
                 return _random_place(height, width, h, w)
         # of a long image the widest box that fits, in the centre
-        low, high = self.ratio
-        w = min(width, round(height * high))
-        h = min(height, round(width / low))
+        w = min(width, round(height * RATIO[1]))
+        h = min(height, round(width / RATIO[0]))
         return (height - h) // 2, (width - w) // 2, h, w
 
 
-class RandomCrop:
+class RandomCrop(NamedTuple):
     """The shorter side resized, a random square of the result, mirrored every other time."""
 
-    def __init__(self, side: int, resize: int):
-        self.side = side
-        self.resize = resize
+    side: int
+    resize: int
 
     def __call__(self, height: int, width: int) -> Crop:
         resized = shorter_side(height, width, self.resize)
@@ -137,14 +134,13 @@ class RandomCrop:
         return _shortened((height, width), resized, window)._replace(flip=_flip())
 
 
-class CentreCrop:
+class CentreCrop(NamedTuple):
     """The shorter side resized and the square in the centre; an image that fits already passes
     untouched.
     """
 
-    def __init__(self, side: int, resize: int):
-        self.side = side
-        self.resize = resize
+    side: int
+    resize: int
 
     def __call__(self, height: int, width: int) -> Crop:
         resized = shorter_side(height, width, self.resize)
@@ -153,11 +149,10 @@ class CentreCrop:
         return _shortened((height, width), resized, (top, left, self.side, self.side))
 
 
-class Shrink:
+class Shrink(NamedTuple):
     """The whole image, its shorter side at most `side`: what a cache keeps."""
 
-    def __init__(self, side: int):
-        self.side = side
+    side: int
 
     def __call__(self, height: int, width: int) -> Crop:
         resized = shorter_side(height, width, min(self.side, height, width))

@@ -1,5 +1,6 @@
 """The images of a split as tensors: decoded, transformed, collated."""
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from datasets.transforms import Transform
 from utilities.seed import seeded
 
 
+@dataclass(eq=False)
 class ImageDataset(Dataset):
     """Decoded and transformed images: dataset[row] -> (image, label, row).
 
@@ -20,12 +22,10 @@ class ImageDataset(Dataset):
     as transform gets the decoded image.
     """
 
-    def __init__(self, images: ImageList, transform: Callable[[Tensor], Tensor], seed: int = 0,
-                 cache: ImageCache | None = None):
-        self.images = images
-        self.transform = transform
-        self.seed = seed
-        self.cache = cache
+    images: ImageList
+    transform: Callable[[Tensor], Tensor]
+    seed: int = 0
+    cache: ImageCache | None = None
 
     def __len__(self) -> int:
         return len(self.images.paths)

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datasets import DATASETS, cars196, cub200, in_shop, online_products
 from datasets.base import ImageList, check
 from datasets.decode import ImageError, decode
 from datasets.files import images_below, possible_folders
-from datasets.workers import one_sentence
+from datasets.workers import computed
 from utilities.digest import md5
 from utilities.errors import UsageError
 
@@ -77,32 +75,16 @@ def verify(name: str, source: Path, workers: int = 0) -> Report:
 
 def examine(paths: Sequence[Path], workers: int = 0) -> list[Finding]:
     """Decode every image, in their order."""
-    # without a generator of its own it would draw from the global stream
-    loader = DataLoader(_Examined(paths), batch_size=32, num_workers=workers, collate_fn=list,
-                        generator=torch.Generator())
-    findings: list[Finding] = []
-    with one_sentence(), tqdm(desc="check", total=len(paths), unit="image", leave=False) as bar:
-        for batch in loader:
-            findings += batch
-            bar.update(len(batch))
-    return findings
+    return list(tqdm(computed(_examined, paths, workers), desc="check", total=len(paths), unit="image", leave=False))
 
 
-class _Examined(Dataset):
-    """The findings of a list of images."""
-
-    def __init__(self, paths: Sequence[Path]):
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, row: int) -> Finding:
-        try:
-            decode(self.paths[row])
-        except ImageError as error:
-            return Finding(problem=str(error))
-        return Finding(md5=md5(self.paths[row]))
+def _examined(path: Path) -> Finding:
+    """The finding of one image."""
+    try:
+        decode(path)
+    except ImageError as error:
+        return Finding(problem=str(error))
+    return Finding(md5=md5(path))
 
 
 # ----------------------------------------------------------------------------- what is compared

@@ -1,9 +1,15 @@
-"""When a loader's worker process ends, and what goes wrong in it in one sentence."""
+"""Work on many images in worker processes: when these end, and what goes wrong in them in one
+sentence.
+"""
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from utilities.errors import RunError
 
@@ -21,6 +27,31 @@ def one_sentence() -> Iterator[None]:
         raise RunError("A worker process that loads images ended by itself, mostly for lack of "
                        "memory; run again with fewer workers (--kernels 0 loads in the main "
                        "process).") from None
+
+
+@dataclass(eq=False)
+class _Mapped(Dataset):
+    """mapped[row] -> function(items[row])"""
+
+    function: Callable
+    items: Sequence
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int):
+        return self.function(self.items[row])
+
+
+def computed(function: Callable, items: Sequence, workers: int) -> Iterator:
+    """What the function gives for each item, in their order, computed by so many worker
+    processes.
+    """
+    # without a generator of its own the loader would draw from the global stream
+    loader = DataLoader(_Mapped(function, items), batch_size=None, num_workers=workers,
+                        generator=torch.Generator())
+    with one_sentence():
+        yield from loader
 
 
 def ignore_signals(main: int, worker: int) -> None:

@@ -1,4 +1,6 @@
-"""One file from the web: continued where it was cut, checked by its sum, and under its name only when it is whole."""
+"""One file from the web: continued where it was cut, checked by its sum, and under its name only
+when it is whole.
+"""
 import errno
 import os
 import re
@@ -17,7 +19,8 @@ from utilities.errors import RunError, UsageError, first_line, reason
 TIMEOUT = 30  # seconds without a byte
 WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further attempt
 CHUNK = 2**13  # bytes
-TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # answers that may soon change
+# answers that may soon change
+TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
 WEB = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; LM-Metric)", "Accept-Encoding": "identity"}
 
@@ -36,7 +39,9 @@ class Unreachable(RunError):
 
 
 class Part:
-    """What has arrived of a file, in <file>.part; the version that the server named is in <file>.part.version."""
+    """What has arrived of a file, in <file>.part; the version that the server named is in
+    <file>.part.version.
+    """
 
     def __init__(self, path: Path):
         self.path = path.with_name(f"{path.name}.part")
@@ -77,8 +82,9 @@ def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None
     Raises UsageError (not an address of the web), Unreachable, RunError (the disk).
     """
     if not WEB.fullmatch(url):
-        raise UsageError(f"--url {url}: this is not an address of the web; give one that begins with "
-                         "http:// or https:// and has neither spaces nor letters beyond ASCII.")
+        raise UsageError(f"--url {url}: this is not an address of the web; give one that begins "
+                         "with http:// or https:// and has neither spaces nor letters beyond "
+                         "ASCII.")
     part = Part(path)
     otherwise = f"or fetch it with a browser and save it as {path}"
     try:
@@ -96,16 +102,17 @@ def disk_error(path: Path, error: OSError, kept: str) -> RunError:
     """The sentence for a disk that is full or cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(f"{path}: the disk is full ({kept}); free space and run again.")
-    return RunError(f"{path} cannot be written ({reason(error)}; {kept}); allow it, or choose another "
-                    "folder by --source_path.")
+    return RunError(f"{path} cannot be written ({reason(error)}; {kept}); allow it, or choose "
+                    "another folder by --source_path.")
 
 
 def check_space(folder: Path, needed: int) -> None:
     """A RunError when the disk of a folder has less than `needed` bytes left."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise RunError(f"{folder}: {needed / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are free; "
-                       "free space and run again, or choose another folder by --source_path.")
+        raise RunError(f"{folder}: {needed / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are "
+                       "free; free space and run again, or choose another folder by "
+                       "--source_path.")
 
 
 def _check_sum(url: str, part: Part, kind: str, wanted: str | None, sum_of) -> None:
@@ -115,7 +122,8 @@ def _check_sum(url: str, part: Part, kind: str, wanted: str | None, sum_of) -> N
     found = sum_of(part.path)[:len(wanted)]
     if found != wanted:
         part.remove()
-        raise Unreachable(url, f"the file has the {kind} sum {found} instead of {wanted} and was deleted",
+        raise Unreachable(url, f"the file has the {kind} sum {found} instead of {wanted} and was "
+                               "deleted",
                           "run again to fetch it anew, or from another address by --url")
 
 
@@ -123,7 +131,9 @@ def _check_sum(url: str, part: Part, kind: str, wanted: str | None, sum_of) -> N
 
 
 def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool, waits: Sequence[float]) -> None:
-    """Connect until all is there. Only attempts in a row that brought nothing new count as failed."""
+    """Connect until all is there. Only attempts in a row that brought nothing new count as
+    failed.
+    """
     furthest = part.size
     failed = 0
     while True:
@@ -144,7 +154,8 @@ def _fetch(url: str, part: Part, otherwise: str, resumable: bool) -> None:
     headers = dict(HEADERS)
     if part.size and (part.version or resumable):
         headers["Range"] = f"bytes={part.size}-"
-        headers["If-Range"] = part.version  # requests leaves out None
+        # requests leaves out None
+        headers["If-Range"] = part.version
     try:
         with requests.get(url, headers=headers, timeout=TIMEOUT, stream=True) as response:
             _receive(response, part, otherwise)
@@ -156,7 +167,8 @@ def _receive(response: requests.Response, part: Part, otherwise: str) -> None:
     """Bring the part to the end of the file, by the answer to one request."""
     status = response.status_code
     content_range = response.headers.get("Content-Range", "")
-    if status == 416:  # the file ends where the range begins
+    # the file ends where the range begins
+    if status == 416:
         if content_range == f"bytes */{part.size}":
             return
         part.remove()
@@ -167,8 +179,8 @@ def _receive(response: requests.Response, part: Part, otherwise: str) -> None:
         raise Unreachable(response.url, f"the server answered {status} ({response.reason})",
                           f"give another address by --url, {otherwise}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise Unreachable(response.url, "the server sent a web page instead of the file, such as one about a "
-                          "quota or a login",
+        raise Unreachable(response.url, "the server sent a web page instead of the file, such as "
+                                        "one about a quota or a login",
                           f"try again tomorrow, give another address by --url, {otherwise}")
     if status == 200:
         part.restart(_version(response.headers))
@@ -197,9 +209,11 @@ def _append(response: requests.Response, part: Part) -> None:
 def _failure(url: str, error: requests.RequestException, otherwise: str) -> Exception:
     """What to raise for an error of requests: a Cut where another attempt may help."""
     if isinstance(error, requests.TooManyRedirects | ValueError):
-        return Unreachable(url, f"a redirect of the server cannot be followed ({first_line(error)})",
+        return Unreachable(url, "a redirect of the server cannot be followed "
+                                f"({first_line(error)})",
                            f"give another address by --url, {otherwise}")
-    while error.__context__:  # the first error says it best
+    # the first error says it best
+    while error.__context__:
         error = error.__context__
     if isinstance(error, ssl.SSLCertVerificationError):
         return Unreachable(url, f"the server's certificate is not valid ({error.verify_message})",
