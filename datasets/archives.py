@@ -85,7 +85,8 @@ def extract(archive: Path, folder: Path, place: Place) -> int:
     members = _zip_members if archive.suffix == ".zip" else _tar_members
     written = 0
     with (_one_sentence(archive), archive.open("rb") as file,
-          tqdm(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True, leave=False) as bar):
+          tqdm(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True,
+               leave=False) as bar):
         for number, member in enumerate(members(file, folder), start=1):
             if number > MAX_MEMBERS:
                 raise ValueError(f"it has more than {MAX_MEMBERS} members")
@@ -178,7 +179,8 @@ def _tar_members(file: IO[bytes], folder: Path) -> Iterator[Member]:
                 # Python 3.11.4 and later
                 if hasattr(tarfile, "data_filter"):
                     tarfile.data_filter(entry, folder)
-                yield Member(entry.name, entry.size, entry.isreg(), file.tell(), partial(archive.extractfile, entry))
+                content = partial(archive.extractfile, entry)
+                yield Member(entry.name, entry.size, entry.isreg(), file.tell(), content)
         while stream.read(CHUNK):
             pass
 
@@ -194,4 +196,5 @@ def _zip_members(file: IO[bytes], folder: Path) -> Iterator[Member]:
             if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ValueError(f"{entry.filename} is neither a file nor a folder")
             position += entry.compress_size
-            yield Member(entry.filename, entry.file_size, not entry.is_dir(), position, partial(archive.open, entry))
+            content = partial(archive.open, entry)
+            yield Member(entry.filename, entry.file_size, not entry.is_dir(), position, content)

@@ -84,7 +84,8 @@ def image_list(paths: Sequence[Path], names: Sequence[str],
         return images
     supers = [super_of[name] for name in class_names]
     super_names = sorted(set(supers))
-    return images._replace(super_labels=list(map(super_names.index, supers)), super_names=super_names)
+    super_labels = [super_names.index(name) for name in supers]
+    return images._replace(super_labels=super_labels, super_names=super_names)
 
 
 def split_in_halves(source: Path, paths: Sequence[Path], names: Sequence[str],

@@ -204,7 +204,8 @@ def _key(path: Path) -> bytes:
 # ------------------------------------------------------------------------------------------ room
 
 
-def _require_room(flag: str, paths: list[Path], side: int, where: str, free: int, cure: str) -> None:
+def _require_room(flag: str, paths: list[Path], side: int, where: str, free: int,
+                  cure: str) -> None:
     """A UsageError where the images will not fit into `free` bytes."""
     needed = _estimate(paths, side)
     if needed > free:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from datasets.base import Splits, split_in_halves
 from utilities.errors import UsageError, reason
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
+                  ".ppm", ".pgm"}
 # how the names begin, in any case, of files that operating systems leave behind
 STRAY = (".", "__macosx", "@eadir")
 # what to do about a list that is damaged
@@ -36,14 +37,16 @@ def possible_folders(source: Path, folders: Sequence[str]) -> list[Path]:
     return places
 
 
-def read_layout(name: str, source_path: str | Path, folders: Sequence[str], layouts: Sequence[Layout]) -> Splits:
+def read_layout(name: str, source_path: str | Path, folders: Sequence[str],
+                layouts: Sequence[Layout]) -> Splits:
     """The splits of the data set `name`, in the first folder and the first of the layouts that
     fits.
 
     Raises UsageError where none fits.
     """
     source = Path(source_path)
-    get = f"`python -m datasets.prepare {name} --source_path {source}` fetches the data set or says how"
+    command = f"python -m datasets.prepare {name} --source_path {source}"
+    get = f"`{command}` fetches the data set or says how"
     if not source.is_dir():
         raise UsageError(f"{source}: there is no such folder; give the one that holds {name} by "
                          f"--source_path, or {get}.")
@@ -86,7 +89,8 @@ def _entries(folder: Path) -> list[os.DirEntry]:
 
 def images_by_class(folder: Path) -> dict[str, list[Path]]:
     """The images of each folder in a folder, by its name; both sorted, empty ones too."""
-    images = {entry.name: _images_in(folder / entry.name) for entry in _entries(folder) if entry.is_dir()}
+    names = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    images = {name: _images_in(folder / name) for name in names}
     for name, paths in images.items():
         _require_utf8([folder / name, *paths])
     return images
@@ -209,7 +213,8 @@ def listed_files(source: Path, folder: Path, names: Sequence[str]) -> list[Path]
         except (FileNotFoundError, NotADirectoryError):
             return frozenset()
 
-    missing = [name for name in names if name.rpartition("/")[2] not in held(name.rpartition("/")[0])]
+    split = [name.rpartition("/") for name in names]
+    missing = [name for name, (inner, _, file) in zip(names, split) if file not in held(inner)]
     if missing:
         raise UsageError(f"{source}: {len(missing)} of {len(names)} images are missing, the first "
                          f"is {folder / missing[0]}; extract the archive again.")

@@ -22,12 +22,12 @@ from datasets.glyph_drawing import draw
 from datasets.image_folder import image_folder
 from utilities.errors import RunError, UsageError, reason
 
-# change it with anything that changes the pictures, so that older folders are not taken for new ones
+# change it with anything that changes the pictures: older folders are then not taken for new ones
 VERSION = 1
 
 
-def glyphs(source_path: str | Path = ".cache", classes: int = 240, images_per_class: int = 24, size: int = 32,
-           seed: int = 0) -> Splits:
+def glyphs(source_path: str | Path = ".cache", classes: int = 240, images_per_class: int = 24,
+           size: int = 32, seed: int = 0) -> Splits:
     """The splits; the pictures are drawn into `source_path`/glyphs-<hash of the arguments> on first
     use.
 
@@ -35,7 +35,8 @@ def glyphs(source_path: str | Path = ".cache", classes: int = 240, images_per_cl
     (the disk).
     """
     _check_numbers(classes, images_per_class, size, seed)
-    asked = {"version": VERSION, "classes": classes, "images_per_class": images_per_class, "size": size, "seed": seed}
+    asked = {"version": VERSION, "classes": classes, "images_per_class": images_per_class,
+             "size": size, "seed": seed}
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(source_path) / f"glyphs-{name}"
     if not is_complete(folder, asked):
@@ -103,7 +104,8 @@ def _draw_all(made: Path, asked: dict[str, int]) -> None:
     seed = asked["seed"]
     split_of = divided(_choose(asked["classes"], seed), seed)
     rows = [("path", "label", "super_label", "split")]
-    for character, split in tqdm(split_of, desc="drawing glyphs (once)", unit="class", disable=None):
+    bar = tqdm(split_of, desc="drawing glyphs (once)", unit="class", disable=None)
+    for character, split in bar:
         (made / "images" / character.name).mkdir(parents=True)
         for picture in range(asked["images_per_class"]):
             generator = np.random.default_rng([seed, character.code, picture])

@@ -1,8 +1,8 @@
 """Your own images: a folder for each class, or a table of them.
 
-    <source>/<class>/<image>      the first half of the sorted classes trains, the second half tests
-    <source>/labels.csv           columns path,label[,super_label][,split], paths relative to <source>;
-                                  split is train, val or test, and without the column as above
+    <source>/<class>/<image>   the first half of the sorted classes trains, the second half tests
+    <source>/labels.csv        columns path,label[,super_label][,split], paths relative to <source>;
+                               split is train, val or test, and without the column as above
 """
 import csv
 import os
@@ -51,16 +51,21 @@ def _from_table(table: Path) -> Splits:
     rows = _read(table)
     _check_files(table, rows)
     super_of = _one_per_class(table, rows, "super_label")
-    split_of = _one_per_class(table, rows, "split")
-    if split_of is None:
-        return split_in_halves(table, [row.path for row in rows], [row.label for row in rows], super_of)
+    if _one_per_class(table, rows, "split") is None:
+        return split_in_halves(table, *_paths_and_labels(rows), super_of)
+    train, val, test = [_of_split(rows, split, super_of) for split in SPLITS]
+    return Splits(train, val if val.paths else None, test)
 
-    def of_split(split: str) -> ImageList:
-        chosen = [row for row in rows if row.split == split]
-        return image_list([row.path for row in chosen], [row.label for row in chosen], super_of)
 
-    val = of_split("val") if "val" in split_of.values() else None
-    return Splits(of_split("train"), val, of_split("test"))
+def _of_split(rows: list[Row], split: str, super_of: dict[str, str] | None) -> ImageList:
+    """The images of one split."""
+    chosen = [row for row in rows if row.split == split]
+    return image_list(*_paths_and_labels(chosen), super_of)
+
+
+def _paths_and_labels(rows: list[Row]) -> tuple[list[Path], list[str]]:
+    """The columns of that name."""
+    return [row.path for row in rows], [row.label for row in rows]
 
 
 def _read(table: Path) -> list[Row]:

@@ -34,7 +34,8 @@ class Loader(DataLoader):
     """A DataLoader of Batch whose images are uint8; `batches` normalises them on the device."""
 
     def __init__(self, dataset: Dataset, *, normalise: Normalise | None = None, **kwargs):
-        super().__init__(dataset, collate_fn=collate, worker_init_fn=partial(ignore_signals, os.getpid()), **kwargs)
+        start_worker = partial(ignore_signals, os.getpid())
+        super().__init__(dataset, collate_fn=collate, worker_init_fn=start_worker, **kwargs)
         self.normalise = normalise
 
     def over(self, dataset: Dataset) -> "Loader":

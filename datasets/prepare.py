@@ -23,7 +23,8 @@ from utilities.command_line import Formatter, Parser, non_negative_int
 from utilities.download import download
 from utilities.errors import RunError, UsageError, answer, one_line, reason
 
-CUB_LISTS = ("README", "classes.txt", "image_class_labels.txt", "images.txt", "train_test_split.txt")
+CUB_LISTS = ("README", "classes.txt", "image_class_labels.txt", "images.txt",
+             "train_test_split.txt")
 
 
 class File(NamedTuple):
@@ -212,21 +213,24 @@ def run(opt: Namespace) -> None:
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(prog="python -m datasets.prepare", formatter_class=Formatter, allow_abbrev=False,
-                    description="Fetch, unpack and check a data set.")
+    parser = Parser(prog="python -m datasets.prepare", formatter_class=Formatter,
+                    allow_abbrev=False, description="Fetch, unpack and check a data set.")
     add = parser.add_argument
     add("name", metavar="NAME", choices=[*BENCHMARKS, "sop", "image_folder"],
-        help="%(choices)s; sop is online_products, and image_folder, your own images, is only checked")
+        help="%(choices)s; sop is online_products; image_folder, your own images, is only checked")
     add("--source_path", required=True, metavar="FOLDER",
-        help="Where the data set is or is to be, as --source_path of main.py, and where archives are looked for.")
+        help="Where the data set is or is to be, as --source_path of main.py, and where archives "
+             "are looked for.")
     add("--check_only", action="store_true", help="Check what is there and write nothing.")
     add("--url", default=None, metavar="ADDRESS",
         help="Fetch the archive from this mirror; with a slash at its end, a folder that holds "
              "the files under their official names. Known MD5 sums are checked all the same.")
-    add("--any_md5", action="store_true", help="Take archives that lie in FOLDER whatever their MD5 sums.")
+    add("--any_md5", action="store_true",
+        help="Take archives that lie in FOLDER whatever their MD5 sums.")
     add("--kernels", type=non_negative_int, default=min(8, os.cpu_count() or 1), metavar="N",
         help="Worker processes that decode images; 0 decodes in the main process.")
-    add("--debug", action="store_true", help="Show the traceback of an error instead of one sentence.")
+    add("--debug", action="store_true",
+        help="Show the traceback of an error instead of one sentence.")
     return parser
 
 

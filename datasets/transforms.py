@@ -80,7 +80,8 @@ def cache_side(side: int) -> int:
 
 
 def train_transform(augmentation: str, image_size: int, mean: Sequence[float], std: Sequence[float],
-                    *, crop_size: int | None = None, channels: str = "RGB", value_range: float = 1.0,
+                    *, crop_size: int | None = None, channels: str = "RGB",
+                    value_range: float = 1.0,
                     scale: tuple[float, float] = (0.08, 1.0)) -> Transform:
     """The training transform by the name of its augmentation; for mean to value_range see
     Normalise.

@@ -17,7 +17,8 @@ from datasets.workers import computed
 from utilities.digest import md5
 from utilities.errors import UsageError
 
-BENCHMARKS = {"cars196": cars196, "cub200": cub200, "in_shop": in_shop, "online_products": online_products}
+BENCHMARKS = {"cars196": cars196, "cub200": cub200, "in_shop": in_shop,
+              "online_products": online_products}
 # one of these exists where the data set is, even if damaged
 MARKS = {"cars196": ("images", "car_ims"), "cub200": ("images",), "in_shop": ("img", "Img", "Eval"),
          "online_products": ("Info_Files", "Ebay_train.txt")}
@@ -62,7 +63,7 @@ def verify(name: str, source: Path, workers: int = 0) -> Report:
     """
     parts, problems = _splits(name, source)
     known = getattr(BENCHMARKS.get(name), "COUNTS", {})
-    counts = {split: (len(images.paths), len(set(images.labels))) for split, images in parts.items()}
+    counts = {split: (len(part.paths), len(set(part.labels))) for split, part in parts.items()}
     owners = [(split, path) for split, images in parts.items() for path in images.paths]
     paths = [path for _, path in owners] or images_below(find(name, source))
     findings = examine(paths, workers)
@@ -75,7 +76,8 @@ def verify(name: str, source: Path, workers: int = 0) -> Report:
 
 def examine(paths: Sequence[Path], workers: int = 0) -> list[Finding]:
     """Decode every image, in their order."""
-    return list(tqdm(computed(_examined, paths, workers), desc="check", total=len(paths), unit="image", leave=False))
+    findings = computed(_examined, paths, workers)
+    return list(tqdm(findings, desc="check", total=len(paths), unit="image", leave=False))
 
 
 def _examined(path: Path) -> Finding:

@@ -130,7 +130,8 @@ def _check_sum(url: str, part: Part, kind: str, wanted: str | None, sum_of) -> N
 # ---------------------------------------------------------------------------------- connections
 
 
-def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool, waits: Sequence[float]) -> None:
+def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool,
+               waits: Sequence[float]) -> None:
     """Connect until all is there. Only attempts in a row that brought nothing new count as
     failed.
     """
@@ -196,8 +197,8 @@ def _append(response: requests.Response, part: Part) -> None:
     total = part.size + length
     check_space(part.path.parent, length)
     with (part.path.open("ab", buffering=0) as file,
-          tqdm(desc=part.path.stem, total=total or None, initial=part.size, unit="B", unit_scale=True,
-               leave=False) as bar):
+          tqdm(desc=part.path.stem, total=total or None, initial=part.size, unit="B",
+               unit_scale=True, leave=False) as bar):
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))

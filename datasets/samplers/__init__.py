@@ -28,7 +28,8 @@ def select(name: str, labels: Sequence[int], bs: int, samples_per_class: int, se
     sampler = lookup(SAMPLERS, name, kind="batch sampler", flag="--data_sampler")
     own = arguments(sampler)
     further = {argument: value for argument, value in further.items() if argument in own}
-    return sampler(labels, bs=bs, samples_per_class=samples_per_class, seed=seed, rank=rank, world=world, **further)
+    return sampler(labels, bs=bs, samples_per_class=samples_per_class, seed=seed, rank=rank,
+                   world=world, **further)
 
 
 def arguments(sampler: type[BatchSampler]) -> set[str]:

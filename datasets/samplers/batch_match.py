@@ -132,7 +132,8 @@ class FrechetMatch(BatchMatch):
         means, rows = scaled(x[place])  # (ncomps, 1, D), (ncomps, bs, D)
         # R^T R = S_B
         factor = torch.linalg.qr(row, mode="r").R  # (min(M, D), D)
-        apart = (mean - means).square().sum((-2, -1)) + row.square().sum() + rows.square().sum((-2, -1))
+        apart = (mean - means).square().sum((-2, -1))
+        apart = apart + row.square().sum() + rows.square().sum((-2, -1))
         return apart - 2 * sum_of_singular_values(factor @ rows.mT)
 
 

@@ -121,12 +121,12 @@ class D2Coreset(Coreset):
     chosen centres and under a Gaussian.
 
         c_1 = the candidate nearest to a draw from N(mu, S),
-        P(c_(k+1) = i)  ~  N(x_i; mu, S) (sum_(j <= k) |x_i - x_(c_j)|^2)^lambda    over those not chosen yet
+        P(c_(k+1) = i)  ~  N(x_i; mu, S) (sum_(j <= k) |x_i - x_(c_j)|^2)^lambda
 
-    with mean mu and covariance S of the candidates. Its variances are raised by a millionth of
-    their mean, since it is singular with fewer candidates than dimensions (the density is then
-    almost equal at all of them). d2_coreset_lambda: how strongly distance counts; 0: the Gaussian
-    alone.
+    over those not chosen yet, with mean mu and covariance S of the candidates. The variances of S
+    are raised by a millionth of their mean, since it is singular with fewer candidates than
+    dimensions (the density is then almost equal at all of them).
+    d2_coreset_lambda: how strongly distance counts; 0: the Gaussian alone.
     """
 
     def __init__(self, *args, d2_coreset_lambda: float = 1.0, **kwargs):

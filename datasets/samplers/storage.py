@@ -28,8 +28,8 @@ class StorageSampler(ByClass):
     needs_storage = True
 
     def __init__(self, *args, device: torch.device | str = "cpu", batchmatch_bigbs: int = 512,
-                 storage_no_update: bool = False, sampler_lowproj_dim: int = -1, mb_mom: float = -1.0,
-                 mb_lr: float = 1.0, **kwargs):
+                 storage_no_update: bool = False, sampler_lowproj_dim: int = -1,
+                 mb_mom: float = -1.0, mb_lr: float = 1.0, **kwargs):
         super().__init__(*args, **kwargs)
         self.device = torch.device(device)
         self.bigbs = batchmatch_bigbs
@@ -67,7 +67,8 @@ class StorageSampler(ByClass):
         last = (same * torch.arange(len(index), device=self.device)).amax(1)
         row = row[last]
         if self.momentum >= 0:
-            drift = self.momentum * self.drift[index] + (1 - self.momentum) * (row - self.storage[index])
+            change = row - self.storage[index]
+            drift = self.momentum * self.drift[index] + (1 - self.momentum) * change
             self.drift[index] = drift
             row = row + self.lr * drift
         self.storage[index] = row

@@ -16,8 +16,11 @@ def smooth(height, width):
 
 
 def textured(height, width, seed=0):
-    """Noise at every scale from the whole picture to single pixels, weaker the finer it is, (3, H, W) uint8."""
-    generator, total = torch.Generator().manual_seed(seed), torch.zeros(3, height, width)
+    """Noise at every scale from the whole picture to single pixels, weaker the finer it is, (3,
+    H, W) uint8.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(3, height, width)
     for octave in range(8):
         grid = torch.randn(1, 3, 2 + 2 ** octave, 2 + 2 ** octave, generator=generator)
         total += torch.nn.functional.interpolate(grid, (height, width), mode="bicubic")[0] * 0.65 ** octave

@@ -35,7 +35,9 @@ def unpack(archive, target, place=lambda name: name):
 
 
 def refused(archive, target, *said):
-    """The one sentence with which an archive is refused; nothing is left of it beside the archive."""
+    """The one sentence with which an archive is refused; nothing is left of it beside the
+    archive.
+    """
     before = sorted(target.parent.parent.rglob("*"))
     with pytest.raises(RunError) as caught:
         unpack(archive, target)
@@ -141,7 +143,7 @@ def test_a_flipped_byte(archive, where, tmp_path):
         unpack(archive, tmp_path / "set")
     except RunError as error:
         assert str(archive) in str(error) and not (tmp_path / "set").exists()
-    else:                                                                          # in a date or a comment
+    else:  # in a date or a comment
         assert contents(tmp_path / "set") == contents(tmp_path / "made")
 
 
@@ -203,7 +205,8 @@ def test_a_target_that_is_there_stays(archive, tmp_path):
 
 
 def test_killed_in_the_middle(tmp_path):
-    archive, target = trees.make_tgz(trees.cub_official(tmp_path / "made"), tmp_path / "set.tgz"), tmp_path / "set"
+    archive = trees.make_tgz(trees.cub_official(tmp_path / "made"), tmp_path / "set.tgz")
+    target = tmp_path / "set"
 
     placed = []
 

@@ -28,7 +28,8 @@ def test_image_list_sorts_and_counts_from_zero():
 
 
 def test_image_list_does_not_depend_on_the_order_given():
-    paths, names = [Path("b/1"), Path("a/1"), Path("b/0"), Path("a/0")], ["b", "a", "b", "a"]
+    paths = [Path("b/1"), Path("a/1"), Path("b/0"), Path("a/0")]
+    names = ["b", "a", "b", "a"]
     assert image_list(paths, names) == image_list(paths[::-1], names[::-1])
 
 
@@ -43,7 +44,8 @@ def test_subset_labels_anew():
     ({"a": 2, "c": 2}, None, {}, "test split has no images"),
     ({"a": 2, "c": 2}, {}, {"b": 2}, "val split has no images"),
     ({"a": 2}, None, {"b": 2}, "single class"),
-    ({"a": 2, "c": 2}, None, {"b": 2, "a": 2}, "Class 'a' is in the train split and in the test split"),
+    ({"a": 2, "c": 2}, None, {"b": 2, "a": 2}, "Class 'a' is in the train split and in the test "
+                                               "split"),
     ({"a": 2, "c": 2}, {"b": 2}, {"b": 2}, "Class 'b' is in the val split and in the test split"),
     ({"a": 2, "c": 2}, None, {"b": 1, "d": 1}, "single image"),
 ])
@@ -53,24 +55,29 @@ def test_check_refuses(train, val, test, said):
 
 
 def queried(queries, gallery, classes="bd"):
-    """Splits of two training classes, with queries and a gallery that number their classes alike."""
+    """Splits of two training classes, with queries and a gallery that number their classes
+    alike.
+    """
     test, found = (image_list([Path(f"{kind}{i}") for i, _ in enumerate(names)], names, classes=classes)
                    for kind, names in (("q", queries), ("g", gallery)))
     return Splits(listed({"a": 2, "c": 2}), None, test, found)
 
 
 def test_check_takes_queries_with_a_gallery():
-    splits = queried("bd", "bb")                                                   # d has nothing to find
+    # d has nothing to find
+    splits = queried("bd", "bb")
     assert check(splits) == splits
     assert splits.test.labels == [0, 1] and splits.gallery.labels == [0, 0]
-    assert str(splits) == ("train 4 images of 2 classes, test 2 images of 2 classes, gallery 2 images of 1 classes")
+    assert str(splits) == ("train 4 images of 2 classes, test 2 images of 2 classes, gallery 2 "
+                           "images of 1 classes")
 
 
 @pytest.mark.parametrize("splits, said", [
     (queried("bd", ""), "gallery split has no images"),
     (queried("bb", "dd"), "No class of the test split is in the gallery"),
     (queried("ab", "ab", "ab"), "Class 'a' is in the train split and in the test split"),
-    (queried("bd", "bd")._replace(gallery=image_list([Path("g")], ["b"])), "number their classes differently"),
+    (queried("bd", "bd")._replace(gallery=image_list([Path("g")], ["b"])), "number their classes "
+                                                                           "differently"),
 ])
 def test_check_refuses_a_gallery(splits, said):
     with pytest.raises(UsageError, match=said):
@@ -110,7 +117,8 @@ def test_validation_by_samples():
     assert kept.class_names == ["a", "b", "c"] and count[0] == [6, 3, 1]
     assert val.class_names == ["a", "b"] and count[1] == [4, 2]
     assert sorted(kept.paths + val.paths) == sorted(train.paths)
-    assert kept.paths[:6] != train.paths[:6]   # drawn at random, not the first ones
+    # drawn at random, not the first ones
+    assert kept.paths[:6] != train.paths[:6]
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1, 0.01, 0.99])

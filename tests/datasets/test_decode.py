@@ -1,5 +1,6 @@
-"""The fast way of decoding against the plain one, by both libraries: equal pixels at full size, near ones reduced, and
-what falls back."""
+"""The fast way of decoding against the plain one, by both libraries: equal pixels at full size,
+near ones reduced, and what falls back.
+"""
 import sys
 
 import numpy as np
@@ -33,7 +34,8 @@ def library(request, monkeypatch):
 @pytest.fixture
 def reductions(monkeypatch):
     """The factors by which JPEG files were decoded on the fast path."""
-    seen, fast = [], module._decode_jpeg
+    seen = []
+    fast = module._decode_jpeg
     monkeypatch.setattr(module, "_decode_jpeg", lambda *args: seen.append(args[2]) or fast(*args))
     return seen
 
@@ -117,7 +119,8 @@ def test_truncated_files_are_named(tmp_path, plan, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ImageError) as caught:
         decode_for(path, plan)
-    assert str(caught.value).startswith(f"{path}: this image cannot be decoded") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: this image cannot be "
+                                        "decoded") and "\n" not in str(caught.value)
 
 
 def test_missing_file_is_named(tmp_path):
@@ -163,7 +166,8 @@ def outcome(function, *args):
         return type(error)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")   # PIL's, of damaged EXIF blocks
+# PIL's, of damaged EXIF blocks
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @given(st.data(), st.sampled_from(["RGB", "L", "CMYK"]), st.booleans(), st.sampled_from([0, 1, 2]),
        st.sampled_from([None, 1, 2, 6]))
 @settings(max_examples=150, deadline=None)
@@ -179,5 +183,6 @@ def test_whatever_the_bytes_the_outcome_is_that_of_the_plain_way(tmp_path_factor
                                            max_size=3)):
         content[place] = value
     path.write_bytes(content[:data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))])
-    plain, fast = outcome(decode, path), outcome(lambda: decode_for(path, whole).pixels)
+    plain = outcome(decode, path)
+    fast = outcome(lambda: decode_for(path, whole).pixels)
     assert torch.equal(fast, plain) if isinstance(plain, torch.Tensor) else fast is plain

@@ -1,4 +1,6 @@
-"""Whole runs on tiny trees of the real data sets, and colours that reach the network as they are in the files."""
+"""Whole runs on tiny trees of the real data sets, and colours that reach the network as they are
+in the files.
+"""
 import csv
 import json
 from collections import Counter
@@ -64,7 +66,9 @@ def test_products_train(sampler, tmp_path):
 
 
 def test_clothes_are_searched_in_their_gallery(tmp_path, capsys):
-    """One query an item, which has nothing to find among the queries and its own copy in the gallery."""
+    """One query an item, which has nothing to find among the queries and its own copy in the
+    gallery.
+    """
     root = trees.in_shop_official(tmp_path, trees.in_shop_rows(items=16, queries=1))
     _, _, queries, gallery = select("in_shop", root)
     for path, label in zip(queries.paths, queries.labels):
@@ -101,7 +105,9 @@ def test_the_published_recipe_trains_on_batches_of_its_composition(dataset, make
 
 
 class Probe(torch.nn.Module):
-    """A network whose embedding of an image is the mean of each channel in its left and in its right half."""
+    """A network whose embedding of an image is the mean of each channel in its left and in its
+    right half.
+    """
 
     embed_dim = 6
 
@@ -112,18 +118,22 @@ class Probe(torch.nn.Module):
 
     def embed(self, image, index=None):
         middle = image.shape[3] // 2
-        halves = [image[..., :middle - 2], image[..., middle + 2:]]                # without the blur of the edge
-        return torch.cat([half.float().mean((2, 3)) for half in halves], dim=1)    # (B, 6)
+        # without the blur of the edge
+        halves = [image[..., :middle - 2], image[..., middle + 2:]]
+        return torch.cat([half.float().mean((2, 3)) for half in halves], dim=1)  # (B, 6)
 
 
-RED, GREEN, GREY = (230, 20, 10), (15, 200, 30), (90, 90, 90)
+RED = (230, 20, 10)
+GREEN = (15, 200, 30)
+GREY = (90, 90, 90)
 KINDS = {"large.jpg": (320, 240), "fits.jpg": (56, 48), "small.png": (40, 30), "large.png": (200, 300)}
 
 
 @pytest.fixture
 def colours(tmp_path):
-    """Four classes of four images each, of many sizes and formats: two classes red on the left and green on the right,
-    two grey, stored as such."""
+    """Four classes of four images each, of many sizes and formats: two classes red on the left
+    and green on the right, two grey, stored as such.
+    """
     for label in range(4):
         for name, (width, height) in KINDS.items():
             pixels = np.full((height, width, 3), RED if label % 2 else GREY, np.uint8)
@@ -144,7 +154,9 @@ def loaders_of(folder, network, *more):
 
 
 def through_the_loader(folder, size, split, channels):
-    """What Probe sees of the images of a split, the normalisation undone, as RGB to 255 by path, (2, 3) each."""
+    """What Probe sees of the images of a split, the normalisation undone, as RGB to 255 by path,
+    (2, 3) each.
+    """
     network = Probe(channels)
     loaders, splits = loaders_of(folder, network, "--image_size", str(size), "--augmentation", "none")
     rows = {row: seen for batch in batches(loaders[split])
@@ -167,7 +179,8 @@ def test_red_green_and_grey_reach_the_network_in_their_channels(colours, size, s
         for half, colour in zip((left, right), expected):
             torch.testing.assert_close(half, torch.tensor(colour, dtype=torch.float32), rtol=0, atol=4)
         if grey:
-            torch.testing.assert_close(left, left[:1].expand(3), rtol=0, atol=0.01)    # three equal channels
+            # three equal channels
+            torch.testing.assert_close(left, left[:1].expand(3), rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("more, side", [(["--image_size", "56", "--crop_size", "40"], 40),

@@ -1,4 +1,6 @@
-"""The embedded set: deterministic, made whole or not at all, no two classes alike, far from solved by raw pixels."""
+"""The embedded set: deterministic, made whole or not at all, no two classes alike, far from
+solved by raw pixels.
+"""
 import csv
 import hashlib
 import json
@@ -58,7 +60,8 @@ def test_other_arguments_are_other_sets(cache, tmp_path):
     first, reseeded, smaller, more = (digest(splits.train.paths[0].parents[2]) for splits in made)
     assert not set(first.values()) & set(reseeded.values())
     assert {k: v for k, v in more.items() if k.endswith(("000.png", "001.png"))} == {
-        k: v for k, v in first.items() if k.endswith(".png")}   # an image depends on its class and number alone
+        # an image depends on its class and number alone
+        k: v for k, v in first.items() if k.endswith(".png")}
     assert set(smaller) == set(first)
 
 
@@ -95,7 +98,8 @@ def test_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
 def test_half_made_set_is_made_again(tmp_path, damage):
     asked = {"classes": 4, "images_per_class": 2}
     folder = glyphs(tmp_path, **asked).train.paths[0].parents[2]
-    whole, table = digest(folder), folder / "labels.csv"
+    whole = digest(folder)
+    table = folder / "labels.csv"
     if damage == "image":
         next((folder / "images").rglob("001.png")).unlink()
     elif damage == "table":
@@ -121,8 +125,12 @@ def test_no_permission_is_a_run_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("asked, said", [
-    ({"classes": 3}, "--glyphs_classes 3"), ({"images_per_class": 1}, "--glyphs_images_per_class 1"),
-    ({"size": 4}, "4 pixels"), ({"seed": -1}, "--glyphs_seed -1"), ({"classes": 10**4}, "hold only [0-9]+ characters"),
+    ({"classes": 3}, "--glyphs_classes 3"), ({"images_per_class": 1}, "--glyphs_images_per_class "
+                                                                      "1"),
+    ({"size": 4}, "4 pixels"), ({"seed": -1}, "--glyphs_seed -1"), ({"classes": 10**4}, "hold "
+                                                                                        "only "
+                                                                                        "[0-9]+ "
+                                                                                        "characters"),
 ])
 def test_refused(tmp_path, asked, said, monkeypatch):
     monkeypatch.setattr("datasets.glyphs.candidates", lambda fonts, seed: candidates(fonts, seed)[:9])
@@ -132,7 +140,9 @@ def test_refused(tmp_path, asked, said, monkeypatch):
 
 
 def shape(text, font):
-    """The character's ink stretched to 24 x 24, softened by a mean over 3 x 3, as a standardised vector."""
+    """The character's ink stretched to 24 x 24, softened by a mean over 3 x 3, as a standardised
+    vector.
+    """
     image = Image.new("L", (200, 200))
     ImageDraw.Draw(image).text((70, 70), text, fill=255, font=font)
     image = image.crop(image.getbbox()).resize((24, 24), Image.Resampling.BOX)
@@ -198,7 +208,9 @@ def test_raw_pixels_are_far_from_solving_it(cache):
 
 
 def test_ink_stands_out_from_the_ground(cache):
-    """Along the brightness axis every picture has two levels apart, whichever of them is the ink."""
+    """Along the brightness axis every picture has two levels apart, whichever of them is the
+    ink.
+    """
     test = glyphs(cache, **SMALL).test
     spread = [np.ptp(np.percentile(np.asarray(Image.open(path).convert("L"), float), [2, 98])) for path in test.paths]
     brighter_ground = [np.asarray(Image.open(path).convert("L"), float)[[0, 0, -1, -1], [0, -1, 0, -1]].mean() > 127

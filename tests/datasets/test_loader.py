@@ -1,4 +1,6 @@
-"""The same batches for any number of workers; clean errors from workers; resuming while workers fetch ahead."""
+"""The same batches for any number of workers; clean errors from workers; resuming while workers
+fetch ahead.
+"""
 import os
 import signal
 import subprocess
@@ -52,7 +54,8 @@ def test_equal_for_any_number_of_workers(tree):
 
 
 def test_the_seed_decides_the_crops_too(tree):
-    images, transform = image_folder(tree).train, train_transform("base", 16, HALF, HALF)
+    images = image_folder(tree).train
+    transform = train_transform("base", 16, HALF, HALF)
     order = [select("class_random", images.labels, bs=4, samples_per_class=2, seed=0) for _ in range(2)]
     one, two = (list(batches(make_loader(images, transform, order[seed], seed=seed))) for seed in (0, 1))
     assert all(torch.equal(a.index, b.index) and not torch.equal(a.image, b.image) for a, b in zip(one, two))
@@ -62,7 +65,8 @@ def test_the_seed_decides_the_crops_too(tree):
 def photographs(tmp_path):
     """JPEG files in class folders, of different sizes, one of them grey."""
     for row in range(12):
-        size, mode = (60 + 9 * row, 150 - 5 * row), "L" if row == 5 else "RGB"
+        size = (60 + 9 * row, 150 - 5 * row)
+        mode = "L" if row == 5 else "RGB"
         save_jpeg(tmp_path / "photographs" / f"class_{row // 2}" / f"{row}.jpg", textured(*size, seed=row), mode)
     return image_folder(tmp_path / "photographs")
 
@@ -70,8 +74,11 @@ def photographs(tmp_path):
 @pytest.mark.parametrize("kind", ["ram", "disk"])
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_equal_from_a_cache_that_keeps_every_pixel(photographs, tmp_path, kind, workers):
-    """The scaled decoding is not asked for either: the crops are less than twice as large as what is cut from them."""
-    images, side = photographs.train, 70
+    """The scaled decoding is not asked for either: the crops are less than twice as large as
+    what is cut from them.
+    """
+    images = photographs.train
+    side = 70
     cache = open_cache(kind, images.paths, 1000, tmp_path / "cache", workers=workers)
 
     def epochs(workers, cache):
@@ -99,7 +106,8 @@ def test_grey_images_have_equal_channels_and_colours_stay_in_order(tmp_path, cac
     flat = torch.tensor([250, 120, 10], dtype=torch.uint8)[:, None, None].expand(3, 200, 260)
     paths = [save_jpeg(tmp_path / "colour.jpg", flat), save_jpeg(tmp_path / "grey.jpg", flat, "L")]
     cache = open_cache("ram", paths, 64) if cached else None
-    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    mean = (0.1, 0.2, 0.3)
+    std = (0.5, 0.6, 0.7)
     backbones = [Backbone(torch.nn.Identity(), 3, mean, std),
                  Backbone(torch.nn.Identity(), 3, [255 * m for m in mean[::-1]], [255 * s for s in std[::-1]],
                           channels="BGR", value_range=255)]
@@ -233,19 +241,22 @@ def test_workers_live_on(tree):
 
 
 def test_pinning_follows_the_device(tree):
-    images, transform = image_folder(tree).test, eval_transform(16, HALF, HALF)
+    images = image_folder(tree).test
+    transform = eval_transform(16, HALF, HALF)
     assert make_loader(images, transform, device="cuda:0").pin_memory
     assert not make_loader(images, transform, device="cpu").pin_memory
     assert make_loader(images, transform, pin_memory=True).pin_memory
 
 
 def test_batches_cross_to_the_device_without_waiting(tree, monkeypatch):
-    crossed, to = [], torch.Tensor.to
+    crossed = []
+    to = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **kwargs: (
         crossed.append((self.dtype, kwargs)) or to(self, *args, **kwargs)))
     list(batches(make_loader(image_folder(tree).test, eval_transform(16, HALF, HALF), batch_size=6), device="cpu"))
     kinds = [kind for kind, arguments in crossed if arguments == {"non_blocking": True}]
-    assert kinds == 2 * [torch.uint8, torch.int64, torch.int64]                    # image (as bytes), label, index
+    # image (as bytes), label, index
+    assert kinds == 2 * [torch.uint8, torch.int64, torch.int64]
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who sent a signal")
@@ -255,7 +266,8 @@ def test_workers_end_when_the_main_process_says_so_and_not_by_a_signal_to_all(tr
     next(given)
     worker, = given._workers
     for number in (signal.SIGTERM, signal.SIGINT):
-        subprocess.run(["sh", "-c", f"kill -{number} {worker.pid}"], check=True)   # from another process than ours
+        # from another process than ours
+        subprocess.run(["sh", "-c", f"kill -{number} {worker.pid}"], check=True)
     assert len(list(given)) == len(loader) - 1 and worker.is_alive()
     worker.terminate()
     worker.join(10)

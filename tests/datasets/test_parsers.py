@@ -1,5 +1,6 @@
-"""The parsers of the real data sets on tiny trees: both layouts, what they ignore, what they refuse and how they say
-so."""
+"""The parsers of the real data sets on tiny trees: both layouts, what they ignore, what they
+refuse and how they say so.
+"""
 import os
 import pickle
 import shutil
@@ -101,12 +102,15 @@ def test_cars_halves_go_by_the_class_number(tmp_path):
                                 [0, 0, 1, 1, 2, 2, 3, 3], names)
     trees.save_jpegs([(tmp_path / "car_ims" / f"{i}.jpg", 0) for i in range(8)])
     train, _, test, _ = select("cars196", tmp_path)
-    assert (train.class_names, test.class_names) == (["001.Z 2012", "002.B 2012"], ["003.C 2012", "004.A 2012"])
+    assert (train.class_names, test.class_names) == (["001.Z 2012", "002.B 2012"], ["003.C "
+                                                                                    "2012", "004.A "
+                                                                                                  "2012"])
 
 
 @pytest.mark.parametrize("make", [trees.sop_official, trees.sop_base])
 def test_online_products(make, tmp_path):
-    splits, rows = select("sop", make(tmp_path, supers=12)), trees.sop_rows(12, 2, 4)
+    splits = select("sop", make(tmp_path, supers=12))
+    rows = trees.sop_rows(12, 2, 4)
     for split, first in (("train", 1), ("test", 25)):
         images = getattr(splits, split)
         assert len(images.paths) == 96 and len(images.class_names) == 24
@@ -156,7 +160,8 @@ def test_in_shop_item_of_two_categories_counts_under_the_first(tmp_path):
 @pytest.mark.parametrize("one, other, name", [(trees.cub_official, trees.cub_base, "cub200"),
                                               (trees.sop_official, trees.sop_base, "sop")])
 def test_both_layouts_give_the_same(one, other, name, tmp_path):
-    one, other = contents(select(name, one(tmp_path)), tmp_path), contents(select(name, other(tmp_path)), tmp_path)
+    one = contents(select(name, one(tmp_path)), tmp_path)
+    other = contents(select(name, other(tmp_path)), tmp_path)
     for images, same in zip(one[::2], other[::2]):
         assert images[1:] == same[1:]
         assert [Path(path).parts[-2:] for path in images.paths] == [Path(path).parts[-2:] for path in same.paths]
@@ -234,9 +239,11 @@ def test_images_that_no_list_names_are_ignored(tree, tmp_path):
 
 @every_tree
 def test_order_does_not_depend_on_the_file_system(name, make, tmp_path, monkeypatch):
-    own, other = make(tmp_path / "one"), make(tmp_path / "other", backwards=True)
+    own = make(tmp_path / "one")
+    other = make(tmp_path / "other", backwards=True)
     before = contents(select(name, own), own)
-    scan, names = os.scandir, os.listdir
+    scan = os.scandir
+    names = os.listdir
 
     @contextmanager
     def backwards(folder):
@@ -265,7 +272,8 @@ def test_endings_count_in_any_case_and_an_empty_file_is_an_image(tmp_path):
     root = trees.cub_base(tmp_path)
     before = select("cub200", root).train.paths
     before[0].rename(before[0].with_suffix(".JPG"))
-    before[1].write_bytes(b"")                                                     # decoding names it; parsing does not
+    # decoding names it; parsing does not
+    before[1].write_bytes(b"")
     assert [path.stem for path in select("cub200", root).train.paths] == [path.stem for path in before]
 
 
@@ -318,7 +326,8 @@ def test_missing_folders_count_their_images(tmp_path):
 
 
 @pytest.mark.parametrize("traps, said", [(["missing_class"], "folder of class 2 is missing"),
-                                         (["empty_class"], "1 of 8 classes have no images, the first is 002.Laysan")])
+                                         (["empty_class"], "1 of 8 classes have no images, the "
+                                                           "first is 002.Laysan")])
 def test_class_folders_that_are_missing_or_empty(traps, said, tmp_path):
     root = trees.cub_base(tmp_path, traps=traps)
     refused("cub200", tmp_path, root / "images", said)
@@ -327,7 +336,8 @@ def test_class_folders_that_are_missing_or_empty(traps, said, tmp_path):
 def test_a_class_without_a_line_in_the_lists(tmp_path):
     own = trees.cub_official(tmp_path)
     replace_line(own / "classes.txt", 8, "8 008.Rhinoceros_Auklet\n9 009.Brewer_Blackbird")
-    refused("cub200", own, own / "images.txt", "1 of 9 classes have no images, the first is 009.Brewer_Blackbird")
+    refused("cub200", own, own / "images.txt", "1 of 9 classes have no images, the first is "
+                                               "009.Brewer_Blackbird")
 
 
 def test_an_empty_folder_of_cars(tmp_path):
@@ -348,14 +358,26 @@ LINES = [
     ("sop-official", "Ebay_train.txt", 9, "8 2 1", "line 9"),
     ("sop-official", "Ebay_train.txt", 9, "8 two 1 bicycle_final/1.JPG", "line 9"),
     ("sop-base", "Info_Files/Ebay_test.txt", 2, "33 9 1 ../1.JPG", "line 2"),
-    ("sop-base", "Info_Files/Ebay_test.txt", 2, "33 8 1 bicycle_final/111085122009_0.JPG", "class 8 is in Ebay_train"),
-    ("sop-base", "Info_Files/Ebay_test.txt", 2, "33 9 1 bicycle_final/111085122009_1.JPG", "named twice"),
-    ("sop-official", "Ebay_train.txt", 2, "1 3 2 bicycle_final/111085122001_0.JPG", "class 3 is of two kinds"),
-    ("in_shop-official", "Eval/list_eval_partition.txt", 4, "img/MEN/Denim/id_00000001/01_2_side.jpg id_1", "line 4"),
-    ("in_shop-official", "Eval/list_eval_partition.txt", 4, "img/MEN/Denim/id_1/1.jpg id_1 test", "line 4"),
+    ("sop-base", "Info_Files/Ebay_test.txt", 2, "33 8 1 bicycle_final/111085122009_0.JPG", "class "
+                                                                                           "8 is "
+                                                                                           "in "
+                                                                                           "Ebay_train"),
+    ("sop-base", "Info_Files/Ebay_test.txt", 2, "33 9 1 bicycle_final/111085122009_1.JPG", "named "
+                                                                                           "twice"),
+    ("sop-official", "Ebay_train.txt", 2, "1 3 2 bicycle_final/111085122001_0.JPG", "class 3 is "
+                                                                                    "of two "
+                                                                                    "kinds"),
+    ("in_shop-official", "Eval/list_eval_partition.txt", 4, "img/MEN/Denim/id_00000001/01_2_side.jpg "
+                                                            "id_1", "line "
+                                                                                                            "4"),
+    ("in_shop-official", "Eval/list_eval_partition.txt", 4, "img/MEN/Denim/id_1/1.jpg id_1 "
+                                                            "test", "line "
+                                                                                                  "4"),
     ("in_shop-official", "Eval/list_eval_partition.txt", 4, "img/1.jpg id_1 train", "line 4"),
-    ("in_shop-official", "Eval/list_eval_partition.txt", 4, None, "announces '32' images, but 31 follow"),
-    ("in_shop-root", "list_eval_partition.txt", 3, "img/MEN/Denim/id_00000001/01_1_front.jpg id_00000001 query",
+    ("in_shop-official", "Eval/list_eval_partition.txt", 4, None, "announces '32' images, but 31 "
+                                                                  "follow"),
+    ("in_shop-root", "list_eval_partition.txt", 3, "img/MEN/Denim/id_00000001/01_1_front.jpg "
+                                                   "id_00000001 query",
      "item id_00000001 is both"),
 ]
 
@@ -408,7 +430,8 @@ def damaged_tables(folder):
     """Bytes that are no table of CARS196, by what they are."""
     trees.save_cars_annotations(folder / "good.mat", ["car_ims/1.jpg"] * 4, [0, 1, 2, 3], trees.CARS[:4])
     savemat(folder / "other.mat", {"annotations": np.arange(3)})
-    good, header = (folder / "good.mat").read_bytes(), b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
+    good = (folder / "good.mat").read_bytes()
+    header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
     return {"cut": good[:300], "flipped": good[:200] + bytes([good[200] ^ 255]) + good[201:], "text": b"<html>",
             "empty": b"", "version_7": header + b"\x89HDF\r\n\x1a\n", "other": (folder / "other.mat").read_bytes(),
             "pickle": pickle.dumps(Trap(folder / "made"))}
@@ -430,13 +453,15 @@ def test_a_table_of_cars_that_is_wrong(tmp_path):
             (images, [0, 0, 1, 1, 2, 2, 4, 4], 4, "class 5 has no name"),
             (images, [0, 0, 1, 1, 2, 2, 2, 2], 4, "the first is 004.Acura Integra"),
             (["../1.jpg", *images[1:]], [0, 0, 1, 1, 2, 2, 3, 3], 4, "../1.jpg"),
-            (["car_ims/9.jpg", *images[1:]], [0, 0, 1, 1, 2, 2, 3, 3], 4, "1 of 8 images are missing")):
+            (["car_ims/9.jpg", *images[1:]], [0, 0, 1, 1, 2, 2, 3, 3], 4, "1 of 8 images are "
+                                                                          "missing")):
         trees.save_cars_annotations(table, names, labels, trees.car_names(classes))
         refused("cars196", tmp_path, table, said)
 
 
 def test_a_class_name_is_a_name_of_one_folder():
-    assert cars196.class_name(173, "Ram C/V Cargo Van Minivan 2012") == "173.Ram C-V Cargo Van Minivan 2012"
+    assert cars196.class_name(173, "Ram C/V Cargo Van Minivan "
+                                   "2012") == "173.Ram C-V Cargo Van Minivan 2012"
     assert Path(cars196.class_name(1, "../../x\\y\0")).name == "001...-..-x-y-"
 
 
@@ -445,7 +470,8 @@ def test_a_table_of_one_image_and_one_class(tmp_path):
     assert cars196.read_annotations(path) == (["car_ims/1.jpg"], ["001.A 2012"], ["001.A 2012"])
 
 
-PARTS = st.lists(st.sampled_from(["a", "..", ".", "", "C:", "b c", "\\", "..\\..", "\0"]), min_size=1, max_size=5)
+PARTS = st.lists(st.sampled_from(["a", "..", ".", "", "C:", "b "
+                                                            "c", "\\", "..\\..", "\0"]), min_size=1, max_size=5)
 
 
 @given(PARTS.map("/".join))
@@ -462,7 +488,8 @@ def test_no_path_of_a_list_leads_outside(text):
 
 
 @pytest.mark.parametrize("by_samples", [False, True])
-@pytest.mark.parametrize("name, make", [("sop", trees.sop_official), ("in_shop", trees.in_shop_official)])
+@pytest.mark.parametrize("name, "
+                         "make", [("sop", trees.sop_official), ("in_shop", trees.in_shop_official)])
 def test_validation_keeps_super_classes_and_gallery(name, make, by_samples, tmp_path):
     splits = select(name, make(tmp_path))
     train, val = split_validation(splits.train, 0.5, by_samples, seed=1)

@@ -45,7 +45,9 @@ def server():
 
 
 def known(monkeypatch, name, source, url=None):
-    """The files of a data set as they lie in `source` become the known ones; `url` is where all can be fetched."""
+    """The files of a data set as they lie in `source` become the known ones; `url` is where all
+    can be fetched.
+    """
     own = prepare.SOURCES[name]
     files = tuple(file._replace(md5=hashlib.md5((source / file.name).read_bytes()).hexdigest(), url=url)
                   for file in own.files)
@@ -123,7 +125,8 @@ def test_layouts(tmp_path, source, monkeypatch):
         assert run(name, source) == 0
     for path in ("cub200/images.txt", "cub200/images/008.Rhinoceros_Auklet", "online_products/Info_Files/Ebay_info.txt",
                  "online_products/images/bicycle_final", "in_shop/Eval/list_eval_partition.txt",
-                 "in_shop/Img/img/WOMEN/Dresses", "cars196/images/008.smart fortwo Convertible 2012"):
+                 "in_shop/Img/img/WOMEN/Dresses", "cars196/images/008.smart fortwo Convertible "
+                                                  "2012"):
         assert (source / path).exists(), path
 
 
@@ -192,7 +195,8 @@ def test_something_else_in_the_place_of_the_data_set(tmp_path, source, capsys):
 
 
 @pytest.mark.parametrize("name, said", [
-    ("cars196", ("Stanford", "gone", "Web Archive", "Kaggle", "vision/issues/7545", "d5c8f0aa497503f355e17dc7886c3f14",
+    ("cars196", ("Stanford", "gone", "Web "
+                                     "Archive", "Kaggle", "vision/issues/7545", "d5c8f0aa497503f355e17dc7886c3f14",
                  "b407c6086d669747186bd1d764ff9dbc")),
     ("in_shop", ("agreement", "DeepFashion", "Img/img.zip", "Eval/list_eval_partition.txt"))])
 def test_what_cannot_be_fetched_says_what_to_do(name, said, source, capsys):
@@ -209,11 +213,14 @@ def test_download_to_data_set(tmp_path, monkeypatch, server, capsys):
     source.mkdir(parents=True)
     archive = save_cub(tmp_path, source)
     known(monkeypatch, "cub200", source, server.url)
-    server.content, server.cuts = archive.read_bytes(), [5000, 2000]
+    server.content = archive.read_bytes()
+    server.cuts = [5000, 2000]
     shutil.rmtree(tmp_path / "new")
     assert run("cub200", source) == 0
     assert server.asked == [None, "bytes=5000-", "bytes=7000-"]
-    assert sorted(os.listdir(source)) == [CUB, "cub200"] and str(select("cub200", source)).startswith("train 16 images")
+    assert sorted(os.listdir(source)) == [CUB, "cub200"] and str(select("cub200", source)).startswith("train "
+                                                                                                      "16 "
+                                                                                                      "images")
     assert "test" in capsys.readouterr().out
 
 
@@ -252,7 +259,8 @@ def test_killed_in_the_download_and_in_the_extraction(tmp_path, source, monkeypa
     server.content = archive.read_bytes()
     archive.unlink()
 
-    server.cuts, server.stall = [9000], threading.Event()
+    server.cuts = [9000]
+    server.stall = threading.Event()
     part = source / f"{CUB}.part"
     killed(lambda: run("cub200", source), lambda: part.exists() and part.stat().st_size)
     server.stall.set()
@@ -260,7 +268,8 @@ def test_killed_in_the_download_and_in_the_extraction(tmp_path, source, monkeypa
     arrived = part.stat().st_size
 
     def stopping():
-        write, written = archives._write, []
+        write = archives._write
+        written = []
 
         def write_six(stream, path, size):
             if len(written) == 6:
@@ -271,7 +280,8 @@ def test_killed_in_the_download_and_in_the_extraction(tmp_path, source, monkeypa
         archives._write = write_six
         run("cub200", source)
 
-    killed(stopping, lambda: sum(len(files) for _, _, files in os.walk(source)) > 6)   # files may vanish meanwhile
+    # files may vanish meanwhile
+    killed(stopping, lambda: sum(len(files) for _, _, files in os.walk(source)) > 6)
     assert server.asked == [None, f"bytes={arrived}-"]
     assert sorted(os.listdir(source)) == [".cub200.unfinished", CUB]
 

@@ -23,21 +23,24 @@ def out(tmp_path_factory):
     return tmp_path_factory.mktemp("samplers")
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"class_random", "random"}))  # main.py's tests train the two
+# main.py's tests train the two
+@pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"class_random", "random"}))
 def test_every_sampler_trains(out, name, capsys):
     assert main.main(flags(out, "--data_sampler", name, "--savename", name)) == 0
     assert json.loads((out / "glyphs" / name / "result.json").read_text())["steps"] == 2 * (12 * 12 // 16)
     state = checkpoint.load(out / "glyphs" / name / "last.pt")["sampler"]
     assert (state["epoch"], state["position"]) == (2, 0)
     said = capsys.readouterr().out
-    assert ("super-classes have fewer" in said) == (name == "hierarchical")        # one character to a script
+    # one character to a script
+    assert ("super-classes have fewer" in said) == (name == "hierarchical")
     if SAMPLERS[name].needs_storage:
         assert state["storage"].shape == (144, 8) and state["rows"] is None
 
 
 @pytest.mark.parametrize("more", [[], ["--data_storage_no_update"]])
 def test_training_moves_the_storage_unless_told_not_to(out, more, monkeypatch):
-    filled, fill = [], StorageSampler.fill
+    filled = []
+    fill = StorageSampler.fill
     monkeypatch.setattr(StorageSampler, "fill", lambda self, rows: fill(self, rows) or filled.append(
         self.storage.clone()))
     name = f"moves{len(more)}"
@@ -60,13 +63,17 @@ def test_a_continued_run_has_its_storage_and_draws_on(out):
 
 @pytest.mark.parametrize("argv, said", [
     (["--data_gc_softened"], "--data_gc_softened has no effect with --data_sampler class_random"),
-    (["--data_sampler", "greedy_coreset", "--data_batchmatch_ncomps", "2"], "no effect with --data_sampler greedy"),
-    (["--data_sampler", "fid_batchmatch", "--data_d2_coreset_lambda", "2"], "no effect with --data_sampler fid"),
+    (["--data_sampler", "greedy_coreset", "--data_batchmatch_ncomps", "2"], "no effect with "
+                                                                            "--data_sampler "
+                                                                            "greedy"),
+    (["--data_sampler", "fid_batchmatch", "--data_d2_coreset_lambda", "2"], "no effect with "
+                                                                            "--data_sampler fid"),
     (["--data_sampler", "d2_coreset", "--data_mb_lr", "2"], "no effect without --data_mb_mom"),
     (["--data_sampler", "d2_coreset", "--data_mb_mom", ".5", "--data_storage_no_update"], "--data_storage_no_update"),
     (["--data_sampler", "d2_coreset", "--data_mb_mom", "1"], "less than 1"),
     (["--data_sampler", "d2_coreset", "--data_d2_coreset_lambda", "-1"], "at least 0"),
-    (["--data_sampler", "d2_coreset", "--bs", "10"], "--bs 10 is not a multiple of --samples_per_class 4"),
+    (["--data_sampler", "d2_coreset", "--bs", "10"], "--bs 10 is not a multiple of "
+                                                     "--samples_per_class 4"),
 ])
 def test_flags_that_cannot_apply_are_refused(argv, said, capsys):
     with pytest.raises(SystemExit) as stop:

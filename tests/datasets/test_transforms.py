@@ -1,4 +1,6 @@
-"""Sizes, what is resampled and what is not, what may move, flip or be mirrored, colours, and normalisation."""
+"""Sizes, what is resampled and what is not, what may move, flip or be mirrored, colours, and
+normalisation.
+"""
 import pytest
 import torch
 from torch.nn.functional import pad
@@ -12,7 +14,8 @@ from tests.datasets.pictures import noise, textured
 from training.building import settle_sizes
 from utilities.errors import UsageError
 
-MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
+MEAN = (0.5, 0.25, 0.0)
+STD = (0.5, 0.25, 1.0)
 
 
 @pytest.mark.parametrize("size", [32, 64, 224])
@@ -66,7 +69,8 @@ def test_small_evaluation_cuts_only_the_longer_side():
                  v2.ColorJitter(0.2, 0.2, 0.2, 0.2)]),
 ])
 def test_augmentations_are_torchvisions(name, arguments, steps):
-    image, theirs = noise(120, 160), v2.Compose(steps)
+    image = noise(120, 160)
+    theirs = v2.Compose(steps)
     for seed in range(10):
         torch.manual_seed(seed)
         mine = train_transform(name, 96, MEAN, STD, **arguments)(image)
@@ -91,7 +95,8 @@ def test_adv_turns_a_fifth_grey_and_changes_colours():
     base = train_transform("base", 64, MEAN, STD, scale=(1.0, 1.0))
     found = [adv(image).float() for _ in range(300)]
     grey = sum(bool((one == one[:1]).all()) for one in found)
-    assert 36 <= grey <= 86                                                        # 60, and 3.5 standard deviations
+    # 60, and 3.5 standard deviations
+    assert 36 <= grey <= 86
     assert sum(torch.equal(one, base(image).float()) for one in found) == 0
     brightness = torch.stack([one.mean() for one in found]) / image.float().mean()
     assert brightness.min() > 0.75 and brightness.max() < 1.25 and brightness.std() > 0.05
@@ -99,7 +104,8 @@ def test_adv_turns_a_fifth_grey_and_changes_colours():
 
 @pytest.mark.parametrize("size", [5, 16, 33])
 def test_shift_is_one_of_the_crops_of_the_mirrored_image(size):
-    image, margin = noise(size, size), size // 8
+    image = noise(size, size)
+    margin = size // 8
     wide = pad(image.float(), [margin] * 4, mode="reflect") if margin else image.float()
     crops = {wide[:, y:y + size, x:x + size].numpy().tobytes(): (y, x)
              for y in range(2 * margin + 1) for x in range(2 * margin + 1)}
@@ -112,7 +118,8 @@ def test_shift_is_one_of_the_crops_of_the_mirrored_image(size):
 @pytest.mark.parametrize("value_range", [1.0, 255.0])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_normalisation_in_the_networks_order_and_range(channels, value_range, layout):
-    mean, std = (104.0, 117.0, 128.0), (1.0, 2.0, 4.0)
+    mean = (104.0, 117.0, 128.0)
+    std = (1.0, 2.0, 4.0)
     batch = torch.stack([noise(6, 5, seed) for seed in range(4)]).contiguous(memory_format=layout)
     normalise = Normalise(mean, std, channels, value_range)
     found = normalise(batch)

@@ -1,4 +1,6 @@
-"""The check of data sets: what is wrong with a tree, each thing by name, and what is merely worth knowing."""
+"""The check of data sets: what is wrong with a tree, each thing by name, and what is merely
+worth knowing.
+"""
 import hashlib
 import shutil
 
@@ -60,7 +62,8 @@ def test_counts_and_broken_images_together(cub, monkeypatch):
     monkeypatch.setattr(cub200, "COUNTS", {"train": (17, 4), "test": (16, 5)})
     trees.save_jpeg(images_below(cub)[0], kind="truncated")
     problems = verify("cub200", cub).problems
-    assert problems[:2] == ["train: 16 images instead of 17.", "test: 4 classes instead of 5."] and len(problems) == 3
+    assert problems[:2] == ["train: 16 images instead of 17.", "test: 4 classes instead of "
+                                                               "5."] and len(problems) == 3
 
 
 def test_missing_images_do_not_hide_broken_ones(cub):
@@ -100,13 +103,15 @@ def test_images_in_no_split_are_counted(cub):
         trees.save_jpeg(folder / name, seed=77)
     report = verify("cub200", cub)
     assert report.problems == []
-    assert report.notes == [f"{cub / 'images'}: 2 images are in no split, the first is {folder / 'zz1.jpg'}."]
+    assert report.notes == [f"{cub / 'images'}: 2 images are in no split, the first is "
+                            f"{folder / 'zz1.jpg'}."]
 
 
 def test_the_same_image_in_two_splits(cub):
     images = images_below(cub)
     shutil.copy(images[2], images[30])
-    shutil.copy(images[4], images[5])                                              # both train: not our business
+    # both train: not our business
+    shutil.copy(images[4], images[5])
     report = verify("cub200", cub)
     assert report.problems == []
     assert report.notes == [f"The same image is {images[2]} (train) and {images[30]} (test)."]
@@ -117,7 +122,8 @@ def test_the_same_image_in_queries_and_gallery(tmp_path, monkeypatch):
     own = trees.in_shop_official(tmp_path)
     images = [own / "Img" / image for image, _, status in trees.in_shop_rows() if status != "train"]
     shutil.copy(images[0], images[2])
-    assert verify("in_shop", own).notes == [f"The same image is {images[0]} (test) and {images[2]} (gallery)."]
+    assert verify("in_shop", own).notes == [f"The same image is {images[0]} (test) and {images[2]} "
+                                            "(gallery)."]
 
 
 def test_own_images_have_no_known_numbers(tree):
@@ -138,7 +144,8 @@ def test_nothing_there_is_wrong_usage(name, tmp_path):
     assert find(name, tmp_path / "none") is None
 
 
-@pytest.mark.parametrize("name, make", [(name, make) for name, makers in LAYOUTS.items() for make in makers])
+@pytest.mark.parametrize("name, "
+                         "make", [(name, make) for name, makers in LAYOUTS.items() for make in makers])
 def test_a_data_set_is_found_in_every_layout(name, make, tmp_path):
     own = make(tmp_path)
     assert find(name, own) == find(name, own.parent) == own
