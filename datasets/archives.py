@@ -140,7 +140,7 @@ def _chunks(source: IO[bytes]) -> Iterator[bytes]:
         raise ValueError(str(error)) from None
 
 
-# ----------------------------------------------------------------------------------- the formats
+# -------------------------------------------------------------------------------------- the formats
 
 
 class Bounded:

@@ -138,7 +138,7 @@ def mixed_seed(*numbers: int) -> int:
     return state >> 1
 
 
-# ---------------------------------------------------------------------------------------- checks
+# ------------------------------------------------------------------------------------------- checks
 
 
 def check(splits: Splits) -> Splits:
@@ -189,7 +189,7 @@ def _check_gallery(queries: ImageList, gallery: ImageList) -> None:
                          "image to find; add images, or change the split.")
 
 
-# ------------------------------------------------------------------------------------ validation
+# --------------------------------------------------------------------------------------- validation
 
 
 def split_validation(train: ImageList, fraction: float = 0.8, by_samples: bool = False,

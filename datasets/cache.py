@@ -151,7 +151,7 @@ def _present(place: Path, paths: list[Path]) -> ImageCache | None:
         return None
 
 
-# --------------------------------------------------------------------------------------- filling
+# ------------------------------------------------------------------------------------------ filling
 
 
 def _fill(file: BinaryIO, paths: list[Path], keys: np.ndarray, side: int, workers: int,
@@ -201,7 +201,7 @@ def _key(path: Path) -> bytes:
     return hashlib.blake2b(os.fsencode(text), digest_size=16).digest()
 
 
-# ------------------------------------------------------------------------------------------ room
+# --------------------------------------------------------------------------------------------- room
 
 
 def _require_room(flag: str, paths: list[Path], side: int, where: str, free: int,

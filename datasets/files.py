@@ -59,7 +59,7 @@ def read_layout(name: str, source_path: str | Path, folders: Sequence[str],
                      f"{' nor '.join(folders)} in it has {wanted}; {get}.")
 
 
-# --------------------------------------------------------------------------------------- folders
+# ------------------------------------------------------------------------------------------ folders
 
 
 def is_stray(name: str) -> bool:
@@ -153,7 +153,7 @@ def class_halves(root: Path) -> Splits:
     return split_in_halves(folder, paths, [path.parent.name for path in paths], classes=classes)
 
 
-# ----------------------------------------------------------------------------------------- lists
+# -------------------------------------------------------------------------------------------- lists
 
 
 def read_lines(path: Path) -> list[str]:

@@ -35,23 +35,23 @@ def glyphs(source_path: str | Path = ".cache", classes: int = 240, images_per_cl
     (the disk).
     """
     _check_numbers(classes, images_per_class, size, seed)
-    asked = {"version": VERSION, "classes": classes, "images_per_class": images_per_class,
+    options = {"version": VERSION, "classes": classes, "images_per_class": images_per_class,
              "size": size, "seed": seed}
-    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+    name = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(source_path) / f"glyphs-{name}"
-    if not is_complete(folder, asked):
-        _generate(folder, asked)
+    if not is_complete(folder, options):
+        _generate(folder, options)
     return image_folder(folder)
 
 
-def is_complete(folder: Path, asked: dict[str, int]) -> bool:
+def is_complete(folder: Path, options: dict[str, int]) -> bool:
     """Whether the folder holds the table, with all its rows, and every picture that these name."""
     try:
         with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
             paths = [row.get("path") or "" for row in csv.DictReader(file)]
     except (FileNotFoundError, NotADirectoryError):
         return False
-    whole = len(paths) == asked["classes"] * asked["images_per_class"]
+    whole = len(paths) == options["classes"] * options["images_per_class"]
     return whole and all((folder / path).is_file() for path in paths)
 
 
@@ -70,51 +70,51 @@ def _check_numbers(classes: int, images_per_class: int, size: int, seed: int) ->
         raise UsageError(f"--glyphs_seed {seed}: give a number that is not negative.")
 
 
-def _generate(folder: Path, asked: dict[str, int]) -> None:
+def _generate(folder: Path, options: dict[str, int]) -> None:
     """Draw the set beside its place, and move it there only when it is whole."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
             made = Path(temporary) / "set"
-            _draw_all(made, asked)
-            _publish(made, folder, asked)
+            _draw_all(made, options)
+            _publish(made, folder, options)
     except OSError as error:
         raise RunError(f"{folder}: the glyphs cannot be written there ({reason(error)}); free "
                        "space, allow writing, or name another folder by --source_path.") from None
 
 
-def _publish(made: Path, folder: Path, asked: dict[str, int]) -> None:
+def _publish(made: Path, folder: Path, options: dict[str, int]) -> None:
     """Rename the whole set to its place, unless another process was faster; a damaged set there
     is deleted.
     """
-    if is_complete(folder, asked):
+    if is_complete(folder, options):
         return
     if folder.exists():
         shutil.rmtree(folder)
     try:
         os.replace(made, folder)
     except OSError:
-        if not is_complete(folder, asked):
+        if not is_complete(folder, options):
             raise
 
 
-def _draw_all(made: Path, asked: dict[str, int]) -> None:
+def _draw_all(made: Path, options: dict[str, int]) -> None:
     """The pictures in a folder for each class, the table, and a record of the arguments."""
     from tqdm import tqdm
-    seed = asked["seed"]
-    split_of = divided(_choose(asked["classes"], seed), seed)
+    seed = options["seed"]
+    split_of = divided(_choose(options["classes"], seed), seed)
     rows = [("path", "label", "super_label", "split")]
     bar = tqdm(split_of, desc="drawing glyphs (once)", unit="class", disable=None)
     for character, split in bar:
         (made / "images" / character.name).mkdir(parents=True)
-        for picture in range(asked["images_per_class"]):
+        for picture in range(options["images_per_class"]):
             generator = np.random.default_rng([seed, character.code, picture])
             path = f"images/{character.name}/{picture:03d}.png"
-            draw(character, asked["size"], generator).save(made / path, compress_level=1)
+            draw(character, options["size"], generator).save(made / path, compress_level=1)
             rows.append((path, character.name, character.script, split))
     with (made / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
-    (made / "glyphs.json").write_text(json.dumps(asked, indent=1))
+    (made / "glyphs.json").write_text(json.dumps(options, indent=1))
 
 
 def _choose(classes: int, seed: int) -> list[Character]:

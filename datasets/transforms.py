@@ -86,12 +86,14 @@ def train_transform(augmentation: str, image_size: int, mean: Sequence[float], s
     """The training transform by the name of its augmentation; for mean to value_range see
     Normalise.
 
-    base, adv, big and red are those of the base framework (Roth 2020). base: a random part of the
-    image (its share of the area in `scale`), resized, and a horizontal
+    base, adv, big and red are those of the base framework (Roth 2020).
+
+    base: a random part of the image (its share of the area in `scale`), resized, and a horizontal
         flip every other time.
     adv: the same, and colours: grey one time in five, brightness, contrast, saturation and hue
         changed by up to a fifth.
-    big: base with 256/224 of the side. red: a random window of the resized image, and the flip.
+    big: base with 256/224 of the side.
+    red: a random window of the resized image, and the flip.
     shift: fitted to the size, then moved by up to an eighth of it, what is uncovered mirrored; no
         flip, for a mirrored character is another character.
     none: fitted to the size.

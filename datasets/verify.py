@@ -89,7 +89,7 @@ def _examined(path: Path) -> Finding:
     return Finding(md5=md5(path))
 
 
-# ----------------------------------------------------------------------------- what is compared
+# --------------------------------------------------------------------------------- what is compared
 
 
 def _splits(name: str, source: Path) -> tuple[Parts, list[str]]:

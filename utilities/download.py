@@ -127,7 +127,7 @@ def _check_sum(url: str, part: Part, kind: str, wanted: str | None, sum_of) -> N
                           "run again to fetch it anew, or from another address by --url")
 
 
-# ---------------------------------------------------------------------------------- connections
+# -------------------------------------------------------------------------------------- connections
 
 
 def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool,

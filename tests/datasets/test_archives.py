@@ -25,7 +25,11 @@ HOSTILE = [(trees.hostile_tgz, "tgz", kind) for kind in trees.HOSTILE_TAR if kin
 
 
 def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def unpack(archive, target, place=lambda name: name):
@@ -65,7 +69,9 @@ def test_members_are_chosen_and_placed(archive, tmp_path):
     inner = "CUB_200_2011/images/001.Black_footed_Albatross/"
     count = unpack(archive, tmp_path / "set",
                    lambda name: f"first/{Path(name).name}" if name.startswith(inner) else None)
-    expected = {f"first/{path.name}": path.read_bytes() for path in (tmp_path / "made" / inner).iterdir()}
+    expected = {
+        f"first/{path.name}": path.read_bytes() for path in (tmp_path / "made" / inner).iterdir()
+    }
     assert count == 4 and contents(tmp_path / "set") == expected
 
 
@@ -166,7 +172,9 @@ def test_a_full_disk(archive, tmp_path, monkeypatch):
 
 def test_space_is_checked_before(archive, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 0, archive.stat().st_size - 1))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage(10**6, 0, archive.stat().st_size - 1)
+    )
     refused(archive, tmp_path / "set", "are free")
 
 
@@ -216,7 +224,10 @@ def test_killed_in_the_middle(tmp_path):
         placed.append(name)
         return name
 
-    killed(lambda: unpack(archive, target, place), lambda: len(contents(tmp_path / ".set.unfinished")) == 6)
+    killed(
+        lambda: unpack(archive, target, place),
+        lambda: len(contents(tmp_path / ".set.unfinished")) == 6,
+    )
     assert not target.exists()
     unpack(archive, target)
     assert contents(target) == contents(tmp_path / "made")

@@ -7,7 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.base import Draw, Splits, check, image_list, images_of_rows, split_in_halves, split_validation
+from datasets.base import (
+    Draw,
+    Splits,
+    check,
+    image_list,
+    images_of_rows,
+    split_in_halves,
+    split_validation,
+)
 from datasets.decode import ImageError, decode
 from datasets.image_folder import image_folder
 from datasets.images import ImageDataset, collate
@@ -34,7 +42,9 @@ def test_image_list_does_not_depend_on_the_order_given():
 
 
 def test_subset_labels_anew():
-    images = images_of_rows(listed({"a": 2, "b": 2, "c": 2}, {"a": "x", "b": "y", "c": "z"}), [4, 1, 5])
+    images = images_of_rows(
+        listed({"a": 2, "b": 2, "c": 2}, {"a": "x", "b": "y", "c": "z"}), [4, 1, 5]
+    )
     assert images.class_names == ["a", "c"] and images.labels == [0, 1, 1]
     assert images.super_names == ["x", "z"] and images.super_labels == [0, 1]
 
@@ -58,8 +68,10 @@ def queried(queries, gallery, classes="bd"):
     """Splits of two training classes, with queries and a gallery that number their classes
     alike.
     """
-    test, found = (image_list([Path(f"{kind}{i}") for i, _ in enumerate(names)], names, classes=classes)
-                   for kind, names in (("q", queries), ("g", gallery)))
+    test, found = (
+        image_list([Path(f"{kind}{i}") for i, _ in enumerate(names)], names, classes=classes)
+        for kind, names in (("q", queries), ("g", gallery))
+    )
     return Splits(listed({"a": 2, "c": 2}), None, test, found)
 
 
@@ -87,8 +99,15 @@ def test_check_refuses_a_gallery(splits, said):
 def test_halves_go_by_the_order_given():
     names = ["b", "b", "a", "a", "d", "c", "e"]
     paths = [Path(f"{i}.png") for i in range(7)]
-    train, val, test, gallery = split_in_halves(Path("source"), paths, names, classes=["e", "d", "c", "b", "a"])
-    assert (train.class_names, test.class_names, val, gallery) == (["d", "e"], ["a", "b", "c"], None, None)
+    train, val, test, gallery = split_in_halves(
+        Path("source"), paths, names, classes=["e", "d", "c", "b", "a"]
+    )
+    assert (train.class_names, test.class_names, val, gallery) == (
+        ["d", "e"],
+        ["a", "b", "c"],
+        None,
+        None,
+    )
     assert train.paths == [Path("4.png"), Path("6.png")]
     assert split_in_halves(Path("source"), paths, names)[0].class_names == ["a", "b"]
     with pytest.raises(UsageError, match="source: 2 of 7 classes have no images, the first is f"):
@@ -113,7 +132,9 @@ def test_validation_by_classes():
 def test_validation_by_samples():
     train = listed({"a": 10, "b": 5, "c": 1})
     kept, val = split_validation(train, fraction=0.6, by_samples=True, seed=1)
-    count = [[part.labels.count(label) for label in range(len(part.class_names))] for part in (kept, val)]
+    count = [
+        [part.labels.count(label) for label in range(len(part.class_names))] for part in (kept, val)
+    ]
     assert kept.class_names == ["a", "b", "c"] and count[0] == [6, 3, 1]
     assert val.class_names == ["a", "b"] and count[1] == [4, 2]
     assert sorted(kept.paths + val.paths) == sorted(train.paths)
@@ -176,8 +197,15 @@ def test_sixteen_bits_use_the_full_range(tmp_path):
     assert rgb(tmp_path / "float.tif")[0, :, 0].tolist() == [0, 128, 255]
 
 
-@pytest.mark.parametrize("orientation, upright", [(1, lambda x: x), (3, lambda x: x[::-1, ::-1]),
-                                                  (6, lambda x: np.rot90(x, -1)), (2, lambda x: x[:, ::-1])])
+@pytest.mark.parametrize(
+    "orientation, upright",
+    [
+        (1, lambda x: x),
+        (3, lambda x: x[::-1, ::-1]),
+        (6, lambda x: np.rot90(x, -1)),
+        (2, lambda x: x[:, ::-1]),
+    ],
+)
 def test_exif_orientation(tmp_path, orientation, upright):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -193,21 +221,31 @@ def test_damaged_exif_is_no_damaged_image(tmp_path):
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "gone"])
 def test_corrupt_image_is_named(tmp_path, damage):
     path = tmp_path / "bad.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        path
+    )
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes({"empty": b"", "text": b"no image", "cut": path.read_bytes()[:4000]}[damage])
+        path.write_bytes(
+            {"empty": b"", "text": b"no image", "cut": path.read_bytes()[:4000]}[damage]
+        )
     with pytest.raises(RunError) as caught:
         decode(path)
-    assert str(path) in str(caught.value) and "run again" in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        str(path) in str(caught.value)
+        and "run again" in str(caught.value)
+        and "\n" not in str(caught.value)
+    )
 
 
 def test_image_error_finds_its_sentence_in_a_traceback():
     try:
         raise ImageError("a.png: broken; replace it.")
     except ImageError:
-        text = "Caught ImageError in DataLoader worker process 0.\nOriginal " + traceback.format_exc()
+        text = (
+            "Caught ImageError in DataLoader worker process 0.\nOriginal " + traceback.format_exc()
+        )
     assert str(ImageError(text)) == "a.png: broken; replace it."
 
 

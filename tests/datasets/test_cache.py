@@ -32,7 +32,10 @@ FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture
 def paths(tmp_path):
-    return [save_jpeg(tmp_path / "images" / f"{i}.jpg", textured(*size, seed=i)) for i, size in enumerate(SIZES)]
+    return [
+        save_jpeg(tmp_path / "images" / f"{i}.jpg", textured(*size, seed=i))
+        for i, size in enumerate(SIZES)
+    ]
 
 
 @pytest.fixture
@@ -137,13 +140,20 @@ def test_sides_and_folders_have_files_of_their_own(paths, tmp_path):
     check(opened("disk", paths, tmp_path), paths)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda file: file.write_bytes(b""), lambda file: file.write_bytes(b"x" * 500),
-    lambda file: file.write_bytes(file.read_bytes()[:-1]), lambda file: file.write_bytes(file.read_bytes()[:200]),
-    lambda file: np.save(file.open("wb"), np.zeros((6, 3))),
-    lambda file: np.save(file.open("wb"), np.zeros((0, 7), int)),
-    lambda file: np.save(file.open("wb"), np.array([os.system], dtype=object), allow_pickle=True),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(b"x" * 500),
+        lambda file: file.write_bytes(file.read_bytes()[:-1]),
+        lambda file: file.write_bytes(file.read_bytes()[:200]),
+        lambda file: np.save(file.open("wb"), np.zeros((6, 3))),
+        lambda file: np.save(file.open("wb"), np.zeros((0, 7), int)),
+        lambda file: np.save(
+            file.open("wb"), np.array([os.system], dtype=object), allow_pickle=True
+        ),
+    ],
+)
 def test_a_damaged_file_is_written_anew(paths, tmp_path, decoded, damage):
     opened("disk", paths, tmp_path)
     damage(file_of(tmp_path))
@@ -272,13 +282,25 @@ def test_a_disk_that_fills_up(paths, tmp_path):
     assert not [*(tmp_path / "cache").glob("*.[ip]*")]
 
 
-@pytest.mark.parametrize("kind,what,words", [
-    ("ram", "available_memory", "--cache ram needs about 2.0 GiB of memory and 1.0 GiB are free"),
-    ("disk", "disk", "--cache disk needs about 2.0 GiB in .* and 1.0 GiB are free")])
-def test_too_little_room_is_refused_before(paths, tmp_path, monkeypatch, decoded, kind, what, words):
+@pytest.mark.parametrize(
+    "kind,what,words",
+    [
+        (
+            "ram",
+            "available_memory",
+            "--cache ram needs about 2.0 GiB of memory and 1.0 GiB are free",
+        ),
+        ("disk", "disk", "--cache disk needs about 2.0 GiB in .* and 1.0 GiB are free"),
+    ],
+)
+def test_too_little_room_is_refused_before(
+    paths, tmp_path, monkeypatch, decoded, kind, what, words
+):
     monkeypatch.setattr(module, "_estimate", lambda *args: 2 * 2**30)
     monkeypatch.setattr(module, "available_memory", lambda: 2**30)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**40, 0, 2**30))
+    monkeypatch.setattr(
+        module.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**40, 0, 2**30)
+    )
     with pytest.raises(UsageError, match=words):
         opened(kind, paths, tmp_path)
     assert decoded == []
@@ -317,7 +339,9 @@ def test_decoding_keeps_nothing(paths):
     """Without a cache an image is forgotten once it is given: passes over the images take no
     more and more memory.
     """
-    loader = make_loader(image_list(paths, ["one"] * len(paths)), train_transform("base", 64, (0.5,) * 3, (0.5,) * 3))
+    loader = make_loader(
+        image_list(paths, ["one"] * len(paths)), train_transform("base", 64, (0.5,) * 3, (0.5,) * 3)
+    )
     held = []
     for _ in range(60):
         for _ in batches(loader):

@@ -29,8 +29,12 @@ def test_boxes_are_those_that_torchvision_draws(size):
         torch.manual_seed(seed)
         expected = theirs.make_params([torch.empty(3, *size)])
         flip = torch.rand(1).item() < 0.5
-        assert crop == Crop(tuple(expected[name] for name in ("top", "left", "height", "width")), (224, 224),
-                            (0, 0, 224, 224), flip)
+        assert crop == Crop(
+            tuple(expected[name] for name in ("top", "left", "height", "width")),
+            (224, 224),
+            (0, 0, 224, 224),
+            flip,
+        )
 
 
 def test_areas_and_ratios_are_uniform_and_boxes_lie_anywhere():
@@ -94,7 +98,9 @@ def test_random_crop_is_a_window_of_the_resized_image(size):
 @settings(max_examples=100, deadline=None)
 def test_shorter_side_is_torchvisions_resize(height, width, side):
     if side * max(height, width) // min(height, width) < 5000:
-        assert shorter_side(height, width, side) == whole(v2.Resize(side)(torch.empty(1, height, width)))
+        assert shorter_side(height, width, side) == whole(
+            v2.Resize(side)(torch.empty(1, height, width))
+        )
 
 
 @given(SIDES, SIDES, st.integers(8, 224), st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**32 - 1))
@@ -105,7 +111,11 @@ def test_what_is_cut_has_the_size_whatever_the_pixels_present(height, width, sid
     for plan in (RandomResizedCrop(side), CentreCrop(side, side + 9)):
         crop = plan(height, width)
         top, left, h, w = crop._box_in(whole(pixels), (height, width))
-        assert min(top, left) >= 0 and 1 <= h <= pixels.shape[1] - top and 1 <= w <= pixels.shape[2] - left
+        assert (
+            min(top, left) >= 0
+            and 1 <= h <= pixels.shape[1] - top
+            and 1 <= w <= pixels.shape[2] - left
+        )
         if max(crop.resized) < 2000:
             assert whole(crop.cut(pixels, (height, width))) == (side, side)
 
@@ -140,7 +150,9 @@ def test_shrink_keeps_small_images_and_brings_others_to_the_side():
     assert whole(Shrink(64)(300, 200).cut(noise(300, 200), (300, 200))) == (96, 64)
 
 
-@pytest.mark.parametrize("plan", [CentreCrop(224, 256), RandomCrop(224, 256), RandomResizedCrop(224)])
+@pytest.mark.parametrize(
+    "plan", [CentreCrop(224, 256), RandomCrop(224, 256), RandomResizedCrop(224)]
+)
 @pytest.mark.parametrize("turned", [False, True])
 def test_very_long_images_take_no_more_room_than_long_ones(plan, turned):
     """A ramp along 1 x 5,000 pixels: each window shows the part that it would show of the whole
@@ -151,7 +163,11 @@ def test_very_long_images_take_no_more_room_than_long_ones(plan, turned):
     for seed in range(20):
         torch.manual_seed(seed)
         crop = plan(*size)
-        assert crop.resized[0] * crop.resized[1] <= 32 * 256**2 and crop.cut(ramp, size).shape == (3, 224, 224)
+        assert crop.resized[0] * crop.resized[1] <= 32 * 256**2 and crop.cut(ramp, size).shape == (
+            3,
+            224,
+            224,
+        )
         if not isinstance(plan, RandomResizedCrop):
             torch.manual_seed(seed)
             whole_length = shorter_side(*size, 256)

@@ -36,7 +36,9 @@ def training(images, workers, seed=0, state=None, cache=None, **share):
 
 def equal(one, two):
     """Whether two lists of batches are equal bit for bit."""
-    return len(one) == len(two) and all(torch.equal(a, b) for x, y in zip(one, two) for a, b in zip(x, y))
+    return len(one) == len(two) and all(
+        torch.equal(a, b) for x, y in zip(one, two) for a, b in zip(x, y)
+    )
 
 
 def two_epochs(images, workers, seed=0, cache=None):
@@ -56,9 +58,16 @@ def test_equal_for_any_number_of_workers(tree):
 def test_the_seed_decides_the_crops_too(tree):
     images = image_folder(tree).train
     transform = train_transform("base", 16, HALF, HALF)
-    order = [select("class_random", images.labels, bs=4, samples_per_class=2, seed=0) for _ in range(2)]
-    one, two = (list(batches(make_loader(images, transform, order[seed], seed=seed))) for seed in (0, 1))
-    assert all(torch.equal(a.index, b.index) and not torch.equal(a.image, b.image) for a, b in zip(one, two))
+    order = [
+        select("class_random", images.labels, bs=4, samples_per_class=2, seed=0) for _ in range(2)
+    ]
+    one, two = (
+        list(batches(make_loader(images, transform, order[seed], seed=seed))) for seed in (0, 1)
+    )
+    assert all(
+        torch.equal(a.index, b.index) and not torch.equal(a.image, b.image)
+        for a, b in zip(one, two)
+    )
 
 
 @pytest.fixture
@@ -67,7 +76,11 @@ def photographs(tmp_path):
     for row in range(12):
         size = (60 + 9 * row, 150 - 5 * row)
         mode = "L" if row == 5 else "RGB"
-        save_jpeg(tmp_path / "photographs" / f"class_{row // 2}" / f"{row}.jpg", textured(*size, seed=row), mode)
+        save_jpeg(
+            tmp_path / "photographs" / f"class_{row // 2}" / f"{row}.jpg",
+            textured(*size, seed=row),
+            mode,
+        )
     return image_folder(tmp_path / "photographs")
 
 
@@ -83,7 +96,9 @@ def test_equal_from_a_cache_that_keeps_every_pixel(photographs, tmp_path, kind, 
 
     def epochs(workers, cache):
         sampler = select("class_random", images.labels, bs=4, samples_per_class=2, seed=0)
-        loader = make_loader(images, train_transform("adv", side, HALF, HALF), sampler, workers=workers, cache=cache)
+        loader = make_loader(
+            images, train_transform("adv", side, HALF, HALF), sampler, workers=workers, cache=cache
+        )
         return [batch for _ in range(2) for batch in batches(loader)]
     assert equal(epochs(0, None), epochs(workers, cache))
 
@@ -92,10 +107,22 @@ def test_equal_from_a_cache_that_keeps_every_pixel(photographs, tmp_path, kind, 
 def test_scaled_decoding_and_small_caches_give_near_pixels(photographs, tmp_path, workers):
     images = photographs.test
     cache = open_cache("disk", images.paths, 40, tmp_path / "cache")
-    seen = [next(batches(make_loader(images, eval_transform(24, (0, 0, 0), (1, 1, 1)), workers=workers, cache=where)))
-            for where in (None, cache)]
-    plain = torch.stack([v2.Compose([v2.Resize(24, antialias=True), v2.CenterCrop(24)])(decode(path))
-                         for path in images.paths])
+    seen = [
+        next(
+            batches(
+                make_loader(
+                    images, eval_transform(24, (0, 0, 0), (1, 1, 1)), workers=workers, cache=where
+                )
+            )
+        )
+        for where in (None, cache)
+    ]
+    plain = torch.stack(
+        [
+            v2.Compose([v2.Resize(24, antialias=True), v2.CenterCrop(24)])(decode(path))
+            for path in images.paths
+        ]
+    )
     for batch in seen:
         assert batch.image.is_contiguous(memory_format=torch.channels_last)
         assert 0 < (batch.image * 255 - plain).abs().mean() < 4
@@ -108,12 +135,22 @@ def test_grey_images_have_equal_channels_and_colours_stay_in_order(tmp_path, cac
     cache = open_cache("ram", paths, 64) if cached else None
     mean = (0.1, 0.2, 0.3)
     std = (0.5, 0.6, 0.7)
-    backbones = [Backbone(torch.nn.Identity(), 3, mean, std),
-                 Backbone(torch.nn.Identity(), 3, [255 * m for m in mean[::-1]], [255 * s for s in std[::-1]],
-                          channels="BGR", value_range=255)]
+    backbones = [
+        Backbone(torch.nn.Identity(), 3, mean, std),
+        Backbone(
+            torch.nn.Identity(),
+            3,
+            [255 * m for m in mean[::-1]],
+            [255 * s for s in std[::-1]],
+            channels="BGR",
+            value_range=255,
+        ),
+    ]
     rgb, bgr = (eval_transform(32, **Network(backbone, 4).preprocessing) for backbone in backbones)
     images = image_list(paths, ["colour", "grey"])
-    found = [next(batches(make_loader(images, transform, cache=cache))).image for transform in (rgb, bgr)]
+    found = [
+        next(batches(make_loader(images, transform, cache=cache))).image for transform in (rgb, bgr)
+    ]
     expected = (flat[:, 0, 0] / 255 - torch.tensor(mean)) / torch.tensor(std)
     assert (found[0][0] - expected[:, None, None]).abs().max() < 0.02
     torch.testing.assert_close(found[1].flip(1), found[0], rtol=0, atol=1e-5)
@@ -164,7 +201,9 @@ def test_plain_iteration_moves_the_sampler_too(tree):
 
 def test_processes_make_up_the_batch_of_one(tree):
     images = image_folder(tree).train
-    shares = [list(batches(training(images, workers=0, rank=rank, world=2)[0])) for rank in range(2)]
+    shares = [
+        list(batches(training(images, workers=0, rank=rank, world=2)[0])) for rank in range(2)
+    ]
     joined = [tuple(torch.cat(parts) for parts in zip(*pair)) for pair in zip(*shares)]
     assert equal(joined, two_epochs(images, workers=0)[:3])
 
@@ -209,7 +248,11 @@ def test_truncated_photograph_is_one_sentence(photographs, workers, side):
     with pytest.raises(RunError) as caught:
         list(batches(make_loader(images, eval_transform(side, HALF, HALF), workers=workers)))
     sentence = str(caught.value)
-    assert sentence.startswith(f"{images.paths[3]}: ") and "\n" not in sentence and sentence.count("decoded") == 1
+    assert (
+        sentence.startswith(f"{images.paths[3]}: ")
+        and "\n" not in sentence
+        and sentence.count("decoded") == 1
+    )
 
 
 class Dies:
@@ -253,13 +296,20 @@ def test_batches_cross_to_the_device_without_waiting(tree, monkeypatch):
     to = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **kwargs: (
         crossed.append((self.dtype, kwargs)) or to(self, *args, **kwargs)))
-    list(batches(make_loader(image_folder(tree).test, eval_transform(16, HALF, HALF), batch_size=6), device="cpu"))
+    list(
+        batches(
+            make_loader(image_folder(tree).test, eval_transform(16, HALF, HALF), batch_size=6),
+            device="cpu",
+        )
+    )
     kinds = [kind for kind, arguments in crossed if arguments == {"non_blocking": True}]
     # image (as bytes), label, index
     assert kinds == 2 * [torch.uint8, torch.int64, torch.int64]
 
 
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who sent a signal")
+@pytest.mark.skipif(
+    not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who sent a signal"
+)
 def test_workers_end_when_the_main_process_says_so_and_not_by_a_signal_to_all(tree):
     loader, _ = training(image_folder(tree).train, workers=1)
     given = iter(loader)

@@ -16,8 +16,14 @@ SUPER = [label % 3 for label in range(13)]
 
 def made(name, labels=SHUFFLED, bs=12, samples_per_class=2, super_labels=SUPER, **further):
     """A sampler of any name, with embeddings where it needs them."""
-    sampler = select(name, labels, bs=bs, samples_per_class=samples_per_class, super_labels=super_labels,
-                     **{"batchmatch_bigbs": 30} | further)
+    sampler = select(
+        name,
+        labels,
+        bs=bs,
+        samples_per_class=samples_per_class,
+        super_labels=super_labels,
+        **{"batchmatch_bigbs": 30} | further,
+    )
     if sampler.needs_storage:
         sampler.fill(torch.randn(len(labels), 5, generator=torch.Generator().manual_seed(0)))
     return sampler
@@ -99,7 +105,10 @@ def test_numbers_take_turns(number, per_batch, batches):
     assert len(drawn) == batches
     for batch in drawn:
         count = Counter(batch)
-        assert len(batch) == per_batch and max(count.values()) - min(count[n] for n in range(number)) <= 1
+        assert (
+            len(batch) == per_batch
+            and max(count.values()) - min(count[n] for n in range(number)) <= 1
+        )
     # batches of different numbers
     round_ = max(1, number // per_batch)
     for first in range(0, batches - round_ + 1, round_):
@@ -112,8 +121,10 @@ def test_times_seen():
 
 
 def test_flags_are_the_arguments_of_the_samplers_that_they_apply_to():
-    taken = {name: {f"data_{argument}" for argument in arguments(sampler) - {"device", "super_labels"}}
-             for name, sampler in SAMPLERS.items()}
+    taken = {
+        name: {f"data_{argument}" for argument in arguments(sampler) - {"device", "super_labels"}}
+        for name, sampler in SAMPLERS.items()
+    }
     assert set(SAMPLER_FLAGS) == set().union(*taken.values())
     for flag, names in SAMPLER_FLAGS.items():
         assert set(names) == {name for name, flags in taken.items() if flag in flags}
@@ -131,7 +142,9 @@ def test_resume_mid_epoch(name, stop):
     for _, batch in zip(range(stop), (batch for _ in range(2) for batch in stopped)):
         assert batch in batches[0] + batches[1]
     state = stopped.state_dict()
-    resumed = select(name, SHUFFLED, bs=12, samples_per_class=2, seed=99, super_labels=SUPER, batchmatch_bigbs=30)
+    resumed = select(
+        name, SHUFFLED, bs=12, samples_per_class=2, seed=99, super_labels=SUPER, batchmatch_bigbs=30
+    )
     resumed.load_state_dict(state)
     rest = list(resumed)
     flat = [batch for epoch in batches for batch in epoch]
@@ -144,7 +157,9 @@ def test_processes_share_each_batch(name):
     whole = list(made(name).draws())
     shares = [list(made(name, rank=rank, world=3).draws()) for rank in range(3)]
     assert [one + two + three for one, two, three in zip(*shares)] == whole
-    assert len({(draw.epoch, draw.position) for batch in whole for draw in batch}) == 12 * len(whole)
+    assert len({(draw.epoch, draw.position) for batch in whole for draw in batch}) == 12 * len(
+        whole
+    )
 
 
 @pytest.mark.parametrize("name, bs, k, world, said", [

@@ -13,7 +13,9 @@ LABELS = [label for _ in range(3) for label in range(31) for _ in range(1 + labe
 
 
 def made(labels=LABELS, bs=16, samples_per_class=2, super_labels=SUPER, **share):
-    return Hierarchical(labels, bs=bs, samples_per_class=samples_per_class, super_labels=super_labels, **share)
+    return Hierarchical(
+        labels, bs=bs, samples_per_class=samples_per_class, super_labels=super_labels, **share
+    )
 
 
 @pytest.mark.parametrize("bs, k", [(16, 2), (12, 3), (8, 1), (4, 2), (14, 2), (9, 3), (3, 1)])
@@ -23,7 +25,10 @@ def test_batches_hold_two_super_classes_with_half_the_classes_of_equally_many_im
     for batch in [batch for _ in range(3) for batch in sampler]:
         count = Counter(LABELS[row] for row in batch)
         classes = Counter(SUPER[label] for label in count)
-        assert set(count.values()) == {k} and list(classes.values()) == [(bs // k + 1) // 2, bs // k // 2]
+        assert set(count.values()) == {k} and list(classes.values()) == [
+            (bs // k + 1) // 2,
+            bs // k // 2,
+        ]
         assert len(set(batch)) == bs
 
 

@@ -25,17 +25,27 @@ def settings_of(draw):
     halves = draw(st.integers(1, 2))
     world = draw(st.sampled_from([1, 2]))
     assume(sum(counts) >= 2 * halves * k)
-    labels = draw(st.permutations([label for label, count in enumerate(counts) for _ in range(count)]))
+    labels = draw(
+        st.permutations([label for label, count in enumerate(counts) for _ in range(count)])
+    )
     super_labels = [0, 1] + [draw(st.integers(0, 2)) for _ in counts[2:]]
-    return {"labels": labels, "bs": 2 * halves * k, "samples_per_class": k, "super_labels": super_labels,
-            "seed": draw(st.integers(0, 2**40)), "batchmatch_bigbs": draw(st.integers(2 * halves * k, 40)),
-            "batchmatch_ncomps": draw(st.integers(1, 3))}, world
+    return {
+        "labels": labels,
+        "bs": 2 * halves * k,
+        "samples_per_class": k,
+        "super_labels": super_labels,
+        "seed": draw(st.integers(0, 2**40)),
+        "batchmatch_bigbs": draw(st.integers(2 * halves * k, 40)),
+        "batchmatch_ncomps": draw(st.integers(1, 3)),
+    }, world
 
 
 def made(name, arguments, **share):
     sampler = select(name, **arguments, **share)
     if sampler.needs_storage:
-        sampler.fill(torch.randn(len(arguments["labels"]), 3, generator=torch.Generator().manual_seed(1)))
+        sampler.fill(
+            torch.randn(len(arguments["labels"]), 3, generator=torch.Generator().manual_seed(1))
+        )
     return sampler
 
 
@@ -51,10 +61,14 @@ def test_batches_resume_and_shares(name, drawn, stop):
     sampler = made(name, arguments)
     epochs = [list(sampler) for _ in range(2)]
     flat = [batch for epoch in epochs for batch in epoch]
-    assert [len(epoch) for epoch in epochs] == [len(sampler)] * 2 and len(sampler) == len(labels) // bs
+    assert [len(epoch) for epoch in epochs] == [len(sampler)] * 2 and len(sampler) == len(
+        labels
+    ) // bs
     for batch in flat:
         count = Counter(labels[row] for row in batch)
-        assert len(batch) == bs and (name == "random" or all(images % k == 0 for images in count.values()))
+        assert len(batch) == bs and (
+            name == "random" or all(images % k == 0 for images in count.values())
+        )
         if name not in ("random", "hierarchical", "greedy_coreset", "d2_coreset"):
             assert len(count) == bs // k
         if name == "hierarchical":
@@ -76,8 +90,17 @@ def test_batches_resume_and_shares(name, drawn, stop):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_class_and_image_is_reached(name):
     labels = [label for label in range(20) for _ in range(2 + label % 4)]
-    sampler = made(name, {"labels": labels, "bs": 8, "samples_per_class": 2, "seed": 0, "batchmatch_bigbs": 24,
-                          "super_labels": [label % 3 for label in range(20)]})
+    sampler = made(
+        name,
+        {
+            "labels": labels,
+            "bs": 8,
+            "samples_per_class": 2,
+            "seed": 0,
+            "batchmatch_bigbs": 24,
+            "super_labels": [label % 3 for label in range(20)],
+        },
+    )
     assert {row for _ in range(60) for batch in sampler for row in batch} == set(range(len(labels)))
 
 

@@ -15,8 +15,14 @@ BY_STORAGE = [name for name, sampler in SAMPLERS.items() if sampler.needs_storag
 
 
 def made(name, bs=8, samples_per_class=2, batchmatch_bigbs=20, dim=4, **further):
-    sampler = select(name, LABELS, bs=bs, samples_per_class=samples_per_class, batchmatch_bigbs=batchmatch_bigbs,
-                     **further)
+    sampler = select(
+        name,
+        LABELS,
+        bs=bs,
+        samples_per_class=samples_per_class,
+        batchmatch_bigbs=batchmatch_bigbs,
+        **further,
+    )
     sampler.fill(torch.randn(N, dim))
     return sampler
 
@@ -25,7 +31,7 @@ def rows64(x):
     return list(x.double().numpy())
 
 
-# ----------------------------------------------------------------------------------------------------- the storage
+# -------------------------------------------------------------------------------------- the storage
 
 
 @pytest.mark.parametrize("name", BY_STORAGE)
@@ -108,7 +114,9 @@ def test_the_storage_stays_on_its_device(name):
     sampler = made(name, device="meta", mb_mom=0.5)
     sampler.update(torch.randn(2, 4), torch.tensor([0, 1]))
     kept = [sampler.storage, sampler.drift]
-    sampler.load_state_dict({**sampler.state_dict(), "storage": torch.ones(N, 4), "drift": torch.ones(N, 4)})
+    sampler.load_state_dict(
+        {**sampler.state_dict(), "storage": torch.ones(N, 4), "drift": torch.ones(N, 4)}
+    )
     assert {part.device.type for part in [*kept, sampler.storage, sampler.drift]} == {"meta"}
 
 
@@ -138,13 +146,17 @@ def test_a_random_projection_decides_in_fewer_dimensions(name, monkeypatch):
 
 def test_projections_keep_lengths_on_average():
     sampler = made("greedy_coreset", dim=8, sampler_lowproj_dim=200)
-    assert sampler._space(torch.Generator().manual_seed(0)).square().sum(1).mean() == pytest.approx(1, rel=0.1)
+    assert sampler._space(torch.Generator().manual_seed(0)).square().sum(1).mean() == pytest.approx(
+        1, rel=0.1
+    )
 
 
-# ------------------------------------------------------------------------------------------------------- coresets
+# ----------------------------------------------------------------------------------------- coresets
 
 
-@pytest.mark.parametrize("name", [name for name in BY_STORAGE if issubclass(SAMPLERS[name], Coreset)])
+@pytest.mark.parametrize(
+    "name", [name for name in BY_STORAGE if issubclass(SAMPLERS[name], Coreset)]
+)
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_centres_are_followed_by_other_images_of_their_class(name, k):
     sampler = made(name, samples_per_class=k)
@@ -153,11 +165,15 @@ def test_centres_are_followed_by_other_images_of_their_class(name, k):
             assert len({centre[0] for centre in batch}) == 8 // k
             centres = Counter(LABELS[centre[0]] for centre in batch)
             for label in centres:
-                of_class = Counter(row for centre in batch if LABELS[centre[0]] == label for row in centre)
+                of_class = Counter(
+                    row for centre in batch if LABELS[centre[0]] == label for row in centre
+                )
                 assert {LABELS[row] for row in of_class} == {label}
                 images = LABELS.count(label)
                 wanted = k * centres[label]
-                assert len(of_class) == min(images, wanted) and max(of_class.values()) <= -(-wanted // images)
+                assert len(of_class) == min(images, wanted) and max(of_class.values()) <= -(
+                    -wanted // images
+                )
 
 
 @pytest.mark.parametrize("table", [2**24, 1])
@@ -167,7 +183,9 @@ def test_images_take_turns_as_candidates(table, monkeypatch):
     sampler = made("greedy_coreset", samples_per_class=1)
     seen = []
     some = torch.arange(3, 11)
-    monkeypatch.setattr(sampler, "centres", lambda x, generator: seen.append(x) or some.repeat(len(x), 1))
+    monkeypatch.setattr(
+        sampler, "centres", lambda x, generator: seen.append(x) or some.repeat(len(x), 1)
+    )
     plan = sampler.choose(torch.arange(N)[:, None], torch.Generator().manual_seed(0))
     candidates = torch.cat(seen).flatten(1)
     assert len(seen) == (1 if table > 1 else N // 8) and candidates.shape == (N // 8, 20)
@@ -185,7 +203,9 @@ def test_greedy_takes_the_farthest(number, dim, centres):
 
 
 def test_greedy_starts_anywhere():
-    first = made("greedy_coreset").centres(torch.randn(200, 5, 2), torch.Generator().manual_seed(0))[:, 0]
+    first = made("greedy_coreset").centres(
+        torch.randn(200, 5, 2), torch.Generator().manual_seed(0)
+    )[:, 0]
     assert set(first.tolist()) == set(range(5))
 
 
@@ -211,8 +231,13 @@ def test_d2_draws_by_density_and_distance(power, number, dim):
     chosen = sampler.centres(x, torch.Generator().manual_seed(3)).tolist()
     again = torch.Generator().manual_seed(3)
     noise = torch.randn(6, number, 1, generator=again)[..., 0].double().numpy()
-    waiting = torch.stack([torch.empty(6, number).exponential_(generator=again) for _ in range(4)], dim=1).double()
-    expected = [oracle.d2_centres(rows64(batch), n, w, power) for batch, n, w in zip(x, noise, waiting.numpy())]
+    waiting = torch.stack(
+        [torch.empty(6, number).exponential_(generator=again) for _ in range(4)], dim=1
+    ).double()
+    expected = [
+        oracle.d2_centres(rows64(batch), n, w, power)
+        for batch, n, w in zip(x, noise, waiting.numpy())
+    ]
     assert chosen == expected
 
 
@@ -234,18 +259,25 @@ def test_collapsed_embeddings_still_give_different_centres(sampler):
     assert all(len(set(batch)) == 8 for batch in chosen.tolist())
 
 
-# --------------------------------------------------------------------------------------------------- batch matching
+# ----------------------------------------------------------------------------------- batch matching
 
-MATCHES = {"disthist_batchmatch": oracle.histogram_distance, "fid_batchmatch": oracle.frechet_distance}
+MATCHES = {
+    "disthist_batchmatch": oracle.histogram_distance,
+    "fid_batchmatch": oracle.frechet_distance,
+}
 
 
 @pytest.mark.parametrize("name", MATCHES)
 @pytest.mark.parametrize("bs, k, bigbs, dim", [(8, 2, 20, 3), (6, 3, 50, 2), (4, 1, 30, 1)])
 def test_the_candidate_that_matches_best_is_taken(name, bs, k, bigbs, dim, monkeypatch):
-    sampler = made(name, bs=bs, samples_per_class=k, batchmatch_bigbs=bigbs, batchmatch_ncomps=7, dim=dim)
+    sampler = made(
+        name, bs=bs, samples_per_class=k, batchmatch_bigbs=bigbs, batchmatch_ncomps=7, dim=dim
+    )
     asked = []
     best = sampler.best
-    monkeypatch.setattr(sampler, "best", lambda x, place: asked.append((x, place)) or best(x, place))
+    monkeypatch.setattr(
+        sampler, "best", lambda x, place: asked.append((x, place)) or best(x, place)
+    )
     space = sampler.storage + torch.randn(N, dim)
     plan = sampler.choose(space, torch.Generator().manual_seed(0))
     assert len(asked) == len(plan) == N // bs
@@ -275,7 +307,9 @@ def test_the_frechet_distance_with_fewer_images_than_dimensions():
     # variances along the first axis
     big = 4 / 4
     small = 2 / 1
-    assert sampler.mismatch(x, place).item() == pytest.approx(big + small - 2 * (big * small)**0.5, abs=1e-7)
+    assert sampler.mismatch(x, place).item() == pytest.approx(
+        big + small - 2 * (big * small) ** 0.5, abs=1e-7
+    )
 
 
 def test_the_histogram_distance_itself():
@@ -320,4 +354,6 @@ def test_on_the_gpu_the_same_batches(name):
     resumed = made(name, device="cuda")
     resumed.load_state_dict({key: value.cpu() if torch.is_tensor(value) else value
                              for key, value in there.state_dict().items()})
-    assert torch.equal(resumed.storage, there.storage) and torch.equal(resumed.plan(0), there.plan(0))
+    assert torch.equal(resumed.storage, there.storage) and torch.equal(
+        resumed.plan(0), there.plan(0)
+    )

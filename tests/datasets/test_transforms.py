@@ -8,7 +8,14 @@ from torchvision.transforms import v2
 
 from architectures.backbones import Backbone
 from architectures.network import Network
-from datasets.transforms import AUGMENTATIONS, Normalise, Shift, eval_transform, sides, train_transform
+from datasets.transforms import (
+    AUGMENTATIONS,
+    Normalise,
+    Shift,
+    eval_transform,
+    sides,
+    train_transform,
+)
 from parameters import get_options
 from tests.datasets.pictures import noise, textured
 from training.building import settle_sizes
@@ -19,13 +26,19 @@ STD = (0.5, 0.25, 1.0)
 
 
 @pytest.mark.parametrize("size", [32, 64, 224])
-@pytest.mark.parametrize("source", [(32, 32), (20, 20), (300, 300), (90, 60), (60, 90), (500, 40), (1, 1), (224, 224)])
+@pytest.mark.parametrize(
+    "source", [(32, 32), (20, 20), (300, 300), (90, 60), (60, 90), (500, 40), (1, 1), (224, 224)]
+)
 def test_every_source_gives_the_size(size, source):
     for name in AUGMENTATIONS:
         image = train_transform(name, size, MEAN, STD)(noise(*source))
         side = round(size * 256 / 224) if name == "big" else size
         assert image.shape == (3, side, side) and image.dtype == torch.uint8
-        assert eval_transform(size, MEAN, STD, augmentation=name)(noise(*source)).shape == (3, side, side)
+        assert eval_transform(size, MEAN, STD, augmentation=name)(noise(*source)).shape == (
+            3,
+            side,
+            side,
+        )
         cut = train_transform(name, size + 9, MEAN, STD, crop_size=size)(noise(*source))
         assert cut.shape == (3, size, size)
 
@@ -39,7 +52,10 @@ def test_sides():
 def test_images_that_fit_are_not_resampled():
     for size in (32, 64):
         image = noise(size, size)
-        for transform in (eval_transform(size, MEAN, STD), train_transform("none", size, MEAN, STD)):
+        for transform in (
+            eval_transform(size, MEAN, STD),
+            train_transform("none", size, MEAN, STD),
+        ):
             assert torch.equal(transform(image), image)
     image = noise(224, 224)
     assert torch.equal(train_transform("none", 224, MEAN, STD)(image), image)
@@ -61,13 +77,24 @@ def test_small_evaluation_cuts_only_the_longer_side():
     assert (eval_transform(40, MEAN, STD)(image) == 255).all()
 
 
-@pytest.mark.parametrize("name,arguments,steps", [
-    ("base", {}, [v2.RandomResizedCrop(96, antialias=True), v2.RandomHorizontalFlip()]),
-    ("big", {}, [v2.RandomResizedCrop(110, antialias=True), v2.RandomHorizontalFlip()]),
-    ("none", {"crop_size": 80}, [v2.Resize(96, antialias=True), v2.CenterCrop(80)]),
-    ("adv", {}, [v2.RandomResizedCrop(96, antialias=True), v2.RandomHorizontalFlip(), v2.RandomGrayscale(0.2),
-                 v2.ColorJitter(0.2, 0.2, 0.2, 0.2)]),
-])
+@pytest.mark.parametrize(
+    "name,arguments,steps",
+    [
+        ("base", {}, [v2.RandomResizedCrop(96, antialias=True), v2.RandomHorizontalFlip()]),
+        ("big", {}, [v2.RandomResizedCrop(110, antialias=True), v2.RandomHorizontalFlip()]),
+        ("none", {"crop_size": 80}, [v2.Resize(96, antialias=True), v2.CenterCrop(80)]),
+        (
+            "adv",
+            {},
+            [
+                v2.RandomResizedCrop(96, antialias=True),
+                v2.RandomHorizontalFlip(),
+                v2.RandomGrayscale(0.2),
+                v2.ColorJitter(0.2, 0.2, 0.2, 0.2),
+            ],
+        ),
+    ],
+)
 def test_augmentations_are_torchvisions(name, arguments, steps):
     image = noise(120, 160)
     theirs = v2.Compose(steps)
@@ -81,12 +108,17 @@ def test_augmentations_are_torchvisions(name, arguments, steps):
 def test_red_cuts_windows_of_the_resized_image():
     image = noise(120, 160)
     resized = v2.Resize(110, antialias=True)(image)
-    windows = {part.numpy().tobytes() for part in resized.unfold(1, 96, 1).unfold(2, 96, 1).permute(1, 2, 0, 3, 4)
-               .flatten(0, 1)}
+    windows = {
+        part.numpy().tobytes()
+        for part in resized.unfold(1, 96, 1).unfold(2, 96, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+    }
     red = train_transform("red", 96, MEAN, STD)
     for _ in range(10):
         cut = red(image)
-        assert cut.contiguous().numpy().tobytes() in windows or cut.flip(-1).contiguous().numpy().tobytes() in windows
+        assert (
+            cut.contiguous().numpy().tobytes() in windows
+            or cut.flip(-1).contiguous().numpy().tobytes() in windows
+        )
 
 
 def test_adv_turns_a_fifth_grey_and_changes_colours():
@@ -126,7 +158,9 @@ def test_normalisation_in_the_networks_order_and_range(channels, value_range, la
     assert found.dtype == torch.float32 and found.is_contiguous(memory_format=layout)
     for place, name in enumerate(channels):
         values = batch[:, "RGB".index(name)].double() / 255 * value_range
-        torch.testing.assert_close(found[:, place].double(), (values - mean[place]) / std[place], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            found[:, place].double(), (values - mean[place]) / std[place], rtol=1e-4, atol=1e-4
+        )
     assert torch.equal(normalise(batch[1]), found[1])
 
 
@@ -135,11 +169,17 @@ def test_unknown_augmentation():
         train_transform("tiny", 32, MEAN, STD)
 
 
-@pytest.mark.parametrize("argv,image_size,cache_side", [
-    ([], 299, 513), (["--image_size", "224"], 224, 384), (["--image_size", "256", "--crop_size", "224"], 256, 384),
-    (["--image_size", "224", "--augmentation", "big"], 224, 439), (["--cache_side", "300"], 299, 300),
-    (["--cache", "none"], 299, None),
-])
+@pytest.mark.parametrize(
+    "argv,image_size,cache_side",
+    [
+        ([], 299, 513),
+        (["--image_size", "224"], 224, 384),
+        (["--image_size", "256", "--crop_size", "224"], 256, 384),
+        (["--image_size", "224", "--augmentation", "big"], 224, 439),
+        (["--cache_side", "300"], 299, 300),
+        (["--cache", "none"], 299, None),
+    ],
+)
 def test_sizes_that_are_not_asked_for_are_the_networks(argv, image_size, cache_side):
     opt = get_options(argv)
     settle_sizes(opt, Network(Backbone(torch.nn.Identity(), 3, image_size=299), 4))

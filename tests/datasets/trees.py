@@ -19,22 +19,42 @@ from PIL import Image
 
 # width, height
 SIZE = (40, 30)
-BIRDS = ("Black_footed_Albatross", "Laysan_Albatross", "Sooty_Albatross", "Groove_billed_Ani", "Crested_Auklet",
-         "Least_Auklet", "Parakeet_Auklet", "Rhinoceros_Auklet")
+BIRDS = (
+    "Black_footed_Albatross",
+    "Laysan_Albatross",
+    "Sooty_Albatross",
+    "Groove_billed_Ani",
+    "Crested_Auklet",
+    "Least_Auklet",
+    "Parakeet_Auklet",
+    "Rhinoceros_Auklet",
+)
 CARS = ("AM General Hummer SUV 2000", "Acura RL Sedan 2012", "Acura TL Sedan 2012", "Acura "
                                                                                     "Integra Type "
                                                                                     "R 2001",
         "Ram C/V Cargo Van Minivan 2012", "Rolls-Royce Ghost Sedan 2012", "Volvo C30 Hatchback "
                                                                           "2012",
         "smart fortwo Convertible 2012")
-PRODUCTS = ("bicycle", "cabinet", "chair", "coffee_maker", "fan", "kettle", "lamp", "mug", "sofa", "stapler", "table",
-            "toaster")
+PRODUCTS = (
+    "bicycle",
+    "cabinet",
+    "chair",
+    "coffee_maker",
+    "fan",
+    "kettle",
+    "lamp",
+    "mug",
+    "sofa",
+    "stapler",
+    "table",
+    "toaster",
+)
 CLOTHES = ("MEN/Denim", "WOMEN/Blouses_Shirts", "WOMEN/Dresses", "WOMEN/Jackets_Coats")
 TRAPS = ("grey", "cmyk", "rotated", "truncated", "spaces", "stray", "missing_class", "empty_class")
 STRAY = ("._stray.jpg", "._Thumbs.db", ".DS_Store", "Thumbs.db", "desktop.ini", "notes.txt")
 
 
-# -------------------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------- pictures
 
 
 def save_jpeg(path: Path, label: int = 0, seed: int = 0, kind: str = "rgb") -> Path:
@@ -80,13 +100,14 @@ def add_stray_files(folder: Path) -> None:
     save_jpeg(folder / "__MACOSX" / "._001.jpg")
 
 
-# ------------------------------------------------------------------------------------------------------------- CUB
+# ---------------------------------------------------------------------------------------------- CUB
 
 
 def cub_names(classes: int, images: int, traps: Collection[str] = ()) -> list[tuple[str, str]]:
     """Class folder and file name of each image, in the order of images.txt."""
-    folders = [""
-               f"{c + 1:03d}.{BIRDS[c] if c < len(BIRDS) else f'Bird_{c + 1}'}" for c in range(classes)]
+    folders = [
+        f"{c + 1:03d}.{BIRDS[c] if c < len(BIRDS) else f'Bird_{c + 1}'}" for c in range(classes)
+    ]
     named = [(folder, f"{folder[4:].title()}_{i + 1:04d}_{796100 + 10 * c + i}.jpg")
              for c, folder in enumerate(folders) for i in range(images)]
     if "spaces" in traps:
@@ -101,11 +122,16 @@ def cub_official(root: Path, classes: int = 8, images: int = 4, traps: Collectio
     names = cub_names(classes, images, traps)
     folders = list(dict.fromkeys(name for name, _ in names))
     label = [folders.index(name) for name, _ in names]
-    save_jpegs([(folder / "images" / name / file, of) for (name, file), of in zip(names, label)], backwards)
-    write_lines(folder / "images.txt", [f"{i} "
-                                        f"{name}/{file}" for i, (name, file) in enumerate(names, start=1)])
-    write_lines(folder / "image_class_labels.txt", [f"{i} "
-                                                    f"{of + 1}" for i, of in enumerate(label, start=1)])
+    save_jpegs(
+        [(folder / "images" / name / file, of) for (name, file), of in zip(names, label)], backwards
+    )
+    write_lines(
+        folder / "images.txt",
+        [f"{i} {name}/{file}" for i, (name, file) in enumerate(names, start=1)],
+    )
+    write_lines(
+        folder / "image_class_labels.txt", [f"{i} {of + 1}" for i, of in enumerate(label, start=1)]
+    )
     write_lines(folder / "train_test_split.txt", [f"{i} {i % 2}" for i in range(1, len(names) + 1)])
     write_lines(folder / "classes.txt", [f"{c} {name}" for c, name in enumerate(folders, start=1)])
     set_traps([folder / "images" / name / file for name, file in names], traps)
@@ -146,7 +172,7 @@ def set_traps(files: list[Path], traps: Collection[str]) -> None:
         second.rmdir()
 
 
-# ------------------------------------------------------------------------------------------------------------ CARS
+# --------------------------------------------------------------------------------------------- CARS
 
 
 def cars_official(root: Path, classes: int = 8, images: int = 4, backwards: bool = False) -> Path:
@@ -166,7 +192,9 @@ def car_names(classes: int) -> list[str]:
     return [CARS[c] if c < len(CARS) else f"Car {c + 1} Sedan 2012" for c in range(classes)]
 
 
-def save_cars_annotations(path: Path, names: list[str], label: list[int], class_names: list[str]) -> Path:
+def save_cars_annotations(
+    path: Path, names: list[str], label: list[int], class_names: list[str]
+) -> Path:
     """A .mat of the real structure: struct array `annotations`, classes from 1, and cell array
     `class_names`.
     """
@@ -192,7 +220,7 @@ def cars_base(root: Path, classes: int = 8, images: int = 4, backwards: bool = F
     return folder
 
 
-# -------------------------------------------------------------------------------------------- Stanford Online Products
+# ------------------------------------------------------------------------- Stanford Online Products
 
 
 def sop_rows(supers: int, classes: int, images: int) -> dict[str, list[tuple[int, int, int, str]]]:
@@ -207,12 +235,15 @@ def sop_rows(supers: int, classes: int, images: int) -> dict[str, list[tuple[int
                 of += 1
                 for i in range(images):
                     image += 1
-                    rows[split].append((image, of, super_class, ""
-                                                                f"{name}_final/{111085122000 + of}_{i}.JPG"))
+                    rows[split].append(
+                        (image, of, super_class, f"{name}_final/{111085122000 + of}_{i}.JPG")
+                    )
     return rows
 
 
-def sop_official(root: Path, supers: int = 4, classes: int = 2, images: int = 4, backwards: bool = False) -> Path:
+def sop_official(
+    root: Path, supers: int = 4, classes: int = 2, images: int = 4, backwards: bool = False
+) -> Path:
     """<root>/Stanford_Online_Products as the archive has it; `classes` of each super-class in
     either split.
     """
@@ -221,14 +252,20 @@ def sop_official(root: Path, supers: int = 4, classes: int = 2, images: int = 4,
     return folder
 
 
-def sop_base(root: Path, supers: int = 4, classes: int = 2, images: int = 4, backwards: bool = False) -> Path:
+def sop_base(
+    root: Path, supers: int = 4, classes: int = 2, images: int = 4, backwards: bool = False
+) -> Path:
     """<root>/online_products with images/ and Info_Files/."""
     folder = root / "online_products"
-    _save_sop(folder / "images", folder / "Info_Files", sop_rows(supers, classes, images), backwards)
+    _save_sop(
+        folder / "images", folder / "Info_Files", sop_rows(supers, classes, images), backwards
+    )
     return folder
 
 
-def _save_sop(images: Path, lists: Path, rows: dict[str, list[tuple[int, int, int, str]]], backwards: bool) -> None:
+def _save_sop(
+    images: Path, lists: Path, rows: dict[str, list[tuple[int, int, int, str]]], backwards: bool
+) -> None:
     """Images and the three lists."""
     whole = rows["train"] + rows["test"]
     save_jpegs([(images / path, of) for _, of, _, path in whole], backwards)
@@ -238,7 +275,7 @@ def _save_sop(images: Path, lists: Path, rows: dict[str, list[tuple[int, int, in
                      "path", *(" ".join(map(str, row)) for row in part)])
 
 
-# --------------------------------------------------------------------------------------------------------- In-Shop
+# ------------------------------------------------------------------------------------------ In-Shop
 
 
 def in_shop_rows(items: int = 4, images: int = 4, queries: int = 2) -> list[tuple[str, str, str]]:
@@ -251,14 +288,23 @@ def in_shop_rows(items: int = 4, images: int = 4, queries: int = 2) -> list[tupl
             status = "train" if item < items else "query" if i < queries else "gallery"
             identity = f"id_{item + 1:08d}"
             view = ("front", "side", "back", "full", "additional")[i % 5]
-            rows.append((""
-                         f"img/{CLOTHES[item % len(CLOTHES)]}/{identity}/{i // 5 + 1:02d}_{i + 1}_{view}.jpg",
-                         identity, status))
+            rows.append(
+                (
+                    ""
+                    f"img/{CLOTHES[item % len(CLOTHES)]}/{identity}/{i // 5 + 1:02d}_{i + 1}_{view}.jpg",
+                    identity,
+                    status,
+                )
+            )
     return rows
 
 
-def in_shop_official(root: Path, rows: list[tuple[str, str, str]] | None = None, at_root: bool = False,
-                     backwards: bool = False) -> Path:
+def in_shop_official(
+    root: Path,
+    rows: list[tuple[str, str, str]] | None = None,
+    at_root: bool = False,
+    backwards: bool = False,
+) -> Path:
     """<root>/in_shop with Img/img/ and Eval/list_eval_partition.txt, or img/ and the list right
     in it (at_root).
     """
@@ -272,7 +318,7 @@ def in_shop_official(root: Path, rows: list[tuple[str, str, str]] | None = None,
     return folder
 
 
-# -------------------------------------------------------------------------------------------------------- archives
+# ----------------------------------------------------------------------------------------- archives
 
 
 def make_tgz(folder: Path, path: Path) -> Path:
@@ -290,7 +336,9 @@ def make_zip(folder: Path, path: Path) -> Path:
     return path
 
 
-def _tar_member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+def _tar_member(
+    name: str, kind: bytes = tarfile.REGTYPE, target: str = "", mode: int = 0o644
+) -> tarfile.TarInfo:
     """The header of one member."""
     member = tarfile.TarInfo(name)
     member.type = kind
@@ -303,7 +351,10 @@ HOSTILE_TAR: dict[str, list[tarfile.TarInfo]] = {
     "parent": [_tar_member("set/../../outside.jpg")],
     "absolute": [_tar_member("/outside.jpg")],
     "symlink": [_tar_member("set/link", tarfile.SYMTYPE, "/etc")],
-    "through_symlink": [_tar_member("set/link", tarfile.SYMTYPE, "../.."), _tar_member("set/link/outside.jpg")],
+    "through_symlink": [
+        _tar_member("set/link", tarfile.SYMTYPE, "../.."),
+        _tar_member("set/link/outside.jpg"),
+    ],
     "hardlink": [_tar_member("set/passwd", tarfile.LNKTYPE, "/etc/passwd")],
     "device": [_tar_member("set/null", tarfile.CHRTYPE)],
     "pipe": [_tar_member("set/pipe", tarfile.FIFOTYPE)],

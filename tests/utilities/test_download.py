@@ -67,7 +67,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", server.location)
             return self.end_headers()
         if server.page:
-            return self.answer(200, b"\n<!DOCTYPE html><html>quota exceeded</html>", {"Content-Type": "text/html"})
+            return self.answer(
+                200, b"\n<!DOCTYPE html><html>quota exceeded</html>", {"Content-Type": "text/html"}
+            )
         fresh = self.headers.get("If-Range") in (None, server.tag)
         if not (span and server.ranges and fresh):
             return self.answer(200, server.content, {})
@@ -76,7 +78,9 @@ class Handler(BaseHTTPRequestHandler):
         if start >= total:
             return self.answer(416, b"", {"Content-Range": f"bytes */{total}"})
         start -= server.shift
-        return self.answer(206, server.content[start:], {"Content-Range": f"bytes {start}-{total - 1}/{total}"})
+        return self.answer(
+            206, server.content[start:], {"Content-Range": f"bytes {start}-{total - 1}/{total}"}
+        )
 
     def answer(self, status, body, headers):
         self.send_response(status)
@@ -177,7 +181,11 @@ def test_a_server_that_sends_another_range(server, tmp_path):
     server.cuts = [100_000]
     server.shift = 10
     download(server.url, tmp_path / "file")
-    assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, "bytes=100000-", None]
+    assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [
+        None,
+        "bytes=100000-",
+        None,
+    ]
 
 
 def test_a_weak_tag_is_no_version(server, tmp_path):
@@ -273,7 +281,9 @@ def test_redirects_within_the_web_are_followed(server, tmp_path):
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/file", "data:,content"])
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://127.0.0.1/file", "data:,content"]
+)
 def test_redirects_out_of_the_web_are_refused(server, location, tmp_path):
     server.location = location
     refused(server, tmp_path / "file", location)
@@ -286,7 +296,9 @@ def test_the_first_digits_of_a_sha256_sum_are_enough(server, tmp_path):
     server.tag = None
     download(server.url, tmp_path / "file", sha256=digits)
     assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, "bytes=100000-"]
-    with pytest.raises(RunError, match=f"the SHA-256 sum {digits} instead of 0123abcd and was deleted"):
+    with pytest.raises(
+        RunError, match=f"the SHA-256 sum {digits} instead of 0123abcd and was deleted"
+    ):
         download(server.url, tmp_path / "other", sha256="0123abcd")
     assert left(tmp_path) == ["file"]
 
@@ -327,8 +339,10 @@ def test_an_invalid_certificate_is_not_tried_again(server, tmp_path, monkeypatch
     refused(server, tmp_path / "file", "certificate is not valid (it has expired)")
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/file", "host/file", "http://", "http://a "
-                                                                                                  "b", "http://ä"])
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "ftp://host/file", "host/file", "http://", "http://a b", "http://ä"],
+)
 def test_other_addresses(url, tmp_path):
     with pytest.raises(UsageError, match="is not an address of the web"):
         download(url, tmp_path / "file")
@@ -371,8 +385,15 @@ def fill_disk(monkeypatch, room, suffix=""):
     and has `room` bytes.
     """
     whole = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, mode="r", *more, **named: Full(whole(path, mode), room)
-                        if set(mode) & set("wax") and path.name.endswith(suffix) else whole(path, mode, *more, **named))
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda path, mode="r", *more, **named: (
+            Full(whole(path, mode), room)
+            if set(mode) & set("wax") and path.name.endswith(suffix)
+            else whole(path, mode, *more, **named)
+        ),
+    )
 
 
 def test_a_full_disk_is_reported_and_the_part_kept(server, tmp_path, monkeypatch):
@@ -400,7 +421,10 @@ def test_killed_in_the_middle_and_continued(server, tmp_path):
     server.cuts = [100_000]
     server.stall = threading.Event()
     part = tmp_path / "file.part"
-    killed(lambda: download(server.url, tmp_path / "file"), lambda: part.exists() and part.stat().st_size)
+    killed(
+        lambda: download(server.url, tmp_path / "file"),
+        lambda: part.exists() and part.stat().st_size,
+    )
     server.stall.set()
     assert left(tmp_path) == ["file.part", "file.part.version"]
     arrived = part.stat().st_size
