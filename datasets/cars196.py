@@ -54,8 +54,8 @@ def read_annotations(path: Path) -> Annotations:
     from scipy.io import loadmat
     try:
         # Version 5 holds arrays, text and structs: scipy turns them into arrays and neither
-        # unpickles nor evaluates anything. Only the two variables are read, and appendmat=False keeps scipy
-        # from opening another file.
+        # unpickles nor evaluates anything. Only the two variables are read, and appendmat=False
+        # keeps scipy from opening another file.
         held = loadmat(path, appendmat=False, variable_names=["annotations", "class_names"],
                        squeeze_me=True, struct_as_record=True)
         rows = np.atleast_1d(held["annotations"])
