@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from datasets.on_device import require_nvjpeg
 from evaluation import QueryMetric, parse_metric
 from parameters import explicit_flags, get_options, read_options
 from training import resume
@@ -103,8 +102,6 @@ def run(opt) -> None:
     own_gpu = distributed.local_rank()
     set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
     device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
-    if opt.decode == "nvjpeg":
-        require_nvjpeg(device)
     distributed.join(device)
     refuse_metrics(opt)
     seed_everything(opt.seed)

@@ -202,9 +202,6 @@ def add_image_flags(parser: Parser) -> None:
     add("--cache_side", type=positive_int, default=None, metavar="PIXELS",
         help="Longest that the shorter side of a kept image may be; default: 1.71 times the input's side (384 at 224).")
     add("--cache_path", default=".cache", metavar="FOLDER", help="Where --cache disk keeps its files.")
-    add("--decode", default="cpu", choices=["cpu", "nvjpeg"],
-        help="Who decodes JPEG files: the worker processes, or the GPU, to which they then only hand the files. Not "
-             "with --cache, which keeps decoded images.")
 
 
 def add_batch_flags(parser: Parser) -> None:
@@ -851,14 +848,9 @@ def _problems_of_method(opt: argparse.Namespace) -> Iterator[str]:
 
 
 def _problems_of_images(opt: argparse.Namespace) -> Iterator[str]:
-    """Where images come from, who decodes them, and their size."""
+    """Where images come from, and their size."""
     if opt.dataset != "glyphs" and not opt.source_path:
         yield f"--dataset {opt.dataset} needs --source_path FOLDER, where your images are"
-    if opt.decode == "nvjpeg" and opt.cache != "none":
-        yield (f"--decode nvjpeg reads the files in every epoch, and --cache {opt.cache} decodes them once: pass "
-               "--cache none")
-    if opt.decode == "nvjpeg" and opt.device == "cpu":
-        yield "--decode nvjpeg needs a GPU: pass no --device cpu, or --decode cpu"
     if opt.crop_size and not opt.image_size:
         yield ("--crop_size needs --image_size, the shorter side that the crop is cut from: pass both, such as "
                "--image_size 256 --crop_size 224")

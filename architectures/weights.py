@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from architectures import state_dicts
-from datasets.download import Unreachable, download
 from utilities.digest import sha256
+from utilities.download import Unreachable, download
 from utilities.errors import RunError, UsageError
 from utilities.lock import Lock
 

@@ -1,4 +1,4 @@
-"""Images by split: parsers, the embedded glyphs, transforms, samplers, loaders."""
+"""Images by split: parsers, the built-in glyphs, transforms, samplers, loaders."""
 from pathlib import Path
 
 from datasets import cars196, cub200, glyphs, image_folder, in_shop, online_products
@@ -17,10 +17,13 @@ DATASETS = {
     "sop": online_products.online_products,
 }
 
-__all__ = ["DATASETS", "Batch", "ImageDataset", "ImageList", "Splits", "batches", "check", "make_loader", "select",
-           "split_validation"]
+__all__ = ["DATASETS", "Batch", "ImageDataset", "ImageList", "Splits", "batches", "check",
+           "make_loader", "select", "split_validation"]
 
 
 def select(name: str, source_path: str | Path, **kwargs) -> Splits:
-    """The checked splits of the data set of this name; kwargs are the further arguments of its function."""
-    return check(lookup(DATASETS, name, kind="data set", flag="--dataset")(source_path=source_path, **kwargs))
+    """The checked splits of the data set of this name; kwargs are further arguments of its
+    function.
+    """
+    parser = lookup(DATASETS, name, kind="data set", flag="--dataset")
+    return check(parser(source_path=source_path, **kwargs))

@@ -1,8 +1,8 @@
 """Safe extraction of .tgz and .zip, whole or not at all.
 
-An archive is not trusted: a member may lead outside the folder, be a link or a device, or be far larger than the
-archive. Only plain files are written, by names that are checked, with the rights that new files have; one wrong member
-refuses the whole archive.
+An archive is not trusted: a member may lead outside the folder, be a link or a device, or be far
+larger than the archive. Only plain files are written, by names that are checked, with the rights
+that new files have. One wrong member refuses the whole archive.
 """
 import gzip
 import lzma
@@ -21,21 +21,29 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from datasets.download import check_space, disk_error
 from datasets.files import inner_path, is_stray
-from utilities.errors import RunError
+from utilities.download import check_space, disk_error
+from utilities.errors import RunError, first_line
 
-MAX_MEMBERS = 1_000_000                                                            # eight times the largest data set
-MAX_RATIO = 100                                                                    # unpacked / packed; images have 1
-SLACK = 2**20                                                                      # bytes that any archive may unpack
-CHUNK = 2**20                                                                      # bytes
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, RuntimeError, ValueError)
+# eight times the largest data set
+MAX_MEMBERS = 1_000_000
+# unpacked / packed; images have 1
+MAX_RATIO = 100
+# bytes that any archive may unpack
+SLACK = 2**20
+CHUNK = 2**20  # bytes
+FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError,
+          RuntimeError, ValueError)
 
-Place = Callable[[str], str | None]                                                # the new path of a member, or None
+# the new path of a member, or None
+Place = Callable[[str], str | None]
 
 
 class Member(NamedTuple):
-    """One entry of an archive; `position` is how much of the archive was read before it, in bytes."""
+    """One entry of an archive; `position` is how much of the archive was read before it, in
+    bytes.
+    """
 
     name: str
     size: int
@@ -46,17 +54,18 @@ class Member(NamedTuple):
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A new folder that becomes `target` when the block ends well, and vanishes otherwise.
+    """A new folder that becomes `target` when the block ends well, and is deleted otherwise.
 
-    It lies beside the target, so that it takes one renaming, after all of it is on the disk. What a killed process
-    left there is removed at the start.
+    It lies beside the target, so that one renaming moves it, after all of it is on the disk. What
+    a killed process left there is removed at the start.
     """
     folder = target.with_name(f".{target.name}.unfinished")
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         yield folder
-        if hasattr(os, "sync"):                                                    # not on Windows
+        # Windows has no sync
+        if hasattr(os, "sync"):
             os.sync()
         folder.rename(target)
     except OSError as error:
@@ -68,20 +77,22 @@ def staged(target: Path) -> Iterator[Path]:
 def extract(archive: Path, folder: Path, place: Place) -> int:
     """Write the members for which `place` gives a path within `folder`; returns how many.
 
-    A RunError that names the archive when it is damaged or hostile, when a file of it does not fit on the disk or is
-    named twice.
+    Raises RunError, which names the archive, when it is damaged or hostile, when a file of it does
+    not fit on the disk or is named twice.
     """
-    check_space(folder, archive.stat().st_size)
+    packed = archive.stat().st_size
+    check_space(folder, packed)
     members = _zip_members if archive.suffix == ".zip" else _tar_members
     written = 0
-    with (_reading(archive), archive.open("rb") as file,
-          tqdm(desc=f"extract {archive.name}", total=archive.stat().st_size, unit="B", unit_scale=True,
+    with (_one_sentence(archive), archive.open("rb") as file,
+          tqdm(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True,
                leave=False) as bar):
         for number, member in enumerate(members(file, folder), start=1):
             if number > MAX_MEMBERS:
                 raise ValueError(f"it has more than {MAX_MEMBERS} members")
             name = posixpath.normpath(inner_path(member.name))
-            inner = place(name) if member.is_file and not any(map(is_stray, name.split("/"))) else None
+            wanted = member.is_file and not any(map(is_stray, name.split("/")))
+            inner = place(name) if wanted else None
             if inner is not None:
                 check_space(folder, member.size)
                 with member.open() as source:
@@ -92,14 +103,14 @@ def extract(archive: Path, folder: Path, place: Place) -> int:
 
 
 @contextmanager
-def _reading(archive: Path) -> Iterator[None]:
+def _one_sentence(archive: Path) -> Iterator[None]:
     """Whatever is raised for a damaged or hostile archive, as one sentence."""
     try:
         yield
     except DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RunError(f"{archive}: this archive is damaged or not what it should be ({reason}), nothing of it was "
-                       "used; delete it and fetch it again.") from None
+        raise RunError(f"{archive}: this archive is damaged or not what it should be "
+                       f"({first_line(error)}), nothing of it was used; delete it and fetch it "
+                       "again.") from None
 
 
 def _write(source: IO[bytes], path: Path, size: int) -> None:
@@ -109,17 +120,19 @@ def _write(source: IO[bytes], path: Path, size: int) -> None:
         with path.open("xb") as file:
             for chunk in _chunks(source):
                 file.write(chunk)
-            found = file.tell()
+            written = file.tell()
     except FileExistsError:
         raise ValueError(f"{path.name} is in it twice") from None
     except OSError as error:
         raise disk_error(path, error, "nothing was put in place") from None
-    if found != size:
-        raise ValueError(f"{path.name} has {found} bytes instead of {size}")
+    if written != size:
+        raise ValueError(f"{path.name} has {written} bytes instead of {size}")
 
 
 def _chunks(source: IO[bytes]) -> Iterator[bytes]:
-    """The contents of a member; its errors are no longer of a kind that writing raises too."""
+    """The contents of a member; an OSError of reading becomes a ValueError, since writing raises
+    OSError too.
+    """
     try:
         while chunk := source.read(CHUNK):
             yield chunk
@@ -127,14 +140,17 @@ def _chunks(source: IO[bytes]) -> Iterator[bytes]:
         raise ValueError(str(error)) from None
 
 
-# --------------------------------------------------------------------------------------------------------- the formats
+# -------------------------------------------------------------------------------------- the formats
 
 
 class Bounded:
-    """A stream that refuses to give more than `limit` bytes: unpacking is where a small archive becomes a large one."""
+    """A stream that refuses to give more than `limit` bytes: unpacking makes a small archive a
+    large one.
+    """
 
     def __init__(self, stream: IO[bytes], limit: int):
-        self.stream, self.left = stream, limit
+        self.stream = stream
+        self.left = limit
 
     def read(self, size: int) -> bytes:
         """The next bytes, at most `size`."""
@@ -151,17 +167,20 @@ def _limit(file: IO[bytes]) -> int:
 
 
 def _tar_members(file: IO[bytes], folder: Path) -> Iterator[Member]:
-    """The entries of a gzipped tar in their order; the stream is read once, to its end and checksum."""
+    """The entries of a gzipped tar in their order; the stream is read once, to its end and
+    checksum.
+    """
     with gzip.open(file) as unpacked:
         stream = Bounded(unpacked, _limit(file))
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for entry in archive:
-                if entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
+                if entry.type not in FILES:
                     raise ValueError(f"{entry.name} is neither a file nor a folder")
-                inner_path(entry.name)
-                if hasattr(tarfile, "data_filter"):                                # Python 3.11.4 and later
+                # Python 3.11.4 and later
+                if hasattr(tarfile, "data_filter"):
                     tarfile.data_filter(entry, folder)
-                yield Member(entry.name, entry.size, entry.isreg(), file.tell(), partial(archive.extractfile, entry))
+                content = partial(archive.extractfile, entry)
+                yield Member(entry.name, entry.size, entry.isreg(), file.tell(), content)
         while stream.read(CHUNK):
             pass
 
@@ -177,4 +196,5 @@ def _zip_members(file: IO[bytes], folder: Path) -> Iterator[Member]:
             if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ValueError(f"{entry.filename} is neither a file nor a folder")
             position += entry.compress_size
-            yield Member(entry.filename, entry.file_size, not entry.is_dir(), position, partial(archive.open, entry))
+            content = partial(archive.open, entry)
+            yield Member(entry.filename, entry.file_size, not entry.is_dir(), position, content)

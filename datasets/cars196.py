@@ -1,21 +1,26 @@
-"""CARS196 (Krause et al., 3D Object Representations for Fine-Grained Categorization, 3dRR 2013): cars of 196 models."""
+"""CARS196 (Krause et al., 3D Object Representations for Fine-Grained Categorization, 3dRR 2013):
+cars of 196 models.
+"""
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from datasets.base import Splits, halves
+from datasets.base import Splits, split_in_halves
 from datasets.files import Layout, class_halves, inner_path, listed_files, read_layout
-from utilities.errors import UsageError
+from utilities.errors import UsageError, first_line
 
-COUNTS = {"train": (8054, 98), "test": (8131, 98)}                                 # images, classes
+# images, classes
+COUNTS = {"train": (8054, 98), "test": (8131, 98)}
 FOLDERS = ("cars196",)
 ANNOTATIONS = "cars_annos.mat"
 
 
 class Annotations(NamedTuple):
-    """What cars_annos.mat says: the path and the class of each image, and all classes in the order of their numbers."""
+    """What cars_annos.mat says: path and class of each image; all classes in the order of their
+    numbers.
+    """
 
     paths: list[str]
     classes: list[str]
@@ -23,45 +28,55 @@ class Annotations(NamedTuple):
 
 
 def cars196(source_path: str | Path) -> Splits:
-    """The first half of the class numbers for training, the second for testing, as is usual for retrieval; the
-    split of cars_annos.mat shares classes and is not used.
+    """The first half of the class numbers for training, the second for testing, as is usual for
+    retrieval.
 
-    Layouts: car_ims/ and cars_annos.mat beside each other, or the base framework's images/<class>/, whose classes go by
-    their numbers where all have one (014.Audi TTS Coupe 2012), else by the alphabet.
+    The split of cars_annos.mat shares classes and is not used. Layouts: car_ims/ and cars_annos.mat
+    beside each other, or the base framework's images/<class>/. Its classes are in the order of
+    their numbers where all have one (014.Audi TTS Coupe 2012), else in alphabetical order.
     """
     return read_layout("cars196", source_path, FOLDERS, (
-        Layout(("car_ims", ANNOTATIONS), _official),
-        Layout(("images",), lambda root: class_halves(root / "images"))))
+        Layout(("car_ims", ANNOTATIONS), _official), Layout(("images",), class_halves)))
 
 
 def _official(root: Path) -> Splits:
     """The two downloads."""
     source = root / ANNOTATIONS
-    found = read_annotations(source)
-    return halves(source, listed_files(source, root, found.paths), found.classes, classes=found.class_names)
+    table = read_annotations(source)
+    paths = listed_files(source, root, table.paths)
+    return split_in_halves(source, paths, table.classes, classes=table.class_names)
 
 
 def read_annotations(path: Path) -> Annotations:
-    """The annotations of the complete set, from a MATLAB file of version 5."""
+    """The annotations of the complete set, from a MATLAB file of version 5; a UsageError for any
+    other file.
+    """
     from scipy.io import loadmat
     try:
-        # Version 5 holds arrays, text and structs: scipy turns them into arrays and neither unpickles nor evaluates
-        # anything. Of the variables only the two are read, and appendmat=False keeps it from opening another file.
-        held = loadmat(path, appendmat=False, variable_names=["annotations", "class_names"], squeeze_me=True,
-                       struct_as_record=True)
+        # Version 5 holds arrays, text and structs: scipy turns them into arrays and neither
+        # unpickles nor evaluates anything. Only the two variables are read, and appendmat=False
+        # keeps scipy from opening another file.
+        held = loadmat(path, appendmat=False, variable_names=["annotations", "class_names"],
+                       squeeze_me=True, struct_as_record=True)
         rows = np.atleast_1d(held["annotations"])
-        names = [class_name(number, str(name)) for number, name in enumerate(np.atleast_1d(held["class_names"]), 1)]
+        numbered = enumerate(np.atleast_1d(held["class_names"]), start=1)
+        names = [class_name(number, str(name)) for number, name in numbered]
         paths = [inner_path(str(name)) for name in rows["relative_im_path"]]
         numbers = [int(number) for number in rows["class"]]
-    except Exception as error:   # damage raises nearly any type, by where it is
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{path}: this is not the table of CARS196 ({reason}); fetch it again.") from None
-    if unnamed := sorted(set(numbers) - set(range(1, len(names) + 1))):
-        raise UsageError(f"{path}: class {unnamed[0]} has no name among the {len(names)} given; fetch the file again.")
+    # damage raises nearly any type, by where it is
+    except Exception as error:
+        raise UsageError(f"{path}: this is not the table of CARS196 ({first_line(error)}); fetch "
+                         "it again.") from None
+    unnamed = sorted(set(numbers) - set(range(1, len(names) + 1)))
+    if unnamed:
+        raise UsageError(f"{path}: class {unnamed[0]} has no name among the {len(names)} given; "
+                         "fetch the file again.")
     return Annotations(paths, [names[number - 1] for number in numbers], names)
 
 
 def class_name(number: int, name: str) -> str:
-    """The name of a class, and of its folder in a prepared set: its number first, slashes replaced."""
+    """The name of a class, and of its folder in a prepared set: its number first, slashes
+    replaced.
+    """
     safe = re.sub(r"[/\\\0]", "-", name)
     return f"{number:03d}.{safe}"

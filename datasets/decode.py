@@ -13,18 +13,22 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from datasets.crops import Crop
-from utilities.errors import RunError
+from utilities.errors import RunError, first_line
 
-JPEG = b"\xff\xd8\xff"                         # how every JPEG file begins
-ORIENTED = (b"Exif\0\0", b"tiff:Orientation")   # what a file holds that says which way is up, in EXIF or in XMP
-_MARK = "\ndatasets.decode.ImageError: "   # how a traceback introduces the error; only there it starts a line
+# how every JPEG file begins
+JPEG = b"\xff\xd8\xff"
+# what a file holds that says which way is up, in EXIF or in XMP
+ORIENTED = (b"Exif\0\0", b"tiff:Orientation")
+# how a traceback introduces the error; only there it starts a line
+_MARK = "\ndatasets.decode.ImageError: "
 
 
 class ImageError(RunError):
     """An image that cannot be read.
 
-    A loader's worker process cannot hand over the exception itself: the parent builds a new one from the whole text
-    of the worker's traceback. So the constructor picks the sentence out of such a text.
+    A loader's worker process cannot hand over the exception itself: the parent builds a new one
+    from the whole text of the worker's traceback. So the constructor picks the sentence out of such
+    a text.
     """
 
     def __init__(self, text: str):
@@ -32,21 +36,26 @@ class ImageError(RunError):
 
 
 def decode(path: str | Path) -> Tensor:
-    """The image as uint8 RGB, upright: EXIF orientation applied, transparency laid on white, 16 bits brought to 8."""
+    """The image as uint8 RGB, upright: EXIF orientation applied, transparency laid on white, 16
+    bits brought to 8.
+    """
     try:
         with Image.open(path) as image:
             image.load()
             return _tensor(to_rgb(_upright(image)))
     except FileNotFoundError:
-        raise ImageError(f"{path}: the image is gone since the data set was read; restore it and run again.") from None
-    except Exception as error:   # a damaged file raises nearly any type, by format: OSError, ValueError, SyntaxError...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path}: this image cannot be decoded ({reason}); "
+        raise ImageError(f"{path}: the image is gone since the data set was read; restore it and "
+                         "run again.") from None
+    # a damaged file raises nearly any type, by format: OSError, ValueError, SyntaxError...
+    except Exception as error:
+        raise ImageError(f"{path}: this image cannot be decoded ({first_line(error)}); "
                          "replace it, or remove it from the data set, and run again.") from None
 
 
 class Decoded(NamedTuple):
-    """An image's pixels (3, h, w), uint8; the (height, width) of its file, which may be more; and the crop to cut."""
+    """An image's pixels (3, h, w), uint8; the (height, width) of its file, which may be more;
+    and the crop to cut.
+    """
 
     pixels: Tensor
     size: tuple[int, int]
@@ -56,8 +65,9 @@ class Decoded(NamedTuple):
 def decode_for(path: str | Path, plan: Callable[[int, int], Crop]) -> Decoded:
     """The image decoded as finely as the crop needs that `plan(height, width)` asks for.
 
-    Of a plain JPEG the size is known from its header, so that it can be scaled down by 2, 4 or 8 while it is decoded,
-    which the format makes cheap. Whatever is not a plain JPEG, or does not decode as one, goes through `decode`.
+    Of a plain JPEG the size is known from its header, so that it can be scaled down by 2, 4 or 8
+    while it is decoded, which the format makes cheap. Whatever is not a plain JPEG, or does not
+    decode as one, goes through `decode`.
     """
     jpeg = read_jpeg(path)
     if jpeg is None:
@@ -76,23 +86,28 @@ class Jpeg(NamedTuple):
 
 
 def read_jpeg(path: str | Path) -> Jpeg | None:
-    """A JPEG in colour or grey that lies upright, not yet decoded; None for any other file, a damaged one too."""
+    """A JPEG in colour or grey that lies upright, not yet decoded; None for any other file, a
+    damaged one too.
+    """
     try:
         with open(path, "rb") as file:
-            if file.read(len(JPEG)) != JPEG:   # PIL takes a tenth of a millisecond to say so
+            # PIL takes a tenth of a millisecond to say so
+            if file.read(len(JPEG)) != JPEG:
                 return None
             data = JPEG + file.read()
         size = _size_if_plain(data)
         if size is None or size[0] * size[1] > Image.MAX_IMAGE_PIXELS or _turned(data):
             return None
         return Jpeg(data, size)
-    except Exception:   # `decode` will say what is wrong
+    # `decode` will say what is wrong
+    except Exception:
         return None
 
 
 def _size_if_plain(data: bytes) -> tuple[int, int] | None:
     """(height, width) of a JPEG in colour or grey, from its header; None for one in CMYK."""
-    if library := _simplejpeg():
+    library = _simplejpeg()
+    if library:
         height, width, space, _ = library.decode_jpeg_header(data)
         return (height, width) if space in ("RGB", "YCbCr", "Gray") else None
     with Image.open(BytesIO(data), formats=("JPEG",)) as image:
@@ -100,7 +115,9 @@ def _size_if_plain(data: bytes) -> tuple[int, int] | None:
 
 
 def _turned(data: bytes) -> bool:
-    """Whether a JPEG has an EXIF orientation other than upright; PIL is asked only where it can find one."""
+    """Whether a JPEG has an EXIF orientation other than upright; PIL is asked only where it can
+    find one.
+    """
     if not any(mark in data for mark in ORIENTED):
         return False
     with Image.open(BytesIO(data), formats=("JPEG",)) as image:
@@ -108,21 +125,28 @@ def _turned(data: bytes) -> bool:
 
 
 def _decode_jpeg(jpeg: Jpeg, path: str | Path, reduction: int) -> Tensor:
-    """A plain JPEG, each side divided by `reduction` and rounded up: (3, h, w); by `decode` where that fails."""
+    """A plain JPEG, each side divided by `reduction` and rounded up: (3, h, w); by `decode`
+    where that fails.
+    """
+    by_library = _by_simplejpeg if _simplejpeg() else _by_pil
     try:
-        return (_by_simplejpeg if _simplejpeg() else _by_pil)(jpeg, reduction)
+        return by_library(jpeg, reduction)
     except Exception:
         return decode(path)
 
 
 def _by_simplejpeg(jpeg: Jpeg, reduction: int) -> Tensor:
-    """(3, h, w); the pixels are PIL's, for both libraries read by libjpeg-turbo, in two thirds to nine tenths of the
-    time, since no copy is made. Whatever libjpeg-turbo warns of is an error here, and PIL then decides."""
+    """(3, h, w), the same pixels as by PIL, for both read by libjpeg-turbo.
+
+    It takes two thirds to nine tenths of the time, since no copy is made. What libjpeg-turbo warns
+    of is an error here, and PIL then decides.
+    """
     least = {}
     if reduction > 1:
-        least = {f"min_{side}": -(-length // reduction) for side, length in zip(("height", "width"), jpeg.size)}
+        height, width = jpeg.size
+        least = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
     pixels = _simplejpeg().decode_jpeg(jpeg.data, min_factor=reduction, **least)
-    return torch.from_numpy(pixels).permute(2, 0, 1)                               # (3, h, w)
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, h, w)
 
 
 def _by_pil(jpeg: Jpeg, reduction: int) -> Tensor:
@@ -130,7 +154,8 @@ def _by_pil(jpeg: Jpeg, reduction: int) -> Tensor:
     image = Image.open(BytesIO(jpeg.data), formats=("JPEG",))
     image.draft(None, (image.width // reduction, image.height // reduction))
     image.load()
-    return _tensor(image if image.mode == "RGB" else image.convert("RGB"))         # even RGB to RGB is a copy
+    # even RGB to RGB would be a copy
+    return _tensor(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 @cache
@@ -144,14 +169,17 @@ def _simplejpeg() -> ModuleType | None:
 
 def _tensor(image: Image.Image) -> Tensor:
     """An RGB image of PIL as uint8 (3, H, W)."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)                      # (3, H, W)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says; as it is where that cannot be read, for the pixels are still good."""
+    """The image as its EXIF orientation says; as it is where that cannot be read, for the pixels
+    are still good.
+    """
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:   # EXIF blocks are as varied in their damage as images
+    # EXIF blocks are as varied in their damage as images
+    except Exception:
         return image
 
 
@@ -161,14 +189,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
     return image.convert("RGB")
 
 
 def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
     """Integers of 16 bits by their full range; floats by 1, or by 255 where they exceed 1."""
     if pixels.dtype.kind == "f":
-        scaled = np.nan_to_num(pixels) * (255 if np.nanmax(pixels, initial=0) <= 1 else 1)
+        factor = 255 if np.nanmax(pixels, initial=0) <= 1 else 1
+        scaled = np.nan_to_num(pixels) * factor
     else:
         scaled = pixels.astype(np.float64) / 257
-    return scaled.round().clip(0, 255).astype(np.uint8)                            # (H, W)
+    return scaled.round().clip(0, 255).astype(np.uint8)  # (H, W)

@@ -1,87 +1,122 @@
-"""What lies on disk: which files are images, lists of them, and in which folder a data set was put."""
+"""What lies on disk: which files are images, lists of them, and in which folder a data set was
+put.
+"""
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from itertools import count
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
-from datasets.base import Splits, halves
-from utilities.errors import UsageError
+from datasets.base import Splits, split_in_halves
+from utilities.errors import UsageError, reason
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-STRAY = (".", "__macosx", "@eadir")   # how the names begin, in any case, that operating systems leave behind
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
+                  ".ppm", ".pgm"}
+# how the names begin, in any case, of files that operating systems leave behind
+STRAY = (".", "__macosx", "@eadir")
+# what to do about a list that is damaged
+EXTRACT = "extract the list from the archive again"
 
 
 class Layout(NamedTuple):
-    """One way in which a data set lies in a folder: what is there, and who reads it."""
+    """One way in which a data set lies in a folder: what must exist there, and who reads it."""
 
     marks: tuple[str, ...]
     read: Callable[[Path], Splits]
 
 
-def read_layout(name: str, source_path: str | Path, folders: Sequence[str], layouts: Sequence[Layout]) -> Splits:
-    """The splits of the data set `name`, which lies under one of the names `folders` in `source_path`, or right in it,
-    or beside it where that is the folder `images`, in the first of the layouts that fits."""
-    source = Path(source_path)
-    get = f"`python -m datasets.prepare {name} --source_path {source}` fetches the data set or says how"
-    if not source.is_dir():
-        raise UsageError(f"{source}: there is no such folder; give the one that holds {name} by --source_path, or "
-                         f"{get}.")
+def possible_folders(source: Path, folders: Sequence[str]) -> list[Path]:
+    """Where a data set may lie: under one of the names in `source`, right in it, or beside
+    `images`.
+    """
     places = [*(source / folder for folder in folders), source]
     if source.absolute().name == "images":
         places.append(source.absolute().parent)
-    for place in places:
+    return places
+
+
+def read_layout(name: str, source_path: str | Path, folders: Sequence[str],
+                layouts: Sequence[Layout]) -> Splits:
+    """The splits of the data set `name`, in the first folder and the first of the layouts that
+    fits.
+
+    Raises UsageError where none fits.
+    """
+    source = Path(source_path)
+    command = f"python -m datasets.prepare {name} --source_path {source}"
+    get = f"`{command}` fetches the data set or says how"
+    if not source.is_dir():
+        raise UsageError(f"{source}: there is no such folder; give the one that holds {name} by "
+                         f"--source_path, or {get}.")
+    for place in possible_folders(source, folders):
         for layout in layouts:
             if all((place / mark).exists() for mark in layout.marks):
                 return layout.read(place)
     wanted = ", or ".join(" and ".join(layout.marks) for layout in layouts)
-    raise UsageError(f"{source}: {name} is not here, for neither this folder nor {' nor '.join(folders)} in it has "
-                     f"{wanted}; {get}.")
+    raise UsageError(f"{source}: {name} is not here, for neither this folder nor "
+                     f"{' nor '.join(folders)} in it has {wanted}; {get}.")
 
 
-# ---------------------------------------------------------------------------------------------------------- folders
+# ------------------------------------------------------------------------------------------ folders
 
 
 def is_stray(name: str) -> bool:
-    """Whether a file or folder of this name is none of the user's (.DS_Store, ._x, __MACOSX and the like)."""
+    """Whether a file or folder of this name is none of the user's (.DS_Store, ._x, __MACOSX and
+    the like).
+    """
     return name.lower().startswith(STRAY)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is an image; an empty file is one, and a damaged one, as decoding will say."""
+    """Whether a file of this name is an image, empty or damaged or not."""
     return not is_stray(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _listed(folder: Path) -> list[os.DirEntry]:
-    """What a folder holds, sorted by name, without strays; nothing in it is looked at, which takes long for many."""
+def _entries(folder: Path) -> list[os.DirEntry]:
+    """What a folder holds, sorted by name, without strays; no file is opened, which takes long
+    for many.
+    """
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not is_stray(entry.name)), key=lambda entry: entry.name)
+            own = [entry for entry in entries if not is_stray(entry.name)]
     except OSError as error:
-        raise UsageError(f"{folder}: this folder cannot be read ({error.strerror or error}); allow it, or give "
-                         "another.") from None
+        raise UsageError(f"{folder}: this folder cannot be read ({reason(error)}); allow it, or "
+                         "give another.") from None
+    return sorted(own, key=lambda entry: entry.name)
 
 
 def images_by_class(folder: Path) -> dict[str, list[Path]]:
-    """The images of each folder in a folder, by its name; both sorted, empty ones too. A link that leads nowhere is an
-    image, which decoding will not find."""
-    found = {entry.name: [Path(image.path) for image in _listed(folder / entry.name)
-                          if is_image(image.name) and (image.is_file() or image.is_symlink() and not image.is_dir())]
-             for entry in _listed(folder) if entry.is_dir()}
-    for path in (path for name, images in found.items() for path in (folder / name, *images)):
+    """The images of each folder in a folder, by its name; both sorted, empty ones too."""
+    names = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    images = {name: _images_in(folder / name) for name in names}
+    for name, paths in images.items():
+        _require_utf8([folder / name, *paths])
+    return images
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The images of a folder. A link that leads nowhere is one, which decoding will not find."""
+    files = [entry for entry in _entries(folder) if is_image(entry.name) and not entry.is_dir()]
+    return [Path(entry.path) for entry in files if entry.is_file() or entry.is_symlink()]
+
+
+def _require_utf8(paths: Iterable[Path]) -> None:
+    """A UsageError for a name that the reports of a run cannot hold."""
+    for path in paths:
         try:
             str(path).encode()
         except UnicodeEncodeError:
-            raise UsageError(f"{path}: this name is not in UTF-8, as the reports of a run are; rename it.") from None
-    return found
+            raise UsageError(f"{path}: this name is not in UTF-8, as the reports of a run are; "
+                             "rename it.") from None
 
 
 def within(folder: Path, name: str) -> Path | None:
-    """The file that a table names relative to a folder, None where it would lie outside; windows separators are
-    understood."""
+    """The file that a table names relative to a folder, None where it would lie outside.
+
+    Windows separators are understood.
+    """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or PureWindowsPath(path).drive or ".." in path.parts:
         return None
@@ -90,77 +125,86 @@ def within(folder: Path, name: str) -> Path | None:
 
 def images_below(folder: Path) -> list[Path]:
     """All images of a folder and the folders in it, at any depth, sorted."""
-    found = []
+    images = []
     for place, inner, names in os.walk(folder):
         inner[:] = [name for name in inner if not is_stray(name)]
-        found += [Path(place) / name for name in names if is_image(name)]
-    return sorted(found)
+        images += [Path(place) / name for name in names if is_image(name)]
+    return sorted(images)
 
 
-def class_halves(folder: Path) -> Splits:
-    """The splits of a folder with a folder for each class: the first half of the classes trains, the other tests.
+def class_halves(root: Path) -> Splits:
+    """The splits of images/<class>/: the first half of the classes trains, the other half tests.
 
-    Where all names begin with a number and a dot, as 001.Black_footed_Albatross, they are in the order of the numbers,
-    of which none may be missing; else they are in alphabetical order.
+    Where all names begin with a number and a dot, as 001.Black_footed_Albatross, they are in the
+    order of the numbers, of which none may be missing. Else they are in alphabetical order.
     """
+    folder = root / "images"
     images = images_by_class(folder)
+    number_of = {name: re.match(r"(\d+)\.", name) for name in images}
     classes = sorted(images)
-    numbers = [int(found[1]) for name in classes if (found := re.match(r"(\d+)\.", name))]
-    if len(numbers) == len(classes) > 0:
-        held = set(numbers)
-        gap = next(number for number in count(1) if number not in held)
-        if gap < max(numbers):
-            raise UsageError(f"{folder}: the folder of class {gap} is missing; restore it, for the two halves of "
-                             "the classes would shift without it.")
-        classes = [name for _, name in sorted(zip(numbers, classes))]
+    if classes and all(number_of.values()):
+        classes.sort(key=lambda name: int(number_of[name][1]))
+        numbers = {int(match[1]) for match in number_of.values()}
+        missing = sorted(set(range(1, max(numbers))) - numbers)
+        if missing:
+            raise UsageError(f"{folder}: the folder of class {missing[0]} is missing; restore it, "
+                             "for the two halves of the classes would shift without it.")
     paths = [path for name in classes for path in images[name]]
-    return halves(folder, paths, [path.parent.name for path in paths], classes=classes)
+    return split_in_halves(folder, paths, [path.parent.name for path in paths], classes=classes)
 
 
-# ------------------------------------------------------------------------------------------------------------ lists
+# -------------------------------------------------------------------------------------------- lists
 
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without spaces at their ends."""
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise UsageError(f"{path}: this list cannot be read ({reason}); extract it from the archive again.") from None
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: this list cannot be read (it is no text in UTF-8); "
+                         f"{EXTRACT}.") from None
+    except OSError as error:
+        raise UsageError(f"{path}: this list cannot be read ({reason(error)}); "
+                         f"{EXTRACT}.") from None
+    return [line.strip() for line in lines]
 
 
 def read_list(path: Path, columns: dict[str, Callable[[str], Any]], start: int = 1) -> list[tuple]:
-    """The rows of a list from line `start` on, a line each: its fields, separated by spaces, by the types of `columns`.
+    """The rows of a list from line `start` on: fields separated by spaces, by the types of
+    `columns`.
 
-    The last column takes the rest of its line, spaces and all; a line of the columns' names is a title. A type refuses
-    a field by a ValueError.
+    The last column takes the rest of its line, spaces and all; a line of the columns' names is a
+    title. A type refuses a field by a ValueError, which becomes a UsageError that names the line.
     """
-    rows, title = [], list(columns)
+    rows = []
+    title = list(columns)
     for number, line in enumerate(read_lines(path)[start - 1:], start=start):
         fields = line.split(maxsplit=len(columns) - 1)
         if not fields or fields == title:
             continue
         try:
-            rows.append(tuple(kind(field) for kind, field in zip(columns.values(), fields, strict=True)))
+            row = [kind(field) for kind, field in zip(columns.values(), fields, strict=True)]
         except ValueError:
-            raise UsageError(f"{path}, line {number}: expected '{' '.join(title)}', found {line[:80]!r}; extract the "
-                             "list from the archive again.") from None
+            raise UsageError(f"{path}, line {number}: expected '{' '.join(title)}', found "
+                             f"{line[:80]!r}; {EXTRACT}.") from None
+        rows.append(tuple(row))
     if not rows:
-        raise UsageError(f"{path}: the list is empty; extract it from the archive again.")
+        raise UsageError(f"{path}: the list is empty; {EXTRACT}.")
     return rows
 
 
 def inner_path(text: str) -> str:
     """A path of a list, which leads to nothing outside its folder; a type for read_list."""
-    if text.startswith("/") or text[1:2] == ":" or "\\" in text or "\0" in text or ".." in text.split("/"):
+    absolute = text.startswith("/") or text[1:2] == ":"
+    if absolute or "\\" in text or "\0" in text or ".." in text.split("/"):
         raise ValueError(text)
     return text
 
 
 def listed_files(source: Path, folder: Path, names: Sequence[str]) -> list[Path]:
-    """The files of a folder that the list `source` names, each there and named once.
+    """The files of a folder that the list `source` names; each must exist and be named once.
 
-    One listing a directory instead of a look at each file: these are a hundred thousand, perhaps on a network drive.
+    Each directory is listed once: there are a hundred thousand files, perhaps on a network drive.
     """
     @cache
     def held(inner: str) -> frozenset[str]:
@@ -169,13 +213,13 @@ def listed_files(source: Path, folder: Path, names: Sequence[str]) -> list[Path]
         except (FileNotFoundError, NotADirectoryError):
             return frozenset()
 
-    parts = [name.rpartition("/") for name in names]
-    missing = [name for name, (inner, _, file) in zip(names, parts) if file not in held(inner)]
+    split = [name.rpartition("/") for name in names]
+    missing = [name for name, (inner, _, file) in zip(names, split) if file not in held(inner)]
     if missing:
-        raise UsageError(f"{source}: {len(missing)} of {len(names)} images are missing, the first is "
-                         f"{folder / missing[0]}; extract the archive again.")
+        raise UsageError(f"{source}: {len(missing)} of {len(names)} images are missing, the first "
+                         f"is {folder / missing[0]}; extract the archive again.")
     if len(set(names)) < len(names):
         twice = Counter(names).most_common(1)[0][0]
-        raise UsageError(f"{source}: {twice} is named twice; an image may stand once, else it would be its own nearest "
-                         "neighbour.")
+        raise UsageError(f"{source}: {twice} is named twice; an image may stand once, else it "
+                         "would be its own nearest neighbour.")
     return [folder / name for name in names]

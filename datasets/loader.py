@@ -1,4 +1,6 @@
-"""Loaders of batches; what they give depends on the seed and the sampler, not on the number of workers."""
+"""Loaders of batches; what they give depends on the seed and the sampler, not on the number of
+workers.
+"""
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,10 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datasets.base import Batch, Draw, ImageList
 from datasets.cache import ImageCache
 from datasets.images import ImageDataset, collate
-from datasets.on_device import DeviceDecoder
 from datasets.samplers import BatchSampler
 from datasets.transforms import Normalise
-from datasets.workers import one_sentence, stay
+from datasets.workers import ignore_signals, one_sentence
 
 
 class _Draws(Sampler):
@@ -30,49 +31,53 @@ class _Draws(Sampler):
 
 
 class Loader(DataLoader):
-    """A DataLoader of Batch whose images are uint8; `decoder` (of files) and `normalise` are left to `batches`, on the
-    device."""
+    """A DataLoader of Batch whose images are uint8; `batches` normalises them on the device."""
 
-    def __init__(self, dataset: Dataset, *, normalise: Normalise | None = None, decoder: DeviceDecoder | None = None,
-                 **kwargs):
-        super().__init__(dataset, collate_fn=collate, worker_init_fn=partial(stay, os.getpid()), **kwargs)
-        self.normalise, self.decoder = normalise, decoder
+    def __init__(self, dataset: Dataset, *, normalise: Normalise | None = None, **kwargs):
+        start_worker = partial(ignore_signals, os.getpid())
+        super().__init__(dataset, collate_fn=collate, worker_init_fn=start_worker, **kwargs)
+        self.normalise = normalise
 
     def over(self, dataset: Dataset) -> "Loader":
         """A loader like this one, of all of `dataset` in order."""
-        return Loader(dataset, normalise=self.normalise, decoder=self.decoder, batch_size=self.batch_size,
-                      num_workers=self.num_workers, pin_memory=self.pin_memory, generator=self.generator)
+        return Loader(dataset, normalise=self.normalise, batch_size=self.batch_size,
+                      num_workers=self.num_workers, pin_memory=self.pin_memory,
+                      generator=self.generator)
 
 
-def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor], batch_sampler: BatchSampler | None = None,
-                batch_size: int = 128, workers: int = 0, seed: int = 0, pin_memory: bool = False,
-                device: torch.device | str | None = None, cache: ImageCache | None = None,
-                decode: str = "cpu") -> Loader:
-    """A loader of Batch: of the sampler's batches, or without one of all images in order, batch_size at a time.
+def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor],
+                batch_sampler: BatchSampler | None = None, batch_size: int = 128, workers: int = 0,
+                seed: int = 0, pin_memory: bool = False, device: torch.device | str | None = None,
+                cache: ImageCache | None = None) -> Loader:
+    """A loader of Batch: of the sampler's batches, or without one of all images in order,
+    batch_size at a time.
 
-    Memory is pinned when asked for, and when `device` is a CUDA device. `cache` holds the decoded images, if given.
-    decode: "cpu", in the workers, or "nvjpeg", plain JPEG files by `device`. Iterate by `batches`.
+    Memory is pinned when asked for, and when `device` is a CUDA device. `cache` holds the decoded
+    images, if given. Iterate by `batches`.
     """
-    pin = pin_memory or (device is not None and torch.device(device).type == "cuda")
-    order = {"batch_size": batch_size} if batch_sampler is None else {"batch_sampler": _Draws(batch_sampler)}
-    decoder = DeviceDecoder(images.paths, transform, device) if decode == "nvjpeg" else None
-    return Loader(
-        ImageDataset(images, transform, seed=seed, cache=cache, encoded=decoder is not None), **order,
-        num_workers=workers, pin_memory=pin, normalise=getattr(transform, "normalise", None), decoder=decoder,
-        persistent_workers=workers > 0,
-        generator=torch.Generator().manual_seed(seed))   # else every iteration would draw from the global stream
+    on_gpu = device is not None and torch.device(device).type == "cuda"
+    order = {"batch_size": batch_size}
+    if batch_sampler is not None:
+        order = {"batch_sampler": _Draws(batch_sampler)}
+    # without a generator of its own every iteration would draw from the global stream
+    return Loader(ImageDataset(images, transform, seed=seed, cache=cache), **order,
+                  num_workers=workers, persistent_workers=workers > 0,
+                  pin_memory=pin_memory or on_gpu,
+                  normalise=getattr(transform, "normalise", None),
+                  generator=torch.Generator().manual_seed(seed))
 
 
 def batches(loader: DataLoader, device: torch.device | str | None = None) -> Iterator[Batch]:
-    """The batches of a loader, decoded where they come as files, normalised, on `device` if one is given; a RunError in
-    one sentence when a worker fails.
+    """The batches of a loader, normalised, on `device` if one is given.
 
-    The images cross to the device as bytes, a quarter of the floats that they become there. The sampler's state moves
-    with the batches given here, so that one saved after a step resumes with the next.
+    The images cross to the device as bytes, a quarter of the floats that they become there. The
+    sampler's state moves with the batches given here, so that one saved after a step resumes with
+    the next. Raises RunError, one sentence, when a worker fails.
     """
     sampler = getattr(loader.batch_sampler, "sampler", None)
-    sampler = sampler if isinstance(sampler, BatchSampler) else None
-    normalise, decoder = getattr(loader, "normalise", None), getattr(loader, "decoder", None)
+    if not isinstance(sampler, BatchSampler):
+        sampler = None
+    normalise = getattr(loader, "normalise", None)
     if sampler:
         sampler.follows_consumer = True
     try:
@@ -80,8 +85,6 @@ def batches(loader: DataLoader, device: torch.device | str | None = None) -> Ite
             for batch in loader:
                 if sampler:
                     sampler.advance()
-                if decoder:
-                    batch = decoder(batch)
                 if device is not None:
                     batch = Batch(*(part.to(device, non_blocking=True) for part in batch))
                 yield batch._replace(image=normalise(batch.image)) if normalise else batch

@@ -1,8 +1,8 @@
 """Fetch, unpack and check a data set: `python -m datasets.prepare NAME --source_path FOLDER`.
 
-A benchmark is put into FOLDER in the layout of the base framework, from archives that lie there under their official
-names or are downloaded to there; `main.py --dataset NAME --source_path FOLDER` reads it. What is there already, in any
-layout that can be read, is only checked.
+A benchmark is put into FOLDER in the layout of the base framework, from archives that lie there
+under their official names or are downloaded to there; `main.py --dataset NAME --source_path FOLDER`
+reads it. What is there already, in any layout that can be read, is only checked.
 """
 import os
 import shutil
@@ -15,18 +15,22 @@ from typing import NamedTuple
 from datasets import DATASETS
 from datasets.archives import extract, staged
 from datasets.cars196 import ANNOTATIONS, read_annotations
-from datasets.download import download, md5_of
 from datasets.in_shop import LIST
 from datasets.verify import BENCHMARKS, find, verify
+from utilities import digest
 from utilities.cells import markdown
 from utilities.command_line import Formatter, Parser, non_negative_int
-from utilities.errors import RunError, UsageError, answer, one_line
+from utilities.download import download
+from utilities.errors import RunError, UsageError, answer, one_line, reason
 
-CUB_LISTS = ("README", "classes.txt", "image_class_labels.txt", "images.txt", "train_test_split.txt")
+CUB_LISTS = ("README", "classes.txt", "image_class_labels.txt", "images.txt",
+             "train_test_split.txt")
 
 
 class File(NamedTuple):
-    """One file that a data set is made from: its official name, its MD5 sum and its address where they are known."""
+    """One file that a data set is made from: its official name, its MD5 sum and its address
+    where they are known.
+    """
 
     name: str
     md5: str | None = None
@@ -34,15 +38,17 @@ class File(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What a data set is made from, how its folder is filled from these files, and where to look for those without an
-    address."""
+    """What a data set is made from, how its folder is filled from these files, and where to look
+    for those without an address.
+    """
 
     files: tuple[File, ...]
-    fill: Callable[[Path, Path], None]                                             # from this folder into that one
+    # from this folder into that one
+    fill: Callable[[Path, Path], None]
     where: str = ""
 
 
-# ------------------------------------------------------------------------------------------- where the files go
+# ------------------------------------------------------------------------------- where the files go
 
 
 def _fill_cub200(source: Path, folder: Path) -> None:
@@ -55,9 +61,9 @@ def _fill_cub200(source: Path, folder: Path) -> None:
 
 def _fill_cars196(source: Path, folder: Path) -> None:
     """Images in a folder for each class, by the table."""
-    found = read_annotations(source / ANNOTATIONS)
-    place = {path: f"images/{name}/{Path(path).name}" for path, name in zip(found.paths, found.classes)}
-    extract(source / "car_ims.tgz", folder, place.get)
+    paths, classes, _ = read_annotations(source / ANNOTATIONS)
+    place_of = {path: f"images/{name}/{Path(path).name}" for path, name in zip(paths, classes)}
+    extract(source / "car_ims.tgz", folder, place_of.get)
 
 
 def _fill_online_products(source: Path, folder: Path) -> None:
@@ -66,13 +72,16 @@ def _fill_online_products(source: Path, folder: Path) -> None:
         kind, _, file = name.removeprefix("Stanford_Online_Products/").rpartition("/")
         if kind.endswith("_final"):
             return f"images/{kind}/{file}"
-        return f"Info_Files/{file}" if not kind and file.startswith("Ebay_") else None
+        is_list = not kind and file.startswith("Ebay_")
+        return f"Info_Files/{file}" if is_list else None
     extract(source / "Stanford_Online_Products.zip", folder, place)
 
 
 def _fill_in_shop(source: Path, folder: Path) -> None:
     """Images and list as the authors' own folders have them."""
-    extract(source / "img.zip", folder, lambda name: f"Img/{name}" if name.startswith("img/") else None)
+    def place(name: str) -> str | None:
+        return f"Img/{name}" if name.startswith("img/") else None
+    extract(source / "img.zip", folder, place)
     (folder / "Eval").mkdir()
     shutil.copyfile(source / LIST, folder / "Eval" / LIST)
 
@@ -92,88 +101,105 @@ SOURCES = {
     "in_shop": Source(
         (File("img.zip"), File(LIST)),
         _fill_in_shop,
-        "the authors ask for an agreement, so follow https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/"
-        "InShopRetrieval.html to their Google Drive and fetch Img/img.zip and Eval/list_eval_partition.txt"),
+        "the authors ask for an agreement, so follow "
+        "https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html to their Google "
+        "Drive and fetch Img/img.zip and Eval/list_eval_partition.txt"),
     "online_products": Source(
         (File("Stanford_Online_Products.zip", "7f73d41a2f44250d4779881525aea32e",
-              "https://drive.usercontent.google.com/download?id=1TclrpQOF_ullUP99wk_gjGN8pKvtErG8&export=download&"
-              "confirm=t"),),
+              "https://drive.usercontent.google.com/download?export=download&confirm=t&"
+              "id=1TclrpQOF_ullUP99wk_gjGN8pKvtErG8"),),
         _fill_online_products),
 }
 
 
-# ---------------------------------------------------------------------------------------------------- the command
+# -------------------------------------------------------------------------------------- the command
 
 
 def prepare(name: str, source: Path, url: str | None = None, any_md5: bool = False) -> Path:
-    """Make <source>/<name> from the data set's files in `source`, fetching those that are missing; returns it.
+    """Make <source>/<name> from the data set's files in `source`, fetching those that are missing;
+    returns it.
 
-    It appears only when it is complete and its parser accepts it. `url` replaces the address of the file, or, where it
-    ends in a slash, of the folder that holds all files under their official names.
+    It appears only when it is complete and its parser accepts it. `url` replaces the address of the
+    file, or, where it ends in a slash, of the folder that holds all files under their official
+    names.
     """
-    own, target = SOURCES[name], source / name
+    own = SOURCES[name]
+    target = source / name
     if target.exists():
-        raise UsageError(f"{target} is there, but {name} is not in it; move it away, or choose another folder by "
-                         "--source_path.")
-    _have_files(name, own, source, url, any_md5)
+        raise UsageError(f"{target} is there, but {name} is not in it; move it away, or choose "
+                         "another folder by --source_path.")
+    if url and not url.endswith("/") and len(own.files) > 1:
+        raise UsageError(f"--url {url}: {name} is made from {_named(own.files)}; give the address "
+                         "of a folder that holds them, with a slash at its end.")
+    missing = [file for file in own.files if not (source / file.name).exists()]
+    nowhere = [file for file in missing if not (url or file.url)]
+    if nowhere:
+        raise UsageError(f"{name} cannot be fetched by this command: {own.where}; put "
+                         f"{_named(nowhere)} into {source} and run again, or give the address of a "
+                         "folder that holds them by --url.")
+    for file in own.files:
+        if file not in missing and file.md5 and not any_md5:
+            _check_md5(source / file.name, file.md5)
+    _fetch(missing, source, url)
+    _fill(name, own, source, target)
+    return target
+
+
+def _check_md5(path: Path, md5: str) -> None:
+    """A UsageError unless the file has this MD5 sum."""
+    found = digest.md5(path)
+    if found != md5:
+        raise UsageError(f"{path}: the MD5 sum is {found} instead of {md5}; delete the file to "
+                         "fetch it again, or take it all the same by --any_md5.")
+
+
+def _fetch(missing: list[File], source: Path, url: str | None) -> None:
+    """Download these files."""
+    try:
+        source.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--source_path {source}: this folder cannot be made ({reason(error)}); "
+                         "choose another.") from None
+    for file in missing:
+        address = url or file.url
+        if address.endswith("/"):
+            address += file.name
+        print(f"Fetching {file.name} from {address}")
+        download(address, source / file.name, file.md5)
+
+
+def _fill(name: str, own: Source, source: Path, target: Path) -> None:
+    """Make the target from the files; a RunError where the parser does not accept it."""
     with staged(target) as folder:
         own.fill(source, folder)
         try:
             DATASETS[name](folder)
         except UsageError as error:
-            reason = str(error).rstrip(".").replace(str(folder), target.name)
-            raise RunError(f"{source}: {name} cannot be made from {_named(own.files)}, for what they hold is not whole "
-                           f"({reason}).") from None
-    return target
-
-
-def _have_files(name: str, own: Source, source: Path, url: str | None, any_md5: bool) -> None:
-    """Verify the files that are there and download the others."""
-    if url and not url.endswith("/") and len(own.files) > 1:
-        raise UsageError(f"--url {url}: {name} is made from {_named(own.files)}; give the address of a folder that "
-                         "holds them, with a slash at its end.")
-    missing = [file for file in own.files if not (source / file.name).exists()]
-    if nowhere := [file for file in missing if not (url or file.url)]:
-        raise UsageError(f"{name} cannot be fetched by this command: {own.where}; put {_named(nowhere)} into {source} "
-                         "and run again, or give the address of a folder that holds them by --url.")
-    for file in own.files:
-        if file not in missing and file.md5 and not any_md5:
-            _check_md5(source / file.name, file.md5)
-    try:
-        source.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--source_path {source}: this folder cannot be made ({error.strerror or error}); choose "
-                         "another.") from None
-    for file in missing:
-        address = url + file.name if url and url.endswith("/") else url or file.url
-        print(f"Fetching {file.name} from {address}")
-        download(address, source / file.name, file.md5)
-
-
-def _check_md5(path: Path, md5: str) -> None:
-    """A UsageError unless the file has this MD5 sum."""
-    if (found := md5_of(path)) != md5:
-        raise UsageError(f"{path}: the MD5 sum is {found} instead of {md5}; delete the file to fetch it again, or take "
-                         "it all the same by --any_md5.")
+            problem = str(error).rstrip(".").replace(str(folder), target.name)
+            raise RunError(f"{source}: {name} cannot be made from {_named(own.files)}, for what "
+                           f"they hold is not whole ({problem}).") from None
 
 
 def _named(files: tuple[File, ...] | list[File]) -> str:
     """The files by name, with their MD5 sums."""
-    return " and ".join(f"{file.name} (MD5 sum {file.md5})" if file.md5 else file.name for file in files)
+    return " and ".join(f"{file.name} (MD5 sum "
+                        f"{file.md5})" if file.md5 else file.name for file in files)
 
 
 def run(opt: Namespace) -> None:
     """Prepare the data set unless it is there, check it and print what was found."""
-    name, source = {"sop": "online_products"}.get(opt.name, opt.name), Path(opt.source_path)
+    name = "online_products" if opt.name == "sop" else opt.name
+    source = Path(opt.source_path)
     only_checked = opt.check_only or name not in BENCHMARKS
     if only_checked and (opt.url or opt.any_md5):
-        raise UsageError("--url and --any_md5 say what a data set is made from; they cannot apply where it is only "
-                         "checked: drop them.")
-    if not only_checked:
-        if place := find(name, source):
-            print(f"{place} is there already and is only checked.")
-        else:
-            print(f"Prepared {prepare(name, source, opt.url, opt.any_md5)}; the files it was made from may be deleted.")
+        raise UsageError("--url and --any_md5 say what a data set is made from; they cannot apply "
+                         "where it is only checked: drop them.")
+    place = find(name, source)
+    if not only_checked and place:
+        print(f"{place} is there already and is only checked.")
+    elif not only_checked:
+        place = prepare(name, source, opt.url, opt.any_md5)
+        print(f"Prepared {place}; the files it was made from may be deleted.")
     report = verify(name, source, opt.kernels)
     print(markdown(report.rows))
     for line in report.notes:
@@ -187,26 +213,31 @@ def run(opt: Namespace) -> None:
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(prog="python -m datasets.prepare", formatter_class=Formatter, allow_abbrev=False,
-                    description="Fetch, unpack and check a data set.")
+    parser = Parser(prog="python -m datasets.prepare", formatter_class=Formatter,
+                    allow_abbrev=False, description="Fetch, unpack and check a data set.")
     add = parser.add_argument
     add("name", metavar="NAME", choices=[*BENCHMARKS, "sop", "image_folder"],
-        help="%(choices)s; sop is online_products, and image_folder, your own images, is only checked")
+        help="%(choices)s; sop is online_products; image_folder, your own images, is only checked")
     add("--source_path", required=True, metavar="FOLDER",
-        help="Where the data set is or is to be, as --source_path of main.py, and where archives are looked for.")
+        help="Where the data set is or is to be, as --source_path of main.py, and where archives "
+             "are looked for.")
     add("--check_only", action="store_true", help="Check what is there and write nothing.")
     add("--url", default=None, metavar="ADDRESS",
-        help="Fetch the archive from this mirror; with a slash at its end, a folder that holds the files under their "
-             "official names. Known MD5 sums are checked all the same.")
-    add("--any_md5", action="store_true", help="Take archives that lie in FOLDER whatever their MD5 sums.")
+        help="Fetch the archive from this mirror; with a slash at its end, a folder that holds "
+             "the files under their official names. Known MD5 sums are checked all the same.")
+    add("--any_md5", action="store_true",
+        help="Take archives that lie in FOLDER whatever their MD5 sums.")
     add("--kernels", type=non_negative_int, default=min(8, os.cpu_count() or 1), metavar="N",
         help="Worker processes that decode images; 0 decodes in the main process.")
-    add("--debug", action="store_true", help="Show the traceback of an error instead of one sentence.")
+    add("--debug", action="store_true",
+        help="Show the traceback of an error instead of one sentence.")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 when all went well, 2 for wrong usage, 1 for problems found and what failed."""
+    """Run the command line; 0 when all went well, 2 for wrong usage, 1 for problems found and
+    what failed.
+    """
     opt = build_parser().parse_args(argv)
     return answer("datasets.prepare", lambda: run(opt), debug=opt.debug,
                   interrupted="Interrupted; run the same command again to go on.")

@@ -1,6 +1,8 @@
-"""From an image to the network's input: a crop, changes of its pixels, and normalisation where the network computes.
+"""From an image to the network's input: a crop, changes of its pixels, and normalisation where the
+network computes.
 
-Random choices come from torch's generator alone, so that whoever seeds it decides them (see ImageDataset).
+Random choices come from torch's generator alone, so that whoever seeds it decides them (see
+ImageDataset).
 """
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,18 +15,22 @@ from datasets.crops import CentreCrop, Crop, RandomCrop, RandomResizedCrop
 from utilities.errors import UsageError
 
 AUGMENTATIONS = ("base", "adv", "big", "red", "shift", "none")
-SMALL = 64   # up to this side, images are whole objects (characters, icons): no margin to cut off
+# up to this side, images are whole objects (characters, icons): no margin to cut off
+SMALL = 64
 
 
 class Transform:
-    """plan(height, width) -> the Crop to take; then `finish` on its uint8 pixels; `normalise` is left to the loader.
+    """plan(height, width) -> the Crop to take; then `finish` on its uint8 pixels.
 
-    Called with a decoded image (3, h, w) it gives the uint8 pixels (3, H, W); a dataset asks for the plan first and
-    decodes no more than it needs.
+    `normalise` is left to the loader. Called with a decoded image (3, h, w) it gives the uint8
+    pixels (3, H, W); a data set asks for the plan first and decodes no more than it needs.
     """
 
-    def __init__(self, plan: Callable[[int, int], Crop], normalise: "Normalise", finish: nn.Module | None = None):
-        self.plan, self.normalise, self._finish = plan, normalise, finish
+    def __init__(self, plan: Callable[[int, int], Crop], normalise: "Normalise",
+                 change: nn.Module | None = None):
+        self.plan = plan
+        self.normalise = normalise
+        self._change = change
 
     def __call__(self, image: Tensor) -> Tensor:
         """(3, h, w) uint8 -> (3, H, W) uint8"""
@@ -32,13 +38,17 @@ class Transform:
         return self.finish(image, size, self.plan(*size))
 
     def finish(self, pixels: Tensor, size: tuple[int, int], crop: Crop) -> Tensor:
-        """The crop, and what is changed of it; for `size` see Crop.cut. (3, h, w) uint8 -> (3, H, W) uint8"""
+        """The crop, and what is changed of it; for `size` see Crop.cut. (3, h, w) uint8 -> (3,
+        H, W) uint8
+        """
         image = crop.cut(pixels, size)
-        return self._finish(image) if self._finish else image
+        return self._change(image) if self._change else image
 
 
 class Sides(NamedTuple):
-    """Side of the square input, and of the image's shorter side before a window of that size is cut (pixels)."""
+    """Side of the square input, and of the image's shorter side before that square is cut
+    (pixels).
+    """
 
     input: int
     resize: int
@@ -47,9 +57,10 @@ class Sides(NamedTuple):
 def sides(image_size: int, crop_size: int | None = None, augmentation: str = "base") -> Sides:
     """The sides that --image_size, --crop_size and --augmentation ask for.
 
-    With a crop size that is the input, cut from an image of `image_size`. Without one the input is of image_size, cut
-    from 256/224 of that, as is usual; up to 64 pixels from image_size itself, so that images which have it already
-    pass as they are, and of others only the longer side loses anything. 'big' takes all 256/224 as the input.
+    With a crop size that is the input, cut from an image of `image_size`. Without one the input is
+    of image_size, cut from 256/224 of that, as is usual. Up to 64 pixels it is cut from image_size
+    itself, so that images of that size pass as they are and of others only the longer side loses
+    anything. 'big' takes all 256/224 as the input.
     """
     if crop_size is not None:
         return Sides(crop_size, image_size)
@@ -60,41 +71,56 @@ def sides(image_size: int, crop_size: int | None = None, augmentation: str = "ba
 
 
 def cache_side(side: int) -> int:
-    """The side at which a cache keeps images for an input of this side: half as much again as evaluation resizes to,
-    so that a crop of a usual share of the image is seldom enlarged."""
+    """The side at which a cache keeps images for an input of this side.
+
+    It is half as much again as evaluation resizes to, so that a crop of a usual share of the image
+    is seldom enlarged.
+    """
     return round(1.5 * side * 256 / 224)
 
 
-def train_transform(augmentation: str, image_size: int, mean: Sequence[float], std: Sequence[float], *,
-                    crop_size: int | None = None, channels: str = "RGB", value_range: float = 1.0,
+def train_transform(augmentation: str, image_size: int, mean: Sequence[float], std: Sequence[float],
+                    *, crop_size: int | None = None, channels: str = "RGB",
+                    value_range: float = 1.0,
                     scale: tuple[float, float] = (0.08, 1.0)) -> Transform:
-    """The training transform by the name of its augmentation; for mean to value_range see Normalise.
+    """The training transform by the name of its augmentation; for mean to value_range see
+    Normalise.
 
-    base, adv, big and red are those of the base framework (Roth 2020). base: a random part of the image (its share of
-    the area in `scale`), resized, and a horizontal flip every other time. adv: the same, and colours: grey one time in
-    five, brightness, contrast, saturation and hue changed by up to a fifth. big: base with 256/224 of the side. red: a
-    random window of the resized image, and the flip. shift: fitted to the size, then moved by up to an eighth of it,
-    what is uncovered mirrored; no flip, for a mirrored character is another character. none: fitted to the size.
+    base, adv, big and red are those of the base framework (Roth 2020).
+
+    base: a random part of the image (its share of the area in `scale`), resized, and a horizontal
+        flip every other time.
+    adv: the same, and colours: grey one time in five, brightness, contrast, saturation and hue
+        changed by up to a fifth.
+    big: base with 256/224 of the side.
+    red: a random window of the resized image, and the flip.
+    shift: fitted to the size, then moved by up to an eighth of it, what is uncovered mirrored; no
+        flip, for a mirrored character is another character.
+    none: fitted to the size.
     """
-    side, resize = sides(image_size, crop_size, augmentation)
-    fitted = CentreCrop(side, side if crop_size is None else resize)
-    choices = {
-        "base": (RandomResizedCrop(side, scale), None), "big": (RandomResizedCrop(side, scale), None),
-        "adv": (RandomResizedCrop(side, scale), _colours()), "red": (RandomCrop(side, resize), None),
-        "shift": (fitted, Shift(side)), "none": (fitted, None),
-    }
-    if augmentation not in choices:
+    if augmentation not in AUGMENTATIONS:
         raise UsageError(f"--augmentation {augmentation}: there is no augmentation of this name; "
                          f"choose one of: {', '.join(AUGMENTATIONS)}.")
-    plan, finish = choices[augmentation]
-    return Transform(plan, Normalise(mean, std, channels, value_range), finish)
+    side, resize = sides(image_size, crop_size, augmentation)
+    if augmentation in ("shift", "none"):
+        plan = CentreCrop(side, side if crop_size is None else resize)
+    elif augmentation == "red":
+        plan = RandomCrop(side, resize)
+    else:
+        plan = RandomResizedCrop(side, scale)
+    change = {"adv": _colours, "shift": lambda: Shift(side)}.get(augmentation)
+    return Transform(plan, Normalise(mean, std, channels, value_range), change and change())
 
 
-def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float], *, crop_size: int | None = None,
-                   augmentation: str = "base", channels: str = "RGB", value_range: float = 1.0) -> Transform:
-    """The evaluation transform of a network trained with these settings: the shorter side resized, the centre kept."""
-    return Transform(CentreCrop(*sides(image_size, crop_size, augmentation)),
-                     Normalise(mean, std, channels, value_range))
+def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float], *,
+                   crop_size: int | None = None, augmentation: str = "base", channels: str = "RGB",
+                   value_range: float = 1.0) -> Transform:
+    """The evaluation transform of a network trained with these settings.
+
+    The shorter side is resized and the centre kept.
+    """
+    plan = CentreCrop(*sides(image_size, crop_size, augmentation))
+    return Transform(plan, Normalise(mean, std, channels, value_range))
 
 
 def _colours() -> nn.Module:
@@ -103,42 +129,51 @@ def _colours() -> nn.Module:
 
 
 class Shift(nn.Module):
-    """Moved by up to an eighth each way, what is uncovered mirrored; a fraction of the time of v2's pad and crop."""
+    """Moved by up to an eighth each way, what is uncovered mirrored; much faster than v2's pad
+    and crop.
+    """
 
     def __init__(self, image_size: int):
         super().__init__()
-        self.size, self.margin, last = image_size, image_size // 8, image_size - 1
+        self.size = image_size
+        self.margin = image_size // 8
+        last = image_size - 1
         place = torch.arange(-self.margin, image_size + self.margin)
-        self.source = last - (last - place.abs()).abs()                            # (H + 2 margin,), as if mirrored
+        # the row or column that each place mirrors
+        self.source = last - (last - place.abs()).abs()  # (H + 2 margin,)
 
     def forward(self, image: Tensor) -> Tensor:
         """(3, H, W) -> (3, H, W)"""
         top, left = torch.randint(2 * self.margin + 1, (2,)).tolist()
         source = self.source.to(image.device)
-        rows, columns = source[top:top + self.size], source[left:left + self.size]
-        return image.index_select(1, rows).index_select(2, columns)                # (3, H, W)
+        image = image.index_select(1, source[top:top + self.size])
+        return image.index_select(2, source[left:left + self.size])
 
 
 class Normalise(nn.Module):
-    """uint8 RGB to the floats that a network was trained on: less the mean, over the standard deviation.
+    """uint8 RGB to the floats that a network was trained on: less the mean, over the standard
+    deviation.
 
-    mean and std are per channel, in the network's own order of `channels` (RGB or BGR) and with values from 0 to
-    `value_range` (1, or 255 as in networks that came from Caffe).
+    mean and std are per channel, in the network's own order of `channels` (RGB or BGR) and with
+    values from 0 to `value_range` (1, or 255 as in networks that came from Caffe).
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: str = "RGB", value_range: float = 1.0):
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: str = "RGB",
+                 value_range: float = 1.0):
         super().__init__()
-        mean, std = torch.tensor(mean), torch.tensor(std)
         if channels not in ("RGB", "BGR"):
             raise ValueError(f"channels are {channels!r}; they can be RGB or BGR")
+        mean = torch.tensor(mean)[:, None, None]  # (3, 1, 1)
+        std = torch.tensor(std)[:, None, None]  # (3, 1, 1)
         self.reverse = channels == "BGR"
-        self.register_buffer("scale", (value_range / (255 * std))[:, None, None], persistent=False)    # (3, 1, 1)
-        self.register_buffer("offset", (-mean / std)[:, None, None], persistent=False)                 # (3, 1, 1)
+        self.register_buffer("scale", value_range / (255 * std), persistent=False)
+        self.register_buffer("offset", -mean / std, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(..., 3, H, W) uint8 -> (..., 3, H, W) float, where the image is"""
+        """(..., 3, H, W) uint8 -> (..., 3, H, W) float, on the image's device"""
         self.to(image.device)
         if self.reverse:
             image = image.flip(-3)
         image = image.float()
-        return torch.addcmul(self.offset, image, self.scale, out=image)            # in place: a third of the time
+        # in place: a third of the time
+        return torch.addcmul(self.offset, image, self.scale, out=image)

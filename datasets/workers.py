@@ -1,33 +1,69 @@
-"""When a loader's worker process ends, and what goes wrong in it in one sentence."""
+"""Work on many images in worker processes: when these end, and what goes wrong in them in one
+sentence.
+"""
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from utilities.errors import RunError
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """A RunError in place of torch's page when a worker process ended by itself; other errors pass as they are."""
+    """A RunError in place of torch's page when a worker process ended by itself; other errors
+    pass as they are.
+    """
     try:
         yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise RunError("A worker process that loads images ended by itself, mostly for want of memory; run again with "
-                       "fewer workers (--kernels 0 loads in the main process).") from None
+        raise RunError("A worker process that loads images ended by itself, mostly for lack of "
+                       "memory; run again with fewer workers (--kernels 0 loads in the main "
+                       "process).") from None
 
 
-def stay(main: int, worker: int) -> None:
-    """In a worker: let the process `main` alone say when to end.
+@dataclass(eq=False)
+class _Mapped(Dataset):
+    """mapped[row] -> function(items[row])"""
 
-    Ctrl-C, and SIGTERM as schedulers send it, reach all processes of a run at once. Workers that ended then would take
-    the next batches with them, before the main process has written its checkpoint.
+    function: Callable
+    items: Sequence
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int):
+        return self.function(self.items[row])
+
+
+def computed(function: Callable, items: Sequence, workers: int) -> Iterator:
+    """What the function gives for each item, in their order, computed by so many worker
+    processes.
+    """
+    # without a generator of its own the loader would draw from the global stream
+    loader = DataLoader(_Mapped(function, items), batch_size=None, num_workers=workers,
+                        generator=torch.Generator())
+    with one_sentence():
+        yield from loader
+
+
+def ignore_signals(main: int, worker: int) -> None:
+    """In a worker: only the process `main` decides when it ends.
+
+    Ctrl-C, and SIGTERM as schedulers send it, reach all processes of a run at once. Workers that
+    ended then would take the next batches with them, before the main process has written its
+    checkpoint.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):                                             # it tells the sender; not on macOS
+    # sigwaitinfo tells the sender; macOS has none
+    if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_with, args=(main,), daemon=True).start()
 

@@ -157,7 +157,7 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
     cached = (splits.test, splits.gallery) if opt.evaluate_only and opt.cache == "ram" else splits
     cache = open_cache(opt.cache, [path for images in cached if images for path in images.paths], opt.cache_side,
                        opt.cache_path, name=opt.dataset, workers=opt.kernels)
-    common = {"workers": opt.kernels, "seed": opt.seed, "device": device, "cache": cache, "decode": opt.decode}
+    common = {"workers": opt.kernels, "seed": opt.seed, "device": device, "cache": cache}
     geometry = {"image_size": opt.image_size, "crop_size": opt.crop_size, "augmentation": opt.augmentation}
     train_transform = transforms.train_transform(**geometry, **network.preprocessing)
     eval_transform = transforms.eval_transform(**geometry, **network.preprocessing)

@@ -11,8 +11,7 @@ from utilities.errors import UsageError
 LAST = "last.pt"
 MAY_CHANGE = {"n_epochs", "kernels", "source_path", "save_path", "savename", "device", "gpu", "resume", "debug",
               "checkpoint_minutes", "map_images", "map_thumbnails", "explorer_images", "eval_per_class", "figures",
-              "tensorboard", "log_online", "project", "group", "cache", "cache_path", "decode", "compile",
-              "weights_dir"}
+              "tensorboard", "log_online", "project", "group", "cache", "cache_path", "compile", "weights_dir"}
 
 
 def run_folder(resume: str, save_path: str, dataset: str, savename: str) -> Path | None:

@@ -22,16 +22,19 @@ SAMPLERS = {
 }
 
 
-def select(name: str, labels: Sequence[int], bs: int, samples_per_class: int, seed: int = 0, rank: int = 0,
-           world: int = 1, **further) -> BatchSampler:
-    """The batch sampler of this name; of `further` arguments it is given those that it takes."""
+def select(name: str, labels: Sequence[int], bs: int, samples_per_class: int, seed: int = 0,
+           rank: int = 0, world: int = 1, **further) -> BatchSampler:
+    """The batch sampler of this name; of `further` arguments it receives those that it has."""
     sampler = lookup(SAMPLERS, name, kind="batch sampler", flag="--data_sampler")
-    taken = arguments(sampler)
-    return sampler(labels, bs=bs, samples_per_class=samples_per_class, seed=seed, rank=rank, world=world,
-                   **{name: value for name, value in further.items() if name in taken})
+    own = arguments(sampler)
+    further = {argument: value for argument, value in further.items() if argument in own}
+    return sampler(labels, bs=bs, samples_per_class=samples_per_class, seed=seed, rank=rank,
+                   world=world, **further)
 
 
 def arguments(sampler: type[BatchSampler]) -> set[str]:
-    """The arguments that a sampler takes beyond those of all: its own and those of the classes that it derives from."""
-    every = {name for cls in sampler.__mro__ for name in inspect.signature(cls).parameters}
-    return every - {"args", "kwargs", *inspect.signature(BatchSampler).parameters}
+    """The arguments of a sampler beyond those of all: its own and those of the classes that it
+    derives from.
+    """
+    names = {name for cls in sampler.__mro__ for name in inspect.signature(cls).parameters}
+    return names - {"args", "kwargs", *inspect.signature(BatchSampler).parameters}

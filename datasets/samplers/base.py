@@ -1,4 +1,6 @@
-"""What every batch sampler has: a fixed length, a random stream of its own, and a place to resume from."""
+"""What every batch sampler has: a fixed length, a random stream of its own, and a place to
+resume from.
+"""
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -9,29 +11,37 @@ from utilities.errors import UsageError
 
 
 class BatchSampler:
-    """Batches of rows; epoch n is a function of (seed, n) alone, and a state is the place reached: epoch, position.
+    """Batches of rows; epoch n is a function of (seed, n) alone, and a state is the place reached:
+    epoch, position.
 
-    Iterating continues where the sampler stands and moves it on with every batch it gives, into the next epoch at the
-    end. A loader's workers fetch ahead, so `loader.batches` moves it itself, by the batches that have been used.
-    With `world` processes each gets its share of every batch, `rank` tells which; in rank order the shares make up
-    the batch of one process.
+    Iterating continues where the sampler stands and moves it on with every batch it gives, into the
+    next epoch at the end. A loader's workers fetch ahead, so `loader.batches` moves it itself, by
+    the batches that have been used. With `world` processes each gets its share of every batch, by
+    its `rank`; in the order of ranks the shares make up the batch of one process.
     """
 
-    notice: str | None = None   # what the user should see once
-    needs_storage = False       # whether it chooses by the images' embeddings, which `update` brings
+    # what the user should see once
+    notice: str | None = None
+    # whether it chooses by the images' embeddings, which `update` brings
+    needs_storage = False
 
-    def __init__(self, labels: Sequence[int], bs: int, samples_per_class: int = 1, seed: int = 0, rank: int = 0,
-                 world: int = 1):
-        self.labels = torch.as_tensor(labels)                                      # (N,)
-        self.bs, self.samples_per_class, self.seed = bs, samples_per_class, seed
-        self.rank, self.world = rank, world
-        self.epoch = self.position = 0
+    def __init__(self, labels: Sequence[int], bs: int, samples_per_class: int = 1, seed: int = 0,
+                 rank: int = 0, world: int = 1):
+        self.labels = torch.as_tensor(labels)  # (N,)
+        self.bs = bs
+        self.samples_per_class = samples_per_class
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+        self.position = 0
         self.follows_consumer = False
         if not 0 < bs <= len(self.labels):
-            raise UsageError(f"--bs {bs}: the training split has {len(self.labels)} images; choose a batch size from 1 "
-                             "to that.")
+            raise UsageError(f"--bs {bs}: the training split has {len(self.labels)} images; choose "
+                             "a batch size from 1 to that.")
         if bs % world:
-            raise UsageError(f"--bs {bs} cannot be shared by {world} processes; choose a multiple of {world}.")
+            raise UsageError(f"--bs {bs} cannot be shared by {world} processes; choose a multiple "
+                             f"of {world}.")
 
     def plan(self, epoch: int) -> Tensor:
         """The rows of all batches of an epoch, (batches, bs)."""
@@ -49,22 +59,30 @@ class BatchSampler:
             yield [draw.index for draw in draws]
 
     def draws(self) -> Iterator[list[Draw]]:
-        """This process's share of each batch to the end of the epoch, from where the sampler stands."""
-        epoch, rows, share = self.epoch, self.plan(self.epoch).tolist(), self.bs // self.world
+        """This process's share of each batch to the end of the epoch, from where the sampler
+        stands.
+        """
+        epoch = self.epoch
+        plan = self.plan(epoch).tolist()
+        share = self.bs // self.world
+        slots = range(self.rank * share, (self.rank + 1) * share)
         for position in range(self.position, len(self)):
             if not self.follows_consumer:
                 self.advance()
-            slots = range(self.rank * share, (self.rank + 1) * share)
-            yield [Draw(rows[position][slot], epoch, position * self.bs + slot) for slot in slots]
+            rows = plan[position]
+            yield [Draw(rows[slot], epoch, position * self.bs + slot) for slot in slots]
 
     def update(self, embedding: Tensor, index: Tensor) -> None:
-        """Take notice of a training batch: embedding (B, D) of the images `index` (B,). Most samplers do not."""
+        """Receive a training batch: embedding (B, D) of the images `index` (B,). Most samplers
+        ignore it.
+        """
 
     def advance(self) -> None:
         """One batch further."""
         self.position += 1
         if self.position == len(self):
-            self.epoch, self.position = self.epoch + 1, 0
+            self.epoch += 1
+            self.position = 0
 
     def state_dict(self) -> dict:
         """Everything that the next batches follow from."""
@@ -72,4 +90,6 @@ class BatchSampler:
 
     def load_state_dict(self, state: dict) -> None:
         """Continue where `state_dict` was taken."""
-        self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
+        self.seed = state["seed"]
+        self.epoch = state["epoch"]
+        self.position = state["position"]

@@ -1,6 +1,4 @@
 """Batches drawn at random: of some images of each of several classes, or of any images."""
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -10,52 +8,62 @@ from utilities.errors import UsageError
 
 
 class FullRandom(BatchSampler):
-    """Every epoch all images in random order, the incomplete last batch left out; samples_per_class is not used."""
+    """Every epoch all images in random order, without the incomplete last batch;
+    samples_per_class is not used.
+    """
 
     def plan(self, epoch: int) -> Tensor:
         """The rows of all batches of an epoch, (batches, bs)."""
         rows = torch.randperm(len(self.labels), generator=self.generator(epoch))
-        return rows[:len(self) * self.bs].view(-1, self.bs)                        # (batches, bs)
+        return rows[:len(self) * self.bs].view(-1, self.bs)
 
 
 class ByClass(BatchSampler):
-    """What samplers have that give samples_per_class images of each class drawn."""
+    """The base of samplers that give samples_per_class images of each class drawn."""
 
-    def __init__(self, labels: Sequence[int], bs: int, samples_per_class: int = 2, seed: int = 0, rank: int = 0,
-                 world: int = 1):
-        super().__init__(labels, bs=bs, samples_per_class=samples_per_class, seed=seed, rank=rank, world=world)
-        if samples_per_class < 1 or bs % samples_per_class:
-            raise UsageError(f"--bs {bs} is not a multiple of --samples_per_class {samples_per_class}; change one of "
-                             "them.")
-        self.classes_per_batch = bs // samples_per_class
-        self.classes, self.labels = self.labels.unique(return_inverse=True)        # the numbers of those with images
-        self.count = torch.bincount(self.labels)                                   # (C,)
-        self.start = self.count.cumsum(0) - self.count                             # (C,), in the rows by class
+    def __init__(self, *args, samples_per_class: int = 2, **kwargs):
+        super().__init__(*args, samples_per_class=samples_per_class, **kwargs)
+        if samples_per_class < 1 or self.bs % samples_per_class:
+            raise UsageError(f"--bs {self.bs} is not a multiple of --samples_per_class "
+                             f"{samples_per_class}; change one of them.")
+        self.classes_per_batch = self.bs // samples_per_class
+        # `classes` are the numbers of those with images, which are numbered anew
+        self.classes, self.labels = self.labels.unique(return_inverse=True)  # (C,), (N,)
+        self.count = torch.bincount(self.labels)  # (C,)
+        # where each class begins in the rows sorted by class
+        self.start = self.count.cumsum(0) - self.count  # (C,)
         few = int((self.count < samples_per_class).sum())
         if few:
-            self.notice = (f"{few} of {len(self.count)} training classes have fewer than --samples_per_class "
-                           f"{samples_per_class} images; theirs repeat within a batch.")
+            self.notice = (f"{few} of {len(self.count)} training classes have fewer than "
+                           f"--samples_per_class {samples_per_class} images; theirs repeat within "
+                           "a batch.")
 
     def require_classes(self) -> None:
         """A UsageError where there are fewer classes than a batch holds."""
         if len(self.count) < self.classes_per_batch:
-            raise UsageError(f"--bs {self.bs} with --samples_per_class {self.samples_per_class} needs "
-                             f"{self.classes_per_batch} classes a batch, but there are {len(self.count)} to train on; "
-                             "lower --bs or raise --samples_per_class.")
+            raise UsageError(f"--bs {self.bs} with --samples_per_class {self.samples_per_class} "
+                             f"needs {self.classes_per_batch} classes a batch, but there are "
+                             f"{len(self.count)} to train on; lower --bs or raise "
+                             "--samples_per_class.")
 
     def images(self, label: Tensor, number: int, generator: torch.Generator) -> Tensor:
-        """`number` images for each entry of `label` (S,): those of a class in random order, all of them before one
-        comes again, (S, number)."""
-        order = ranked_within_class(self.labels, generator)[0]                     # (N,)
-        place = times_seen(label)[:, None] * number + torch.arange(number)         # (S, number)
-        return order[self.start[label][:, None] + place % self.count[label][:, None]]                # (S, number)
+        """`number` images for each entry of `label` (S,), (S, number).
+
+        Those of a class come in random order, all of them before one comes again.
+        """
+        order, _, _ = ranked_within_class(self.labels, generator)  # (N,)
+        place = times_seen(label)[:, None] * number + torch.arange(number)  # (S, number)
+        place = place % self.count[label][:, None]
+        return order[self.start[label][:, None] + place]
 
 
 class ClassRandom(ByClass):
-    """bs / samples_per_class different classes a batch, samples_per_class images of each, grouped by class.
+    """bs / samples_per_class different classes a batch, samples_per_class images of each, grouped
+    by class.
 
-    The classes come in random order, all of them before one comes again (but for those left over where the classes do
-    not divide into batches); so do the images of each class. The base framework draws both anew for every batch.
+    The classes come in random order, all of them before one comes again (but for those left over
+    where the classes do not divide into batches); so do the images of each class. The base
+    framework draws both anew for every batch.
     """
 
     def __init__(self, *args, **kwargs):
@@ -65,19 +73,24 @@ class ClassRandom(ByClass):
     def plan(self, epoch: int) -> Tensor:
         """The rows of all batches of an epoch, (batches, bs)."""
         generator = self.generator(epoch)
-        label = in_turn(len(self.count), self.classes_per_batch, len(self), generator).flatten()     # (S,)
-        return self.images(label, self.samples_per_class, generator).view(-1, self.bs)               # (batches, bs)
+        # (batches, P)
+        label = in_turn(len(self.count), self.classes_per_batch, len(self), generator)
+        return self.images(label.flatten(), self.samples_per_class, generator).view(-1, self.bs)
 
 
 def in_turn(number: int, per_batch: int, batches: int, generator: torch.Generator) -> Tensor:
     """`per_batch` of the numbers below `number` for every batch, (batches, per_batch).
 
-    They come in random order, all of them before one comes again, but for those left over where they do not divide
-    into batches. Within a batch they differ, or repeat as evenly as possible where there are too few.
+    They come in random order, all of them before one comes again, but for those left over where
+    they do not divide into batches. Within a batch they differ, or repeat as evenly as possible
+    where there are too few.
     """
-    orders_a_batch, batches_an_order = -(-per_batch // number), max(1, number // per_batch)
-    orders = torch.rand(-(-batches // batches_an_order), orders_a_batch, number, generator=generator).argsort(dim=-1)
-    return orders.flatten(1)[:, :batches_an_order * per_batch].reshape(-1, per_batch)[:batches]
+    orders_a_batch = -(-per_batch // number)
+    batches_an_order = max(1, number // per_batch)
+    groups = -(-batches // batches_an_order)
+    order = torch.rand(groups, orders_a_batch, number, generator=generator).argsort(dim=-1)
+    order = order.flatten(1)[:, :batches_an_order * per_batch]
+    return order.reshape(-1, per_batch)[:batches]
 
 
 def times_seen(label: Tensor) -> Tensor:

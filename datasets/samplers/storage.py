@@ -1,4 +1,6 @@
-"""What samplers have that choose by embeddings: a storage of those of all training images, and a plan made from it."""
+"""The base of samplers that choose by embeddings: a storage of those of all training images, and
+a plan made from it.
+"""
 from abc import abstractmethod
 
 import torch
@@ -11,49 +13,64 @@ from utilities.pairwise import unit
 class StorageSampler(ByClass):
     """A sampler that keeps an embedding of every training image, on `device`.
 
-    The storage is filled before the first epoch and follows the training batches by `update`. The plan of an epoch is
-    made at its start, from the storage as it then is; state_dict holds both, so that a resumed run has the same batches
-    left.
+    The storage is filled before the first epoch and follows the training batches by `update`. The
+    plan of an epoch is made at its start, from the storage as it then is; state_dict holds both, so
+    that a resumed run has the same batches left.
 
-    batchmatch_bigbs: images from which a batch is made. storage_no_update: keep the storage as filled.
-    sampler_lowproj_dim: choose in a random projection of this many dimensions, drawn anew every epoch (Johnson and
-    Lindenstrauss); none where it is not positive. mb_mom, mb_lr: see `update`.
+    batchmatch_bigbs: images from which a batch is made.
+    storage_no_update: keep the storage as filled.
+    sampler_lowproj_dim: choose in a random projection of this many dimensions, drawn anew every
+        epoch (Johnson and Lindenstrauss); none where it is not positive.
+    mb_mom, mb_lr: see `update`.
     Memory: N D numbers, as many again with mb_mom >= 0, both also in a checkpoint.
     """
 
     needs_storage = True
 
     def __init__(self, *args, device: torch.device | str = "cpu", batchmatch_bigbs: int = 512,
-                 storage_no_update: bool = False, sampler_lowproj_dim: int = -1, mb_mom: float = -1.0,
-                 mb_lr: float = 1.0, **kwargs):
+                 storage_no_update: bool = False, sampler_lowproj_dim: int = -1,
+                 mb_mom: float = -1.0, mb_lr: float = 1.0, **kwargs):
         super().__init__(*args, **kwargs)
-        self.device, self.bigbs, self.updates = torch.device(device), batchmatch_bigbs, not storage_no_update
-        self.projected, self.momentum, self.lr = sampler_lowproj_dim, mb_mom, mb_lr
-        self.storage: Tensor | None = None                                         # (N, D)
-        self.drift: Tensor | None = None                                           # (N, D), with mb_mom >= 0
-        self.planned: tuple[int, Tensor] | None = None                             # epoch, (batches, bs)
+        self.device = torch.device(device)
+        self.bigbs = batchmatch_bigbs
+        self.updates = not storage_no_update
+        self.projected = sampler_lowproj_dim
+        self.momentum = mb_mom
+        self.lr = mb_lr
+        self.storage: Tensor | None = None  # (N, D)
+        # with mb_mom >= 0
+        self.drift: Tensor | None = None  # (N, D)
+        # an epoch and its plan
+        self.planned: tuple[int, Tensor] | None = None
 
     def fill(self, embedding: Tensor) -> None:
-        """Set the storage to the embeddings (N, D) of all training images, in the data set's order."""
-        self.storage = unit(embedding.to(self.device, torch.float32, copy=True))   # (N, D)
+        """Set the storage to the embeddings (N, D) of all training images, in the data set's
+        order.
+        """
+        self.storage = unit(embedding.to(self.device, torch.float32, copy=True))  # (N, D)
         self.drift = torch.zeros_like(self.storage) if self.momentum >= 0 else None
 
     def update(self, embedding: Tensor, index: Tensor) -> None:
-        """Enter a training batch: embedding (B, D), brought to length one, of the images `index` (B,).
+        """Enter a training batch: embedding (B, D), brought to length one, of the images `index`
+        (B,).
 
-        Without momentum the entry s becomes the embedding e; with it, what e has drifted towards is added (the base
-        framework's formula, there for the whole storage at once):
+        Without momentum the entry s becomes the embedding e; with it, the drift of e is added (the
+        base framework's formula, there for the whole storage at once):
             d = mb_mom d + (1 - mb_mom) (e - s),    s = e + mb_lr d
         Of an image that comes twice in a batch the last embedding counts.
         """
         if not self.updates:
             return
-        index, row = index.to(self.device), unit(embedding.detach().to(self.device, torch.float32))
-        same = index[:, None] == index                                             # (B, B)
-        row = row[(same * torch.arange(len(index), device=self.device)).amax(1)]   # equal rows where an image repeats
+        index = index.to(self.device)
+        row = unit(embedding.detach().to(self.device, torch.float32))  # (B, D)
+        same = index[:, None] == index  # (B, B)
+        last = (same * torch.arange(len(index), device=self.device)).amax(1)
+        row = row[last]
         if self.momentum >= 0:
-            self.drift[index] = self.momentum * self.drift[index] + (1 - self.momentum) * (row - self.storage[index])
-            row = row + self.lr * self.drift[index]
+            change = row - self.storage[index]
+            drift = self.momentum * self.drift[index] + (1 - self.momentum) * change
+            self.drift[index] = drift
+            row = row + self.lr * drift
         self.storage[index] = row
 
     def plan(self, epoch: int) -> Tensor:
@@ -73,17 +90,24 @@ class StorageSampler(ByClass):
         """The storage, or a random projection of it."""
         if self.projected <= 0:
             return self.storage
-        directions = torch.randn(self.storage.shape[1], self.projected, generator=generator) / self.projected**0.5
-        return self.storage @ directions.to(self.device)                           # (N, sampler_lowproj_dim)
+        directions = torch.randn(self.storage.shape[1], self.projected, generator=generator)
+        directions = directions / self.projected**0.5
+        return self.storage @ directions.to(self.device)  # (N, sampler_lowproj_dim)
 
     def state_dict(self) -> dict:
-        """Everything that the next batches follow from; tensors are the sampler's own, not copies."""
+        """Everything that the next batches follow from; tensors are the sampler's own, not
+        copies.
+        """
         rows = self.planned[1] if self.planned and self.planned[0] == self.epoch else None
         return super().state_dict() | {"storage": self.storage, "drift": self.drift, "rows": rows}
 
     def load_state_dict(self, state: dict) -> None:
         """Continue where `state_dict` was taken."""
         super().load_state_dict(state)
-        self.storage, self.drift = (None if state[name] is None else state[name].to(self.device, copy=True)
-                                    for name in ("storage", "drift"))
+        self.storage = self._own(state["storage"])
+        self.drift = self._own(state["drift"])
         self.planned = None if state["rows"] is None else (self.epoch, state["rows"].cpu())
+
+    def _own(self, tensor: Tensor | None) -> Tensor | None:
+        """A copy on the device."""
+        return None if tensor is None else tensor.to(self.device, copy=True)

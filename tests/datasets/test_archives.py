@@ -16,7 +16,7 @@ import pytest
 from datasets import archives
 from datasets.archives import extract, staged
 from tests.datasets import trees
-from tests.datasets.test_download import fill_disk, killed
+from tests.utilities.test_download import fill_disk, killed
 from utilities.errors import RunError
 
 MAKERS = {"tgz": trees.make_tgz, "zip": trees.make_zip}
@@ -25,7 +25,11 @@ HOSTILE = [(trees.hostile_tgz, "tgz", kind) for kind in trees.HOSTILE_TAR if kin
 
 
 def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def unpack(archive, target, place=lambda name: name):
@@ -35,7 +39,9 @@ def unpack(archive, target, place=lambda name: name):
 
 
 def refused(archive, target, *said):
-    """The one sentence with which an archive is refused; nothing is left of it beside the archive."""
+    """The one sentence with which an archive is refused; nothing is left of it beside the
+    archive.
+    """
     before = sorted(target.parent.parent.rglob("*"))
     with pytest.raises(RunError) as caught:
         unpack(archive, target)
@@ -63,7 +69,9 @@ def test_members_are_chosen_and_placed(archive, tmp_path):
     inner = "CUB_200_2011/images/001.Black_footed_Albatross/"
     count = unpack(archive, tmp_path / "set",
                    lambda name: f"first/{Path(name).name}" if name.startswith(inner) else None)
-    expected = {f"first/{path.name}": path.read_bytes() for path in (tmp_path / "made" / inner).iterdir()}
+    expected = {
+        f"first/{path.name}": path.read_bytes() for path in (tmp_path / "made" / inner).iterdir()
+    }
     assert count == 4 and contents(tmp_path / "set") == expected
 
 
@@ -141,7 +149,7 @@ def test_a_flipped_byte(archive, where, tmp_path):
         unpack(archive, tmp_path / "set")
     except RunError as error:
         assert str(archive) in str(error) and not (tmp_path / "set").exists()
-    else:                                                                          # in a date or a comment
+    else:  # in a date or a comment
         assert contents(tmp_path / "set") == contents(tmp_path / "made")
 
 
@@ -164,7 +172,9 @@ def test_a_full_disk(archive, tmp_path, monkeypatch):
 
 def test_space_is_checked_before(archive, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 0, archive.stat().st_size - 1))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage(10**6, 0, archive.stat().st_size - 1)
+    )
     refused(archive, tmp_path / "set", "are free")
 
 
@@ -203,7 +213,8 @@ def test_a_target_that_is_there_stays(archive, tmp_path):
 
 
 def test_killed_in_the_middle(tmp_path):
-    archive, target = trees.make_tgz(trees.cub_official(tmp_path / "made"), tmp_path / "set.tgz"), tmp_path / "set"
+    archive = trees.make_tgz(trees.cub_official(tmp_path / "made"), tmp_path / "set.tgz")
+    target = tmp_path / "set"
 
     placed = []
 
@@ -213,7 +224,10 @@ def test_killed_in_the_middle(tmp_path):
         placed.append(name)
         return name
 
-    killed(lambda: unpack(archive, target, place), lambda: len(contents(tmp_path / ".set.unfinished")) == 6)
+    killed(
+        lambda: unpack(archive, target, place),
+        lambda: len(contents(tmp_path / ".set.unfinished")) == 6,
+    )
     assert not target.exists()
     unpack(archive, target)
     assert contents(target) == contents(tmp_path / "made")

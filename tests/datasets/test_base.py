@@ -7,7 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.base import Draw, Splits, check, halves, image_list, split_validation, subset
+from datasets.base import (
+    Draw,
+    Splits,
+    check,
+    image_list,
+    images_of_rows,
+    split_in_halves,
+    split_validation,
+)
 from datasets.decode import ImageError, decode
 from datasets.image_folder import image_folder
 from datasets.images import ImageDataset, collate
@@ -28,12 +36,15 @@ def test_image_list_sorts_and_counts_from_zero():
 
 
 def test_image_list_does_not_depend_on_the_order_given():
-    paths, names = [Path("b/1"), Path("a/1"), Path("b/0"), Path("a/0")], ["b", "a", "b", "a"]
+    paths = [Path("b/1"), Path("a/1"), Path("b/0"), Path("a/0")]
+    names = ["b", "a", "b", "a"]
     assert image_list(paths, names) == image_list(paths[::-1], names[::-1])
 
 
 def test_subset_labels_anew():
-    images = subset(listed({"a": 2, "b": 2, "c": 2}, {"a": "x", "b": "y", "c": "z"}), [4, 1, 5])
+    images = images_of_rows(
+        listed({"a": 2, "b": 2, "c": 2}, {"a": "x", "b": "y", "c": "z"}), [4, 1, 5]
+    )
     assert images.class_names == ["a", "c"] and images.labels == [0, 1, 1]
     assert images.super_names == ["x", "z"] and images.super_labels == [0, 1]
 
@@ -43,7 +54,8 @@ def test_subset_labels_anew():
     ({"a": 2, "c": 2}, None, {}, "test split has no images"),
     ({"a": 2, "c": 2}, {}, {"b": 2}, "val split has no images"),
     ({"a": 2}, None, {"b": 2}, "single class"),
-    ({"a": 2, "c": 2}, None, {"b": 2, "a": 2}, "Class 'a' is in the train split and in the test split"),
+    ({"a": 2, "c": 2}, None, {"b": 2, "a": 2}, "Class 'a' is in the train split and in the test "
+                                               "split"),
     ({"a": 2, "c": 2}, {"b": 2}, {"b": 2}, "Class 'b' is in the val split and in the test split"),
     ({"a": 2, "c": 2}, None, {"b": 1, "d": 1}, "single image"),
 ])
@@ -53,24 +65,31 @@ def test_check_refuses(train, val, test, said):
 
 
 def queried(queries, gallery, classes="bd"):
-    """Splits of two training classes, with queries and a gallery that number their classes alike."""
-    test, found = (image_list([Path(f"{kind}{i}") for i, _ in enumerate(names)], names, classes=classes)
-                   for kind, names in (("q", queries), ("g", gallery)))
+    """Splits of two training classes, with queries and a gallery that number their classes
+    alike.
+    """
+    test, found = (
+        image_list([Path(f"{kind}{i}") for i, _ in enumerate(names)], names, classes=classes)
+        for kind, names in (("q", queries), ("g", gallery))
+    )
     return Splits(listed({"a": 2, "c": 2}), None, test, found)
 
 
 def test_check_takes_queries_with_a_gallery():
-    splits = queried("bd", "bb")                                                   # d has nothing to find
+    # d has nothing to find
+    splits = queried("bd", "bb")
     assert check(splits) == splits
     assert splits.test.labels == [0, 1] and splits.gallery.labels == [0, 0]
-    assert str(splits) == ("train 4 images of 2 classes, test 2 images of 2 classes, gallery 2 images of 1 classes")
+    assert str(splits) == ("train 4 images of 2 classes, test 2 images of 2 classes, gallery 2 "
+                           "images of 1 classes")
 
 
 @pytest.mark.parametrize("splits, said", [
     (queried("bd", ""), "gallery split has no images"),
     (queried("bb", "dd"), "No class of the test split is in the gallery"),
     (queried("ab", "ab", "ab"), "Class 'a' is in the train split and in the test split"),
-    (queried("bd", "bd")._replace(gallery=image_list([Path("g")], ["b"])), "number their classes differently"),
+    (queried("bd", "bd")._replace(gallery=image_list([Path("g")], ["b"])), "number their classes "
+                                                                           "differently"),
 ])
 def test_check_refuses_a_gallery(splits, said):
     with pytest.raises(UsageError, match=said):
@@ -80,12 +99,19 @@ def test_check_refuses_a_gallery(splits, said):
 def test_halves_go_by_the_order_given():
     names = ["b", "b", "a", "a", "d", "c", "e"]
     paths = [Path(f"{i}.png") for i in range(7)]
-    train, val, test, gallery = halves(Path("source"), paths, names, classes=["e", "d", "c", "b", "a"])
-    assert (train.class_names, test.class_names, val, gallery) == (["d", "e"], ["a", "b", "c"], None, None)
+    train, val, test, gallery = split_in_halves(
+        Path("source"), paths, names, classes=["e", "d", "c", "b", "a"]
+    )
+    assert (train.class_names, test.class_names, val, gallery) == (
+        ["d", "e"],
+        ["a", "b", "c"],
+        None,
+        None,
+    )
     assert train.paths == [Path("4.png"), Path("6.png")]
-    assert halves(Path("source"), paths, names)[0].class_names == ["a", "b"]
+    assert split_in_halves(Path("source"), paths, names)[0].class_names == ["a", "b"]
     with pytest.raises(UsageError, match="source: 2 of 7 classes have no images, the first is f"):
-        halves(Path("source"), paths, names, classes=["a", "b", "c", "d", "e", "f", "g"])
+        split_in_halves(Path("source"), paths, names, classes=["a", "b", "c", "d", "e", "f", "g"])
 
 
 def test_validation_by_classes():
@@ -106,11 +132,14 @@ def test_validation_by_classes():
 def test_validation_by_samples():
     train = listed({"a": 10, "b": 5, "c": 1})
     kept, val = split_validation(train, fraction=0.6, by_samples=True, seed=1)
-    count = [[part.labels.count(label) for label in range(len(part.class_names))] for part in (kept, val)]
+    count = [
+        [part.labels.count(label) for label in range(len(part.class_names))] for part in (kept, val)
+    ]
     assert kept.class_names == ["a", "b", "c"] and count[0] == [6, 3, 1]
     assert val.class_names == ["a", "b"] and count[1] == [4, 2]
     assert sorted(kept.paths + val.paths) == sorted(train.paths)
-    assert kept.paths[:6] != train.paths[:6]   # drawn at random, not the first ones
+    # drawn at random, not the first ones
+    assert kept.paths[:6] != train.paths[:6]
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1, 0.01, 0.99])
@@ -168,8 +197,15 @@ def test_sixteen_bits_use_the_full_range(tmp_path):
     assert rgb(tmp_path / "float.tif")[0, :, 0].tolist() == [0, 128, 255]
 
 
-@pytest.mark.parametrize("orientation, upright", [(1, lambda x: x), (3, lambda x: x[::-1, ::-1]),
-                                                  (6, lambda x: np.rot90(x, -1)), (2, lambda x: x[:, ::-1])])
+@pytest.mark.parametrize(
+    "orientation, upright",
+    [
+        (1, lambda x: x),
+        (3, lambda x: x[::-1, ::-1]),
+        (6, lambda x: np.rot90(x, -1)),
+        (2, lambda x: x[:, ::-1]),
+    ],
+)
 def test_exif_orientation(tmp_path, orientation, upright):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -185,21 +221,31 @@ def test_damaged_exif_is_no_damaged_image(tmp_path):
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "gone"])
 def test_corrupt_image_is_named(tmp_path, damage):
     path = tmp_path / "bad.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        path
+    )
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes({"empty": b"", "text": b"no image", "cut": path.read_bytes()[:4000]}[damage])
+        path.write_bytes(
+            {"empty": b"", "text": b"no image", "cut": path.read_bytes()[:4000]}[damage]
+        )
     with pytest.raises(RunError) as caught:
         decode(path)
-    assert str(path) in str(caught.value) and "run again" in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        str(path) in str(caught.value)
+        and "run again" in str(caught.value)
+        and "\n" not in str(caught.value)
+    )
 
 
 def test_image_error_finds_its_sentence_in_a_traceback():
     try:
         raise ImageError("a.png: broken; replace it.")
     except ImageError:
-        text = "Caught ImageError in DataLoader worker process 0.\nOriginal " + traceback.format_exc()
+        text = (
+            "Caught ImageError in DataLoader worker process 0.\nOriginal " + traceback.format_exc()
+        )
     assert str(ImageError(text)) == "a.png: broken; replace it."
 
 

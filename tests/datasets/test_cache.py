@@ -1,4 +1,6 @@
-"""Cached pixels are the decoder's, shared and kept; kills, changes, full disks and little memory do no harm."""
+"""Cached pixels are the decoder's, shared and kept; kills, changes, full disks and little memory
+do no harm.
+"""
 import errno
 import multiprocessing
 import os
@@ -30,7 +32,10 @@ FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture
 def paths(tmp_path):
-    return [save_jpeg(tmp_path / "images" / f"{i}.jpg", textured(*size, seed=i)) for i, size in enumerate(SIZES)]
+    return [
+        save_jpeg(tmp_path / "images" / f"{i}.jpg", textured(*size, seed=i))
+        for i, size in enumerate(SIZES)
+    ]
 
 
 @pytest.fixture
@@ -110,10 +115,13 @@ def test_the_next_run_decodes_nothing(paths, tmp_path, decoded):
 def test_only_what_changed_is_decoded_anew(paths, tmp_path, decoded):
     opened("disk", paths, tmp_path)
     decoded.clear()
-    save_jpeg(paths[3], textured(80, 120, seed=9))                                 # other pixels
-    os.utime(paths[1], ns=(1, 1))                                                  # perhaps other pixels
+    # other pixels
+    save_jpeg(paths[3], textured(80, 120, seed=9))
+    # perhaps other pixels
+    os.utime(paths[1], ns=(1, 1))
     changed = paths[2].stat()
-    save_jpeg(paths[2], textured(90, 120, seed=7))                                 # other pixels, as old as before
+    # other pixels, as old as before
+    save_jpeg(paths[2], textured(90, 120, seed=7))
     os.utime(paths[2], ns=(changed.st_atime_ns, changed.st_mtime_ns))
     paths[4].unlink()
     more = save_jpeg(paths[0].with_name("more.jpg"), textured(70, 70, seed=8))
@@ -132,13 +140,20 @@ def test_sides_and_folders_have_files_of_their_own(paths, tmp_path):
     check(opened("disk", paths, tmp_path), paths)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda file: file.write_bytes(b""), lambda file: file.write_bytes(b"x" * 500),
-    lambda file: file.write_bytes(file.read_bytes()[:-1]), lambda file: file.write_bytes(file.read_bytes()[:200]),
-    lambda file: np.save(file.open("wb"), np.zeros((6, 3))),
-    lambda file: np.save(file.open("wb"), np.zeros((0, 7), int)),
-    lambda file: np.save(file.open("wb"), np.array([os.system], dtype=object), allow_pickle=True),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(b"x" * 500),
+        lambda file: file.write_bytes(file.read_bytes()[:-1]),
+        lambda file: file.write_bytes(file.read_bytes()[:200]),
+        lambda file: np.save(file.open("wb"), np.zeros((6, 3))),
+        lambda file: np.save(file.open("wb"), np.zeros((0, 7), int)),
+        lambda file: np.save(
+            file.open("wb"), np.array([os.system], dtype=object), allow_pickle=True
+        ),
+    ],
+)
 def test_a_damaged_file_is_written_anew(paths, tmp_path, decoded, damage):
     opened("disk", paths, tmp_path)
     damage(file_of(tmp_path))
@@ -147,15 +162,19 @@ def test_a_damaged_file_is_written_anew(paths, tmp_path, decoded, damage):
 
 
 def stopping(after, reached, paths, tmp_path):
-    """In a process of its own: fill the cache, but wait for ever before so many images are decoded."""
-    original, count = module.decode_for, iter(range(99))
+    """In a process of its own: fill the cache, but wait for ever before so many images are
+    decoded.
+    """
+    original = module.decode_for
+    count = iter(range(99))
 
     def slow(path, plan):
         if next(count) == after:
             reached.set()
             time.sleep(60)
         return original(path, plan)
-    module.decode_for, module._estimate = slow, lambda *args: 0
+    module.decode_for = slow
+    module._estimate = lambda *args: 0
     opened("disk", paths, tmp_path)
 
 
@@ -175,7 +194,8 @@ def test_killed_while_filling(paths, tmp_path):
     assert not list((tmp_path / "cache").glob("*.part"))
     save_jpeg(paths[3], textured(80, 120, seed=9))
     whole = file_of(tmp_path).read_bytes()
-    killed_while_filling(paths, tmp_path, 0)                                           # while it is brought up to date
+    # while it is brought up to date
+    killed_while_filling(paths, tmp_path, 0)
     assert file_of(tmp_path).read_bytes() == whole
     check(opened("disk", paths, tmp_path), paths)
 
@@ -188,7 +208,8 @@ def fill_slowly(writer, paths, tmp_path):
         os.write(writer, b"x")
         time.sleep(0.05)
         return original(path, plan)
-    module.decode_for, module._estimate = slow, lambda *args: 0
+    module.decode_for = slow
+    module._estimate = lambda *args: 0
     check(opened("disk", paths, tmp_path), paths)
 
 
@@ -240,7 +261,9 @@ def test_no_room_while_filling(paths, tmp_path, monkeypatch, kind, words):
 
 
 def fill_within(limit, said, paths, tmp_path):
-    """In a process of its own, which may write files of so many bytes: what filling the cache says."""
+    """In a process of its own, which may write files of so many bytes: what filling the cache
+    says.
+    """
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
@@ -259,13 +282,25 @@ def test_a_disk_that_fills_up(paths, tmp_path):
     assert not [*(tmp_path / "cache").glob("*.[ip]*")]
 
 
-@pytest.mark.parametrize("kind,what,words", [
-    ("ram", "available_memory", "--cache ram needs about 2.0 GiB of memory and 1.0 GiB are free"),
-    ("disk", "disk", "--cache disk needs about 2.0 GiB in .* and 1.0 GiB are free")])
-def test_too_little_room_is_refused_before(paths, tmp_path, monkeypatch, decoded, kind, what, words):
+@pytest.mark.parametrize(
+    "kind,what,words",
+    [
+        (
+            "ram",
+            "available_memory",
+            "--cache ram needs about 2.0 GiB of memory and 1.0 GiB are free",
+        ),
+        ("disk", "disk", "--cache disk needs about 2.0 GiB in .* and 1.0 GiB are free"),
+    ],
+)
+def test_too_little_room_is_refused_before(
+    paths, tmp_path, monkeypatch, decoded, kind, what, words
+):
     monkeypatch.setattr(module, "_estimate", lambda *args: 2 * 2**30)
     monkeypatch.setattr(module, "available_memory", lambda: 2**30)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**40, 0, 2**30))
+    monkeypatch.setattr(
+        module.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**40, 0, 2**30)
+    )
     with pytest.raises(UsageError, match=words):
         opened(kind, paths, tmp_path)
     assert decoded == []
@@ -285,20 +320,28 @@ def test_a_folder_that_cannot_be_written(paths, tmp_path):
 
 
 def test_reading_takes_no_memory_of_its_own(tmp_path):
-    """Pixels are mapped, not read: the process's private memory does not grow with the images looked at."""
+    """Pixels are mapped, not read: the process's private memory does not grow with the images
+    looked at.
+    """
     paths = [save_jpeg(tmp_path / f"{i}.jpg", textured(400, 400, seed=i)) for i in range(8)]
     cache = open_cache("disk", paths, 400, tmp_path / "cache")
     reader = ImageCache(cache.source, sorted(paths))
-    brightest = reader[paths[0]][0].numpy().max()                                  # what the first look takes once
+    # what the first look takes once
+    brightest = reader[paths[0]][0].numpy().max()
     before = private_bytes()
     for path in paths:
         brightest = max(brightest, reader[path][0].numpy().max())
-    assert brightest == 255 and private_bytes() - before < 2 * 400 * 400 * 3       # of eight
+    # of eight
+    assert brightest == 255 and private_bytes() - before < 2 * 400 * 400 * 3
 
 
 def test_decoding_keeps_nothing(paths):
-    """Without a cache an image is forgotten once it is given: passes over the images take no more and more memory."""
-    loader = make_loader(image_list(paths, ["one"] * len(paths)), train_transform("base", 64, (0.5,) * 3, (0.5,) * 3))
+    """Without a cache an image is forgotten once it is given: passes over the images take no
+    more and more memory.
+    """
+    loader = make_loader(
+        image_list(paths, ["one"] * len(paths)), train_transform("base", 64, (0.5,) * 3, (0.5,) * 3)
+    )
     held = []
     for _ in range(60):
         for _ in batches(loader):

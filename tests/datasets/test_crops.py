@@ -1,4 +1,6 @@
-"""Crops against torchvision's transforms: the same draws number for number, the same pixels, reduced or not."""
+"""Crops against torchvision's transforms: the same draws number for number, the same pixels,
+reduced or not.
+"""
 import math
 
 import pytest
@@ -27,17 +29,25 @@ def test_boxes_are_those_that_torchvision_draws(size):
         torch.manual_seed(seed)
         expected = theirs.make_params([torch.empty(3, *size)])
         flip = torch.rand(1).item() < 0.5
-        assert crop == Crop(tuple(expected[name] for name in ("top", "left", "height", "width")), (224, 224),
-                            (0, 0, 224, 224), flip)
+        assert crop == Crop(
+            tuple(expected[name] for name in ("top", "left", "height", "width")),
+            (224, 224),
+            (0, 0, 224, 224),
+            flip,
+        )
 
 
 def test_areas_and_ratios_are_uniform_and_boxes_lie_anywhere():
-    size, draws = (600, 600), 4000
+    size = (600, 600)
+    draws = 4000
     boxes = torch.tensor([RandomResizedCrop(224)(*size).box for _ in range(draws)]).double()
     top, left, height, width = boxes.T
-    area, ratio = height * width / (size[0] * size[1]), (width / height).log()
-    inside = (area > 0.08) & (area < 0.7)                                          # below .75 no ratio is refused
-    assert kolmogorov(area[inside], 0.08, 0.7) < 1.63 / inside.sum() ** 0.5        # 1.63: the 1 % point
+    area = height * width / (size[0] * size[1])
+    ratio = (width / height).log()
+    # below .75 no ratio is refused
+    inside = (area > 0.08) & (area < 0.7)
+    # 1.63: the 1 % point
+    assert kolmogorov(area[inside], 0.08, 0.7) < 1.63 / inside.sum() ** 0.5
     assert kolmogorov(ratio[inside], math.log(3 / 4), math.log(4 / 3)) < 1.63 / inside.sum() ** 0.5
     for start, length in ((top, height), (left, width)):
         place = (start + 0.5) / (size[0] - length + 1)
@@ -53,7 +63,8 @@ def kolmogorov(sample, low, high):
 
 @pytest.mark.parametrize("size", IMAGES)
 def test_random_resized_crop_is_torchvisions_bit_for_bit(size):
-    image, theirs = noise(*size), v2.Compose([v2.RandomResizedCrop(64, antialias=True), v2.RandomHorizontalFlip()])
+    image = noise(*size)
+    theirs = v2.Compose([v2.RandomResizedCrop(64, antialias=True), v2.RandomHorizontalFlip()])
     for seed in range(20):
         torch.manual_seed(seed)
         mine = RandomResizedCrop(64)(*size).cut(image, size)
@@ -70,7 +81,8 @@ def test_centre_crop_is_torchvisions_bit_for_bit(size):
 
 @pytest.mark.parametrize("size", IMAGES)
 def test_random_crop_is_a_window_of_the_resized_image(size):
-    image, plan = noise(*size), RandomCrop(50, 64)
+    image = noise(*size)
+    plan = RandomCrop(50, 64)
     resized = v2.Resize(64, antialias=True)(image)
     crops = [plan(*size) for _ in range(60)]
     for crop in crops[:10]:
@@ -86,7 +98,9 @@ def test_random_crop_is_a_window_of_the_resized_image(size):
 @settings(max_examples=100, deadline=None)
 def test_shorter_side_is_torchvisions_resize(height, width, side):
     if side * max(height, width) // min(height, width) < 5000:
-        assert shorter_side(height, width, side) == whole(v2.Resize(side)(torch.empty(1, height, width)))
+        assert shorter_side(height, width, side) == whole(
+            v2.Resize(side)(torch.empty(1, height, width))
+        )
 
 
 @given(SIDES, SIDES, st.integers(8, 224), st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**32 - 1))
@@ -97,7 +111,11 @@ def test_what_is_cut_has_the_size_whatever_the_pixels_present(height, width, sid
     for plan in (RandomResizedCrop(side), CentreCrop(side, side + 9)):
         crop = plan(height, width)
         top, left, h, w = crop._box_in(whole(pixels), (height, width))
-        assert min(top, left) >= 0 and 1 <= h <= pixels.shape[1] - top and 1 <= w <= pixels.shape[2] - left
+        assert (
+            min(top, left) >= 0
+            and 1 <= h <= pixels.shape[1] - top
+            and 1 <= w <= pixels.shape[2] - left
+        )
         if max(crop.resized) < 2000:
             assert whole(crop.cut(pixels, (height, width))) == (side, side)
 
@@ -107,7 +125,8 @@ def test_what_is_cut_has_the_size_whatever_the_pixels_present(height, width, sid
 def test_reduced_boxes_keep_the_resized_size_and_no_larger_factor_would(height, width, side, seed):
     torch.manual_seed(seed)
     crop = RandomResizedCrop(side)(height, width)
-    factor, (h, w) = crop.reduction(), crop.box[2:]
+    factor = crop.reduction()
+    (h, w) = crop.box[2:]
     assert factor == 1 or (h / factor >= side and w / factor >= side)
     assert factor == 8 or min(h, w) / (2 * factor) < side
 
@@ -119,7 +138,8 @@ def test_boxes_in_fewer_pixels_are_the_same_place(reduction):
     for seed in range(20):
         torch.manual_seed(seed)
         crop = RandomResizedCrop(32, scale=(0.3, 1.0))(600, 800)
-        fine, coarse = crop.cut(image, (600, 800)), crop.cut(fewer, (600, 800))
+        fine = crop.cut(image, (600, 800))
+        coarse = crop.cut(fewer, (600, 800))
         assert (fine.float() - coarse.float()).abs().mean() < 3
 
 
@@ -130,16 +150,24 @@ def test_shrink_keeps_small_images_and_brings_others_to_the_side():
     assert whole(Shrink(64)(300, 200).cut(noise(300, 200), (300, 200))) == (96, 64)
 
 
-@pytest.mark.parametrize("plan", [CentreCrop(224, 256), RandomCrop(224, 256), RandomResizedCrop(224)])
+@pytest.mark.parametrize(
+    "plan", [CentreCrop(224, 256), RandomCrop(224, 256), RandomResizedCrop(224)]
+)
 @pytest.mark.parametrize("turned", [False, True])
 def test_very_long_images_take_no_more_room_than_long_ones(plan, turned):
-    """A ramp along 1 x 5,000 pixels: each window shows the part that it would show of the whole resized image."""
+    """A ramp along 1 x 5,000 pixels: each window shows the part that it would show of the whole
+    resized image.
+    """
     size = (5000, 1) if turned else (1, 5000)
     ramp = (torch.arange(5000) % 250).to(torch.uint8).view(1, *size).expand(3, -1, -1)
     for seed in range(20):
         torch.manual_seed(seed)
         crop = plan(*size)
-        assert crop.resized[0] * crop.resized[1] <= 32 * 256**2 and crop.cut(ramp, size).shape == (3, 224, 224)
+        assert crop.resized[0] * crop.resized[1] <= 32 * 256**2 and crop.cut(ramp, size).shape == (
+            3,
+            224,
+            224,
+        )
         if not isinstance(plan, RandomResizedCrop):
             torch.manual_seed(seed)
             whole_length = shorter_side(*size, 256)
@@ -147,5 +175,6 @@ def test_very_long_images_take_no_more_room_than_long_ones(plan, turned):
             if isinstance(plan, RandomCrop):
                 top, left = (torch.randint(0, side - 224 + 1, (1,)).item() for side in whole_length)
             middle = int(((top if turned else left) + 112) / 256)
-            box, shown = crop.box[not turned], crop.window[not turned] + 112
+            box = crop.box[not turned]
+            shown = crop.window[not turned] + 112
             assert box + shown // 256 == middle

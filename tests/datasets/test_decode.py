@@ -1,5 +1,6 @@
-"""The fast way of decoding against the plain one, by both libraries: equal pixels at full size, near ones reduced, and
-what falls back."""
+"""The fast way of decoding against the plain one, by both libraries: equal pixels at full size,
+near ones reduced, and what falls back.
+"""
 import sys
 
 import numpy as np
@@ -33,13 +34,16 @@ def library(request, monkeypatch):
 @pytest.fixture
 def reductions(monkeypatch):
     """The factors by which JPEG files were decoded on the fast path."""
-    seen, fast = [], module._decode_jpeg
+    seen = []
+    fast = module._decode_jpeg
     monkeypatch.setattr(module, "_decode_jpeg", lambda *args: seen.append(args[2]) or fast(*args))
     return seen
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}]
+)
 @pytest.mark.parametrize("size", [(97, 130), (16, 16), (1, 9)])
 def test_full_size_equals_the_plain_way(tmp_path, reductions, mode, options, size):
     path = save_jpeg(tmp_path / "a.jpg", textured(*size), mode, **options)
@@ -62,12 +66,16 @@ def test_what_is_not_installed_is_not_used(tmp_path, monkeypatch):
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_reduced_crops_are_near_the_plain_ones(tmp_path, reductions, name, tolerance, plan, mode):
     size = (403, 601)
-    path = save_jpeg(tmp_path / "a.jpg", {"smooth": smooth, "textured": textured}[name](*size), mode)
+    path = save_jpeg(
+        tmp_path / "a.jpg", {"smooth": smooth, "textured": textured}[name](*size), mode
+    )
     for seed in range(10):
         torch.manual_seed(seed)
         pixels, found, crop = decode_for(path, plan)
         assert found == size
-        difference = (crop.cut(pixels, size).float() - crop.cut(decode(path), size).float()).abs().mean()
+        difference = (
+            (crop.cut(pixels, size).float() - crop.cut(decode(path), size).float()).abs().mean()
+        )
         assert difference < tolerance
     assert max(reductions) >= 2
 
@@ -88,20 +96,29 @@ def orientation(value):
     return exif
 
 
-@pytest.mark.parametrize("save", [
-    lambda path, image: save_jpeg(path, image, exif=orientation(6)),
-    lambda path, image: save_jpeg(path, image, "CMYK"),
-    lambda path, image: Image.fromarray(image.permute(1, 2, 0).numpy()).save(path, format="PNG"),
-    lambda path, image: Image.fromarray(image.permute(1, 2, 0).numpy()).quantize(32).save(path, format="GIF"),
-], ids=["turned", "cmyk", "png named jpg", "gif named jpg"])
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda path, image: save_jpeg(path, image, exif=orientation(6)),
+        lambda path, image: save_jpeg(path, image, "CMYK"),
+        lambda path, image: Image.fromarray(image.permute(1, 2, 0).numpy()).save(
+            path, format="PNG"
+        ),
+        lambda path, image: (
+            Image.fromarray(image.permute(1, 2, 0).numpy()).quantize(32).save(path, format="GIF")
+        ),
+    ],
+    ids=["turned", "cmyk", "png named jpg", "gif named jpg"],
+)
 def test_other_files_go_the_plain_way(tmp_path, reductions, save):
     path = tmp_path / "a.jpg"
     save(path, textured(300, 400))
     pixels, size, crop = decode_for(path, CentreCrop(32, 36))
     expected = decode(path)
     assert reductions == [] and torch.equal(pixels, expected) and size == tuple(expected.shape[1:])
-    assert size == ((400, 300) if expected.shape[1] > expected.shape[2] else (300, 400)) and crop == CentreCrop(
-        32, 36)(*size)
+    assert size == (
+        (400, 300) if expected.shape[1] > expected.shape[2] else (300, 400)
+    ) and crop == CentreCrop(32, 36)(*size)
 
 
 def test_upright_exif_stays_on_the_fast_path(tmp_path, reductions):
@@ -117,7 +134,8 @@ def test_truncated_files_are_named(tmp_path, plan, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ImageError) as caught:
         decode_for(path, plan)
-    assert str(caught.value).startswith(f"{path}: this image cannot be decoded") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: this image cannot be "
+                                        "decoded") and "\n" not in str(caught.value)
 
 
 def test_missing_file_is_named(tmp_path):
@@ -163,21 +181,32 @@ def outcome(function, *args):
         return type(error)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")   # PIL's, of damaged EXIF blocks
-@given(st.data(), st.sampled_from(["RGB", "L", "CMYK"]), st.booleans(), st.sampled_from([0, 1, 2]),
-       st.sampled_from([None, 1, 2, 6]))
+# PIL's, of damaged EXIF blocks
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@given(
+    st.data(),
+    st.sampled_from(["RGB", "L", "CMYK"]),
+    st.booleans(),
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from([None, 1, 2, 6]),
+)
 @settings(max_examples=150, deadline=None)
-def test_whatever_the_bytes_the_outcome_is_that_of_the_plain_way(tmp_path_factory, data, mode, progressive, sampling,
-                                                                  turned):
+def test_whatever_the_bytes_the_outcome_is_that_of_the_plain_way(
+    tmp_path_factory, data, mode, progressive, sampling, turned
+):
     """Bytes of a good file are changed, left out, or none of it."""
     size = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
     path = tmp_path_factory.mktemp("jpeg") / "a.jpg"
     options = {} if turned is None else {"exif": orientation(turned)}
     save_jpeg(path, textured(*size), mode, progressive=progressive, subsampling=sampling, **options)
     content = bytearray(path.read_bytes())
-    for place, value in data.draw(st.lists(st.tuples(st.integers(2, len(content) - 1), st.integers(0, 255)),
-                                           max_size=3)):
+    for place, value in data.draw(
+        st.lists(st.tuples(st.integers(2, len(content) - 1), st.integers(0, 255)), max_size=3)
+    ):
         content[place] = value
-    path.write_bytes(content[:data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))])
-    plain, fast = outcome(decode, path), outcome(lambda: decode_for(path, whole).pixels)
+    path.write_bytes(
+        content[: data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))]
+    )
+    plain = outcome(decode, path)
+    fast = outcome(lambda: decode_for(path, whole).pixels)
     assert torch.equal(fast, plain) if isinstance(plain, torch.Tensor) else fast is plain

@@ -1,4 +1,6 @@
-"""Whole runs on tiny trees of the real data sets, and colours that reach the network as they are in the files."""
+"""Whole runs on tiny trees of the real data sets, and colours that reach the network as they are
+in the files.
+"""
 import csv
 import json
 from collections import Counter
@@ -19,10 +21,38 @@ from training.building import build_loaders
 
 def run(dataset, source, out, *more):
     """One epoch on a tree: result.json and the last row of metrics.csv."""
-    argv = ["--dataset", dataset, "--source_path", str(source), "--save_path", str(out), "--savename", "run",
-            "--device", "cpu", "--kernels", "0", "--arch", "resnet18_frozen_normalize", "--not_pretrained",
-            "--image_size", "48", "--embed_dim", "32", "--bs", "16", "--samples_per_class", "4", "--n_epochs", "1",
-            "--warmup_epochs", "0", "--map_images", "0", *more]
+    argv = [
+        "--dataset",
+        dataset,
+        "--source_path",
+        str(source),
+        "--save_path",
+        str(out),
+        "--savename",
+        "run",
+        "--device",
+        "cpu",
+        "--kernels",
+        "0",
+        "--arch",
+        "resnet18_frozen_normalize",
+        "--not_pretrained",
+        "--image_size",
+        "48",
+        "--embed_dim",
+        "32",
+        "--bs",
+        "16",
+        "--samples_per_class",
+        "4",
+        "--n_epochs",
+        "1",
+        "--warmup_epochs",
+        "0",
+        "--map_images",
+        "0",
+        *more,
+    ]
     assert main.main(argv) == 0
     made = Path(out) / dataset / "run"
     result = json.loads((made / "result.json").read_text())
@@ -44,49 +74,71 @@ def birds_of_every_kind(root):
 def test_birds_and_cars_train(dataset, make, tmp_path, capsys):
     result, row = run(dataset, make(tmp_path), tmp_path / "out")
     assert np.isfinite(float(row["loss"])) and result["steps"] == 1
-    assert f"{dataset}: train 16 images of 4 classes, test 16 images of 4 classes" in capsys.readouterr().out
+    assert (
+        f"{dataset}: train 16 images of 4 classes, test 16 images of 4 classes"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_truncated_bird_stops_the_run_with_its_name(tmp_path, capsys):
     root = trees.cub_base(tmp_path, traps=["truncated"])
-    argv = ["--dataset", "cub200", "--source_path", str(root), "--save_path", str(tmp_path), "--device", "cpu",
-            "--kernels", "0", "--arch", "convnet_normalize", "--bs", "16", "--n_epochs", "1"]
+    argv = [
+        "--dataset",
+        "cub200",
+        "--source_path",
+        str(root),
+        "--save_path",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--kernels",
+        "0",
+        "--arch",
+        "convnet_normalize",
+        "--bs",
+        "16",
+        "--n_epochs",
+        "1",
+    ]
     assert main.main(argv) == 1
     said = capsys.readouterr().err
-    assert "Black_Footed_Albatross_0004_796103.jpg" in said.splitlines()[-1] and "Traceback" not in said
+    assert (
+        "Black_Footed_Albatross_0004_796103.jpg" in said.splitlines()[-1]
+        and "Traceback" not in said
+    )
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="about the CPU")
-def test_files_decoded_by_the_device_train_the_same_network(tmp_path, monkeypatch, capsys):
-    """Refused without a GPU; and with the refusal out of the way all loaders of a run take that road."""
-    root, runs = trees.cub_base(tmp_path), []
-    argv = ["--dataset", "cub200", "--source_path", str(root), "--arch", "convnet_normalize", "--bs", "16", "--cache",
-            "none", "--n_epochs", "1", "--image_size", "32", "--map_images", "0", "--data_sampler", "greedy_coreset"]
-    assert main.main([*argv, "--decode", "nvjpeg"]) == 2
-    assert "--decode nvjpeg needs a GPU" in capsys.readouterr().err
-    monkeypatch.setattr(main, "require_nvjpeg", lambda device: None)
-    for decode in ("cpu", "nvjpeg"):
-        assert main.main([*argv, "--save_path", str(tmp_path / decode), "--savename", "run", "--decode", decode]) == 0
-        runs.append(json.loads((tmp_path / decode / "cub200" / "run" / "result.json").read_text())["final"])
-    assert runs[0] == runs[1]
-
-
-@pytest.mark.parametrize("sampler", [name for name in ("class_random", "hierarchical") if name in SAMPLERS])
+@pytest.mark.parametrize(
+    "sampler", [name for name in ("class_random", "hierarchical") if name in SAMPLERS]
+)
 def test_products_train(sampler, tmp_path):
-    _, row = run("sop", trees.sop_base(tmp_path), tmp_path / "out", "--data_sampler", sampler, "--use_tv_split",
-                 "--tv_split_by_samples", "--tv_split_perc", "0.5")
+    _, row = run(
+        "sop",
+        trees.sop_base(tmp_path),
+        tmp_path / "out",
+        "--data_sampler",
+        sampler,
+        "--use_tv_split",
+        "--tv_split_by_samples",
+        "--tv_split_perc",
+        "0.5",
+    )
     assert np.isfinite(float(row["loss"])) and 0 <= float(row["val_e_recall@1"]) <= 1
 
 
 def test_clothes_are_searched_in_their_gallery(tmp_path, capsys):
-    """One query an item, which has nothing to find among the queries and its own copy in the gallery."""
+    """One query an item, which has nothing to find among the queries and its own copy in the
+    gallery.
+    """
     root = trees.in_shop_official(tmp_path, trees.in_shop_rows(items=16, queries=1))
     _, _, queries, gallery = select("in_shop", root)
     for path, label in zip(queries.paths, queries.labels):
         path.write_bytes(gallery.paths[gallery.labels.index(label)].read_bytes())
     result, _ = run("in_shop", root, tmp_path / "out")
     assert result["final"]["e_recall@1"] == 1
-    assert "test 16 images of 16 classes, gallery 48 images of 16 classes" in capsys.readouterr().out
+    assert (
+        "test 16 images of 16 classes, gallery 48 images of 16 classes" in capsys.readouterr().out
+    )
 
 
 PUBLISHED = ["--recipe", "paper", "--embed_dim", "64", "--bs", "180", "--samples_per_class", "4"]
@@ -102,9 +154,26 @@ def test_the_published_recipe_trains_on_batches_of_its_composition(dataset, make
     root = make(tmp_path)
     result, row = run(dataset, root, tmp_path / "out", *PUBLISHED, *more)
     assert np.isfinite(float(row["loss"])) and result["steps"] >= 1
-    splits, opt = select(dataset, root), get_options(["--dataset", dataset, "--source_path", str(root), "--image_size",
-                                                      "48", "--kernels", "0", *PUBLISHED, *more])
-    sampler = build_loaders(opt, splits, Probe(), torch.device("cpu"))["train"].batch_sampler.sampler
+    splits, opt = (
+        select(dataset, root),
+        get_options(
+            [
+                "--dataset",
+                dataset,
+                "--source_path",
+                str(root),
+                "--image_size",
+                "48",
+                "--kernels",
+                "0",
+                *PUBLISHED,
+                *more,
+            ]
+        ),
+    )
+    sampler = build_loaders(opt, splits, Probe(), torch.device("cpu"))[
+        "train"
+    ].batch_sampler.sampler
     count = Counter(splits.train.labels[row] for row in next(iter(sampler)))
     assert len(count) == 45 and set(count.values()) == {4}
     if more:
@@ -112,33 +181,48 @@ def test_the_published_recipe_trains_on_batches_of_its_composition(dataset, make
         assert list(supers.values()) == [23, 22]
 
 
-# ------------------------------------------------------------------------------------------------------------- colours
+# ------------------------------------------------------------------------------------------ colours
 
 
 class Probe(torch.nn.Module):
-    """A network whose embedding of an image is the mean of each channel in its left and in its right half."""
+    """A network whose embedding of an image is the mean of each channel in its left and in its
+    right half.
+    """
 
     embed_dim = 6
 
     def __init__(self, channels="RGB"):
         super().__init__()
-        self.preprocessing = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5), "channels": channels,
-                              "value_range": 1.0}
+        self.preprocessing = {
+            "mean": (0.5, 0.4, 0.3),
+            "std": (0.2, 0.25, 0.5),
+            "channels": channels,
+            "value_range": 1.0,
+        }
 
     def embed(self, image, index=None):
         middle = image.shape[3] // 2
-        halves = [image[..., :middle - 2], image[..., middle + 2:]]                # without the blur of the edge
-        return torch.cat([half.float().mean((2, 3)) for half in halves], dim=1)    # (B, 6)
+        # without the blur of the edge
+        halves = [image[..., :middle - 2], image[..., middle + 2:]]
+        return torch.cat([half.float().mean((2, 3)) for half in halves], dim=1)  # (B, 6)
 
 
-RED, GREEN, GREY = (230, 20, 10), (15, 200, 30), (90, 90, 90)
-KINDS = {"large.jpg": (320, 240), "fits.jpg": (56, 48), "small.png": (40, 30), "large.png": (200, 300)}
+RED = (230, 20, 10)
+GREEN = (15, 200, 30)
+GREY = (90, 90, 90)
+KINDS = {
+    "large.jpg": (320, 240),
+    "fits.jpg": (56, 48),
+    "small.png": (40, 30),
+    "large.png": (200, 300),
+}
 
 
 @pytest.fixture
 def colours(tmp_path):
-    """Four classes of four images each, of many sizes and formats: two classes red on the left and green on the right,
-    two grey, stored as such."""
+    """Four classes of four images each, of many sizes and formats: two classes red on the left
+    and green on the right, two grey, stored as such.
+    """
     for label in range(4):
         for name, (width, height) in KINDS.items():
             pixels = np.full((height, width, 3), RED if label % 2 else GREY, np.uint8)
@@ -152,22 +236,41 @@ def colours(tmp_path):
 
 def loaders_of(folder, network, *more):
     """The loaders of a run on this folder, and its splits."""
-    opt = get_options(["--dataset", "image_folder", "--source_path", str(folder), "--bs", "4", "--samples_per_class",
-                       "2", "--kernels", "0", *more])
+    opt = get_options(
+        [
+            "--dataset",
+            "image_folder",
+            "--source_path",
+            str(folder),
+            "--bs",
+            "4",
+            "--samples_per_class",
+            "2",
+            "--kernels",
+            "0",
+            *more,
+        ]
+    )
     splits = select("image_folder", folder)
     return build_loaders(opt, splits, network, torch.device("cpu")), splits
 
 
 def through_the_loader(folder, size, split, channels):
-    """What Probe sees of the images of a split, the normalisation undone, as RGB to 255 by path, (2, 3) each."""
+    """What Probe sees of the images of a split, the normalisation undone, as RGB to 255 by path,
+    (2, 3) each.
+    """
     network = Probe(channels)
-    loaders, splits = loaders_of(folder, network, "--image_size", str(size), "--augmentation", "none")
+    loaders, splits = loaders_of(
+        folder, network, "--image_size", str(size), "--augmentation", "none"
+    )
     rows = {row: seen for batch in batches(loaders[split])
             for row, seen in zip(batch.index.tolist(), network.embed(batch.image).view(-1, 2, 3))}
     mean, std = (torch.tensor(network.preprocessing[name]) for name in ("mean", "std"))
     seen = {row: 255 * (means * std + mean) for row, means in rows.items()}
     paths = getattr(splits, split).paths
-    return {paths[row]: means if channels == "RGB" else means.flip(1) for row, means in seen.items()}
+    return {
+        paths[row]: means if channels == "RGB" else means.flip(1) for row, means in seen.items()
+    }
 
 
 @pytest.mark.parametrize("size", [48, 112])
@@ -180,9 +283,12 @@ def test_red_green_and_grey_reach_the_network_in_their_channels(colours, size, s
         grey = int(path.parent.name) % 2 == 0
         expected = (GREY, GREY) if grey else (RED, GREEN)
         for half, colour in zip((left, right), expected):
-            torch.testing.assert_close(half, torch.tensor(colour, dtype=torch.float32), rtol=0, atol=4)
+            torch.testing.assert_close(
+                half, torch.tensor(colour, dtype=torch.float32), rtol=0, atol=4
+            )
         if grey:
-            torch.testing.assert_close(left, left[:1].expand(3), rtol=0, atol=0.01)    # three equal channels
+            # three equal channels
+            torch.testing.assert_close(left, left[:1].expand(3), rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("more, side", [(["--image_size", "56", "--crop_size", "40"], 40),
@@ -190,5 +296,8 @@ def test_red_green_and_grey_reach_the_network_in_their_channels(colours, size, s
                                         (["--image_size", "48", "--augmentation", "red"], 48)])
 def test_images_have_the_side_that_the_flags_ask_for(colours, more, side):
     loaders, _ = loaders_of(colours, Probe(), *more)
-    assert {tuple(batch.image.shape[1:]) for name in ("train", "test") for batch in batches(loaders[name])} == {
-        (3, side, side)}
+    assert {
+        tuple(batch.image.shape[1:])
+        for name in ("train", "test")
+        for batch in batches(loaders[name])
+    } == {(3, side, side)}

@@ -1,4 +1,6 @@
-"""The embedded set: deterministic, made whole or not at all, no two classes alike, far from solved by raw pixels."""
+"""The embedded set: deterministic, made whole or not at all, no two classes alike, far from
+solved by raw pixels.
+"""
 import csv
 import hashlib
 import json
@@ -11,7 +13,15 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from datasets import select
-from datasets.glyph_characters import ALIKE, SCRIPTS, Character, candidates, class_name, distinct, font_files
+from datasets.glyph_characters import (
+    ALIKE,
+    SCRIPTS,
+    Character,
+    candidates,
+    class_name,
+    distinct,
+    font_files,
+)
 from datasets.glyphs import divided, glyphs
 from utilities.errors import RunError, UsageError
 
@@ -29,7 +39,10 @@ def cache(tmp_path_factory):
 def digest(folder):
     """The names and bytes of all files below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def test_counts_labels_and_disjoint_classes(cache):
@@ -58,15 +71,18 @@ def test_other_arguments_are_other_sets(cache, tmp_path):
     first, reseeded, smaller, more = (digest(splits.train.paths[0].parents[2]) for splits in made)
     assert not set(first.values()) & set(reseeded.values())
     assert {k: v for k, v in more.items() if k.endswith(("000.png", "001.png"))} == {
-        k: v for k, v in first.items() if k.endswith(".png")}   # an image depends on its class and number alone
+        # an image depends on its class and number alone
+        k: v for k, v in first.items() if k.endswith(".png")}
     assert set(smaller) == set(first)
 
 
 def test_seed_draws_the_same_characters_otherwise(tmp_path, monkeypatch):
     pool = candidates(font_files(), seed=0)[:40]
     monkeypatch.setattr("datasets.glyphs.candidates", lambda fonts, seed: pool)
-    one, two = (digest(glyphs(tmp_path, classes=4, images_per_class=2, seed=seed).train.paths[0].parents[2])
-                for seed in (0, 1))
+    one, two = (
+        digest(glyphs(tmp_path, classes=4, images_per_class=2, seed=seed).train.paths[0].parents[2])
+        for seed in (0, 1)
+    )
     pictures = {name for name in one if name.endswith(".png")}
     assert len(pictures) == 8 and pictures <= set(two)
     assert not {one[name] for name in pictures} & {two[name] for name in pictures}
@@ -95,7 +111,8 @@ def test_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
 def test_half_made_set_is_made_again(tmp_path, damage):
     asked = {"classes": 4, "images_per_class": 2}
     folder = glyphs(tmp_path, **asked).train.paths[0].parents[2]
-    whole, table = digest(folder), folder / "labels.csv"
+    whole = digest(folder)
+    table = folder / "labels.csv"
     if damage == "image":
         next((folder / "images").rglob("001.png")).unlink()
     elif damage == "table":
@@ -120,24 +137,36 @@ def test_no_permission_is_a_run_error(tmp_path, monkeypatch):
         glyphs(tmp_path / "file", **SMALL)
 
 
-@pytest.mark.parametrize("asked, said", [
-    ({"classes": 3}, "--glyphs_classes 3"), ({"images_per_class": 1}, "--glyphs_images_per_class 1"),
-    ({"size": 4}, "4 pixels"), ({"seed": -1}, "--glyphs_seed -1"), ({"classes": 10**4}, "hold only [0-9]+ characters"),
-])
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        ({"classes": 3}, "--glyphs_classes 3"),
+        ({"images_per_class": 1}, "--glyphs_images_per_class 1"),
+        ({"size": 4}, "4 pixels"),
+        ({"seed": -1}, "--glyphs_seed -1"),
+        ({"classes": 10**4}, "hold only [0-9]+ characters"),
+    ],
+)
 def test_refused(tmp_path, asked, said, monkeypatch):
-    monkeypatch.setattr("datasets.glyphs.candidates", lambda fonts, seed: candidates(fonts, seed)[:9])
+    monkeypatch.setattr(
+        "datasets.glyphs.candidates", lambda fonts, seed: candidates(fonts, seed)[:9]
+    )
     with pytest.raises(UsageError, match=said):
         glyphs(tmp_path, **asked)
     assert not list(tmp_path.iterdir())
 
 
 def shape(text, font):
-    """The character's ink stretched to 24 x 24, softened by a mean over 3 x 3, as a standardised vector."""
+    """The character's ink stretched to 24 x 24, softened by a mean over 3 x 3, as a standardised
+    vector.
+    """
     image = Image.new("L", (200, 200))
     ImageDraw.Draw(image).text((70, 70), text, fill=255, font=font)
     image = image.crop(image.getbbox()).resize((24, 24), Image.Resampling.BOX)
     padded = np.pad(np.asarray(image, float), 1, mode="edge")
-    soft = np.array([[padded[y:y + 3, x:x + 3].mean() for x in range(24)] for y in range(24)]).ravel()
+    soft = np.array(
+        [[padded[y : y + 3, x : x + 3].mean() for x in range(24)] for y in range(24)]
+    ).ravel()
     return (soft - soft.mean()) / (soft.std() * 24)
 
 
@@ -156,7 +185,10 @@ def test_no_two_classes_look_alike():
 
 def test_letters_of_one_shape_are_one_class():
     fonts = [file for file in font_files() if file.stem == "DejaVuSans"]
-    pool = [Character(ord(text), "X", f"X.{number}", fonts) for number, text in enumerate("A\u0391\u0410XxSs\u0405")]
+    pool = [
+        Character(ord(text), "X", f"X.{number}", fonts)
+        for number, text in enumerate("A\u0391\u0410XxSs\u0405")
+    ]
     assert [chr(one.code) for one in distinct(pool, 9)] == ["A", "X", "S"]
 
 
@@ -166,7 +198,9 @@ def test_candidates_are_letters_that_the_fonts_have():
     assert {one.script for one in pool} == set(SCRIPTS) and len(pool) > 1000
     assert len({one.code for one in pool}) == len(pool)
     for one in pool[:100]:
-        assert unicodedata.category(chr(one.code))[0] in "LSN" and not unicodedata.decomposition(chr(one.code))
+        assert unicodedata.category(chr(one.code))[0] in "LSN" and not unicodedata.decomposition(
+            chr(one.code)
+        )
         assert all(one.code in TTFont(file, lazy=True).getBestCmap() for file in one.fonts[:1])
 
 
@@ -191,18 +225,28 @@ def test_raw_pixels_are_far_from_solving_it(cache):
     pixels = np.stack([np.asarray(Image.open(path), float).ravel() for path in test.paths])
     right = 0
     for query in range(len(pixels)):
-        score = [-1 if other == query else pixels[query] @ pixels[other] / np.linalg.norm(pixels[other])
-                 for other in range(len(pixels))]
+        score = [
+            -1 if other == query else pixels[query] @ pixels[other] / np.linalg.norm(pixels[other])
+            for other in range(len(pixels))
+        ]
         right += test.labels[int(np.argmax(score))] == test.labels[query]
     assert right / len(pixels) < 0.35
 
 
 def test_ink_stands_out_from_the_ground(cache):
-    """Along the brightness axis every picture has two levels apart, whichever of them is the ink."""
+    """Along the brightness axis every picture has two levels apart, whichever of them is the
+    ink.
+    """
     test = glyphs(cache, **SMALL).test
-    spread = [np.ptp(np.percentile(np.asarray(Image.open(path).convert("L"), float), [2, 98])) for path in test.paths]
-    brighter_ground = [np.asarray(Image.open(path).convert("L"), float)[[0, 0, -1, -1], [0, -1, 0, -1]].mean() > 127
-                       for path in test.paths]
+    spread = [
+        np.ptp(np.percentile(np.asarray(Image.open(path).convert("L"), float), [2, 98]))
+        for path in test.paths
+    ]
+    brighter_ground = [
+        np.asarray(Image.open(path).convert("L"), float)[[0, 0, -1, -1], [0, -1, 0, -1]].mean()
+        > 127
+        for path in test.paths
+    ]
     assert min(spread) > 40
     assert 0.2 < np.mean(brighter_ground) < 0.8
 

@@ -1,4 +1,6 @@
-"""The parser of your own images: both layouts, what it ignores, what it refuses and how it says so."""
+"""The parser of your own images: both layouts, what it ignores, what it refuses and how it says
+so.
+"""
 import errno
 import os
 import shutil
@@ -17,7 +19,11 @@ NAMES = [f"class_{c}" for c in range(6)]
 def rows_of(columns=2):
     """A row for each image of the tree: path, label, super-label, split."""
     split = ["train", "train", "train", "val", "test", "test"]
-    return [(f"class_{c}/{i}.png", NAMES[c], f"super_{c % 2}", split[c])[:columns] for c in range(6) for i in range(4)]
+    return [
+        (f"class_{c}/{i}.png", NAMES[c], f"super_{c % 2}", split[c])[:columns]
+        for c in range(6)
+        for i in range(4)
+    ]
 
 
 def refused(source, *said):
@@ -49,7 +55,9 @@ def test_odd_number_of_classes(tree):
 def test_order_does_not_depend_on_creation(tree, tmp_path):
     other = save_tree(tmp_path / "other", backwards=True)
     for one, two in zip(image_folder(tree)[::2], image_folder(other)[::2]):
-        assert [path.relative_to(tree) for path in one.paths] == [path.relative_to(other) for path in two.paths]
+        assert [path.relative_to(tree) for path in one.paths] == [
+            path.relative_to(other) for path in two.paths
+        ]
         assert one.labels == two.labels
 
 
@@ -103,20 +111,33 @@ def test_table_without_split(tree):
 def test_table_with_split_and_labels_start_at_zero_in_each(tree):
     save_table(tree, rows_of(4), ("path", "label", "super_label", "split"))
     train, val, test, _ = select("image_folder", tree)
-    assert (train.class_names, val.class_names, test.class_names) == (NAMES[:3], NAMES[3:4], NAMES[4:])
+    assert (train.class_names, val.class_names, test.class_names) == (
+        NAMES[:3],
+        NAMES[3:4],
+        NAMES[4:],
+    )
     assert val.labels == [0] * 4 and test.labels == [0] * 4 + [1] * 4
     assert (val.super_labels, val.super_names) == ([0], ["super_1"])
 
 
 def test_table_with_byte_order_mark_spaces_and_windows_separators(tree):
-    lines = ["path, label"] + [f"{path.replace('/', chr(92))}, {label} " for path, label in rows_of()]
+    lines = ["path, label"] + [f"{path.replace('/', chr(92))}, "
+                               f"{label} " for path, label in rows_of()]
     (tree / "labels.csv").write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n\r\n").encode())
     train, _, test, _ = image_folder(tree)
     assert train.class_names + test.class_names == NAMES and len(train.paths) == 12
 
 
 def test_unknown_data_set():
-    assert {"glyphs", "image_folder", "cub200", "cars196", "online_products", "sop", "in_shop"} <= set(DATASETS)
+    assert {
+        "glyphs",
+        "image_folder",
+        "cub200",
+        "cars196",
+        "online_products",
+        "sop",
+        "in_shop",
+    } <= set(DATASETS)
     with pytest.raises(UsageError, match="Did you mean 'glyphs'"):
         select("glyps", ".")
 
@@ -171,25 +192,41 @@ def test_missing_files_are_counted(tree):
 def test_unknown_split(tree, value):
     rows = rows_of(4)
     rows[5] = (*rows[5][:3], value)
-    refused(save_table(tree, rows, ("path", "label", "super_label", "split")), "line 7", repr(value), "train, val or")
+    refused(
+        save_table(tree, rows, ("path", "label", "super_label", "split")),
+        "line 7",
+        repr(value),
+        "train, val or",
+    )
 
 
 def test_class_in_two_splits(tree):
     rows = rows_of(4)
     rows[0] = (*rows[0][:3], "test")
-    refused(save_table(tree, rows, ("path", "label", "super_label", "split")), "'class_0'", "test, train")
+    refused(save_table(tree, rows, ("path", "label", "super_label", "split")), "'class_0'", "test, "
+                                                                                            "train")
 
 
 def test_class_in_two_super_classes(tree):
     rows = rows_of(3)
     rows[0] = (*rows[0][:2], "super_1")
-    refused(save_table(tree, rows, ("path", "label", "super_label")), "'class_0'", "super_0, super_1")
+    refused(save_table(tree, rows, ("path", "label", "super_label")), "'class_0'", "super_0, "
+                                                                                   "super_1")
 
 
-@pytest.mark.parametrize("path", ["../tree/class_0/0.png", "class_0/../class_0/0.png", "/etc/hostname",
-                                  "C:\\images\\0.png", "..\\tree\\class_0\\0.png"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../tree/class_0/0.png",
+        "class_0/../class_0/0.png",
+        "/etc/hostname",
+        "C:\\images\\0.png",
+        "..\\tree\\class_0\\0.png",
+    ],
+)
 def test_path_that_leaves_the_folder(tree, path):
-    refused(save_table(tree, [(path, "class_0"), *rows_of()[1:]]), "line 2", path, "leaves the folder")
+    refused(save_table(tree, [(path, "class_0"), *rows_of()[1:]]), "line 2", path, "leaves the "
+                                                                                   "folder")
 
 
 def test_empty_field_and_short_row(tree):
@@ -199,18 +236,33 @@ def test_empty_field_and_short_row(tree):
 
 def test_columns_that_stand_twice_and_fields_that_have_none(tree):
     refused(save_table(tree, rows_of(3), ("path", "label", "label")), "column label stands twice")
-    refused(save_table(tree, [*rows_of(), ("class_0/0.png", "Doe", " John")]), "line 26", "more fields", "quotes")
-    rows = [(*row, "", "") for row in rows_of()]                                   # as some spreadsheets end a line
+    refused(
+        save_table(tree, [*rows_of(), ("class_0/0.png", "Doe", " John")]),
+        "line 26",
+        "more fields",
+        "quotes",
+    )
+    # as some spreadsheets end a line
+    rows = [(*row, "", "") for row in rows_of()]
     assert len(image_folder(save_table(tree, rows, ("path", "label", "", ""))).train.paths) == 12
     assert len(image_folder(save_table(tree, rows)).train.paths) == 12
 
 
 def test_a_name_that_no_file_can_have(tree):
-    refused(save_table(tree, [("a" * 5000, "class_0"), *rows_of()]), "1 of 25 files are missing", "line 2")
+    refused(
+        save_table(tree, [("a" * 5000, "class_0"), *rows_of()]),
+        "1 of 25 files are missing",
+        "line 2",
+    )
 
 
 def test_image_named_twice(tree):
-    refused(save_table(tree, [*rows_of(), ("class_0/./0.png", "class_5")]), "line 26", "line 2", "nearest neighbour")
+    refused(
+        save_table(tree, [*rows_of(), ("class_0/./0.png", "class_5")]),
+        "line 26",
+        "line 2",
+        "nearest neighbour",
+    )
 
 
 def test_split_without_training_or_test_images(tree):

@@ -8,12 +8,13 @@ import threading
 
 import pytest
 
-from datasets import archives, cars196, cub200, download, in_shop, online_products, prepare, select
+from datasets import archives, cars196, cub200, in_shop, online_products, prepare, select
 from tests.datasets import trees
 from tests.datasets.conftest import save_tree
 from tests.datasets.test_archives import contents
-from tests.datasets.test_download import killed, serving
 from tests.datasets.test_parsers import classes_of
+from tests.utilities.test_download import killed, serving
+from utilities import download
 
 CUB = "CUB_200_2011.tgz"
 
@@ -26,6 +27,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(online_products, "COUNTS", {"train": (32, 8), "test": (32, 8)})
     monkeypatch.setattr(in_shop, "COUNTS", {"train": (16, 4), "test": (8, 4), "gallery": (8, 4)})
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download, "CHUNK", 1000)
 
 
 @pytest.fixture
@@ -43,10 +45,14 @@ def server():
 
 
 def known(monkeypatch, name, source, url=None):
-    """The files of a data set as they lie in `source` become the known ones; `url` is where all can be fetched."""
+    """The files of a data set as they lie in `source` become the known ones; `url` is where all
+    can be fetched.
+    """
     own = prepare.SOURCES[name]
-    files = tuple(file._replace(md5=hashlib.md5((source / file.name).read_bytes()).hexdigest(), url=url)
-                  for file in own.files)
+    files = tuple(
+        file._replace(md5=hashlib.md5((source / file.name).read_bytes()).hexdigest(), url=url)
+        for file in own.files
+    )
     monkeypatch.setitem(prepare.SOURCES, name, own._replace(files=files))
     return files
 
@@ -74,7 +80,9 @@ def save_cars(tmp_path, source):
 
 
 def save_sop(tmp_path, source):
-    return trees.make_zip(trees.sop_official(tmp_path / "made"), source / "Stanford_Online_Products.zip")
+    return trees.make_zip(
+        trees.sop_official(tmp_path / "made"), source / "Stanford_Online_Products.zip"
+    )
 
 
 def save_in_shop(tmp_path, source):
@@ -83,10 +91,15 @@ def save_in_shop(tmp_path, source):
     return trees.make_zip(own / "Img" / "img", source / "img.zip")
 
 
-SAVE = {"cub200": save_cub, "cars196": save_cars, "online_products": save_sop, "in_shop": save_in_shop}
+SAVE = {
+    "cub200": save_cub,
+    "cars196": save_cars,
+    "online_products": save_sop,
+    "in_shop": save_in_shop,
+}
 
 
-# ----------------------------------------------------------------------------------------------- from archives that lie
+# --------------------------------------------------------------------------- from archives that lie
 
 
 @pytest.mark.parametrize("name", SAVE)
@@ -98,9 +111,16 @@ def test_archives_become_a_data_set(name, tmp_path, source, monkeypatch, capsys)
     assert sorted(os.listdir(source)) == sorted([*files, name])
     for made, original in zip(select(name, source), select(name, tmp_path / "made"), strict=True):
         if original is not None:
-            assert made.class_names == original.class_names and classes_of(made) == classes_of(original)
-            assert [path.read_bytes() for path in made.paths] == [path.read_bytes() for path in original.paths]
-            assert (made.super_labels, made.super_names) == (original.super_labels, original.super_names)
+            assert made.class_names == original.class_names and classes_of(made) == classes_of(
+                original
+            )
+            assert [path.read_bytes() for path in made.paths] == [
+                path.read_bytes() for path in original.paths
+            ]
+            assert (made.super_labels, made.super_names) == (
+                original.super_labels,
+                original.super_names,
+            )
             assert all(path.is_relative_to(source / name) for path in made.paths)
 
 
@@ -119,9 +139,15 @@ def test_layouts(tmp_path, source, monkeypatch):
         SAVE[name](tmp_path, source)
         known(monkeypatch, name, source)
         assert run(name, source) == 0
-    for path in ("cub200/images.txt", "cub200/images/008.Rhinoceros_Auklet", "online_products/Info_Files/Ebay_info.txt",
-                 "online_products/images/bicycle_final", "in_shop/Eval/list_eval_partition.txt",
-                 "in_shop/Img/img/WOMEN/Dresses", "cars196/images/008.smart fortwo Convertible 2012"):
+    for path in (
+        "cub200/images.txt",
+        "cub200/images/008.Rhinoceros_Auklet",
+        "online_products/Info_Files/Ebay_info.txt",
+        "online_products/images/bicycle_final",
+        "in_shop/Eval/list_eval_partition.txt",
+        "in_shop/Img/img/WOMEN/Dresses",
+        "cars196/images/008.smart fortwo Convertible 2012",
+    ):
         assert (source / path).exists(), path
 
 
@@ -147,7 +173,10 @@ def test_an_extracted_archive_is_only_checked(own, source, capsys):
 
 def test_an_archive_of_another_md5(tmp_path, source, capsys):
     archive = save_cub(tmp_path, source)
-    assert f"{archive}: the MD5 sum is" in (said := failed(capsys, 2, "cub200", source)) and "--any_md5" in said
+    assert (
+        f"{archive}: the MD5 sum is" in (said := failed(capsys, 2, "cub200", source))
+        and "--any_md5" in said
+    )
     assert os.listdir(source) == [CUB]
     assert run("cub200", source, "--any_md5") == 0
 
@@ -178,7 +207,10 @@ def test_broken_images_are_listed_after_preparing(tmp_path, source, monkeypatch,
     known(monkeypatch, "cub200", source)
     assert run("cub200", source) == 1
     out, err = capsys.readouterr()
-    assert out.count("problem: ") == 1 and "Black_Footed_Albatross_0004_796103.jpg: this image cannot" in out
+    assert (
+        out.count("problem: ") == 1
+        and "Black_Footed_Albatross_0004_796103.jpg: this image cannot" in out
+    )
     assert f"Problems with cub200 in {source}: 1, listed above." in err
 
 
@@ -189,17 +221,31 @@ def test_something_else_in_the_place_of_the_data_set(tmp_path, source, capsys):
     assert contents(source / "cub200") == {"mine.txt": b"content\n"}
 
 
-@pytest.mark.parametrize("name, said", [
-    ("cars196", ("Stanford", "gone", "Web Archive", "Kaggle", "vision/issues/7545", "d5c8f0aa497503f355e17dc7886c3f14",
-                 "b407c6086d669747186bd1d764ff9dbc")),
-    ("in_shop", ("agreement", "DeepFashion", "Img/img.zip", "Eval/list_eval_partition.txt"))])
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        (
+            "cars196",
+            (
+                "Stanford",
+                "gone",
+                "Web Archive",
+                "Kaggle",
+                "vision/issues/7545",
+                "d5c8f0aa497503f355e17dc7886c3f14",
+                "b407c6086d669747186bd1d764ff9dbc",
+            ),
+        ),
+        ("in_shop", ("agreement", "DeepFashion", "Img/img.zip", "Eval/list_eval_partition.txt")),
+    ],
+)
 def test_what_cannot_be_fetched_says_what_to_do(name, said, source, capsys):
     sentence = failed(capsys, 2, name, source)
     assert all(word in sentence for word in (*said, str(source))), sentence
     assert os.listdir(source) == []
 
 
-# --------------------------------------------------------------------------------------------------------- from the web
+# ------------------------------------------------------------------------------------- from the web
 
 
 def test_download_to_data_set(tmp_path, monkeypatch, server, capsys):
@@ -207,11 +253,14 @@ def test_download_to_data_set(tmp_path, monkeypatch, server, capsys):
     source.mkdir(parents=True)
     archive = save_cub(tmp_path, source)
     known(monkeypatch, "cub200", source, server.url)
-    server.content, server.cuts = archive.read_bytes(), [5000, 2000]
+    server.content = archive.read_bytes()
+    server.cuts = [5000, 2000]
     shutil.rmtree(tmp_path / "new")
     assert run("cub200", source) == 0
     assert server.asked == [None, "bytes=5000-", "bytes=7000-"]
-    assert sorted(os.listdir(source)) == [CUB, "cub200"] and str(select("cub200", source)).startswith("train 16 images")
+    assert sorted(os.listdir(source)) == [CUB, "cub200"] and str(
+        select("cub200", source)
+    ).startswith("train 16 images")
     assert "test" in capsys.readouterr().out
 
 
@@ -250,7 +299,8 @@ def test_killed_in_the_download_and_in_the_extraction(tmp_path, source, monkeypa
     server.content = archive.read_bytes()
     archive.unlink()
 
-    server.cuts, server.stall = [9000], threading.Event()
+    server.cuts = [9000]
+    server.stall = threading.Event()
     part = source / f"{CUB}.part"
     killed(lambda: run("cub200", source), lambda: part.exists() and part.stat().st_size)
     server.stall.set()
@@ -258,7 +308,8 @@ def test_killed_in_the_download_and_in_the_extraction(tmp_path, source, monkeypa
     arrived = part.stat().st_size
 
     def stopping():
-        write, written = archives._write, []
+        write = archives._write
+        written = []
 
         def write_six(stream, path, size):
             if len(written) == 6:
@@ -269,7 +320,8 @@ def test_killed_in_the_download_and_in_the_extraction(tmp_path, source, monkeypa
         archives._write = write_six
         run("cub200", source)
 
-    killed(stopping, lambda: sum(len(files) for _, _, files in os.walk(source)) > 6)   # files may vanish meanwhile
+    # files may vanish meanwhile
+    killed(stopping, lambda: sum(len(files) for _, _, files in os.walk(source)) > 6)
     assert server.asked == [None, f"bytes={arrived}-"]
     assert sorted(os.listdir(source)) == [".cub200.unfinished", CUB]
 
@@ -278,7 +330,7 @@ def test_killed_in_the_download_and_in_the_extraction(tmp_path, source, monkeypa
     assert contents(source / "cub200").keys() >= contents(tmp_path / "made" / "CUB_200_2011").keys()
 
 
-# --------------------------------------------------------------------------------------------------------- only checked
+# ------------------------------------------------------------------------------------- only checked
 
 
 def test_check_only_on_a_damaged_tree_lists_each_problem_and_writes_nothing(source, capsys):
@@ -293,7 +345,9 @@ def test_check_only_on_a_damaged_tree_lists_each_problem_and_writes_nothing(sour
     problems = [line for line in out.splitlines() if line.startswith("problem: ")]
     assert problems[0] == "problem: train: 15 images instead of 16." and len(problems) == 3
     assert str(images[2]) in problems[1] and str(images[9]) in problems[2]
-    assert f"Problems with cub200 in {source}: 3, listed above." in err and contents(source) == before
+    assert (
+        f"Problems with cub200 in {source}: 3, listed above." in err and contents(source) == before
+    )
     assert "| train |     15 |       4 |  16 in 4 |" in out
 
 
@@ -320,9 +374,19 @@ def test_names_of_every_kind_are_told_on_one_line(tmp_path):
         os.rename(tmp_path / "tree" / f"class_{label}", folder)
         with open(os.path.join(folder, b"0.png"), "wb"):
             pass
-    argv = [sys.executable, "-m", "datasets.prepare", "image_folder", "--source_path", str(tmp_path / "tree"),
-            "--kernels", "0"]
-    found = subprocess.run(argv, capture_output=True, env={**os.environ, "PYTHONUTF8": "1"}, check=False)
+    argv = [
+        sys.executable,
+        "-m",
+        "datasets.prepare",
+        "image_folder",
+        "--source_path",
+        str(tmp_path / "tree"),
+        "--kernels",
+        "0",
+    ]
+    found = subprocess.run(
+        argv, capture_output=True, env={**os.environ, "PYTHONUTF8": "1"}, check=False
+    )
     problems = [line for line in found.stdout.splitlines() if line.startswith(b"problem: ")]
     assert found.returncode == 1 and len(problems) == 4 and b"not in UTF-8" in problems[0], found
     for name in (rb"new\nline/0.png: ", rb"\udcff\udcfe/0.png: ", "\u0416 \u00df/0.png: ".encode()):

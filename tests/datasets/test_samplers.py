@@ -16,8 +16,14 @@ SUPER = [label % 3 for label in range(13)]
 
 def made(name, labels=SHUFFLED, bs=12, samples_per_class=2, super_labels=SUPER, **further):
     """A sampler of any name, with embeddings where it needs them."""
-    sampler = select(name, labels, bs=bs, samples_per_class=samples_per_class, super_labels=super_labels,
-                     **{"batchmatch_bigbs": 30} | further)
+    sampler = select(
+        name,
+        labels,
+        bs=bs,
+        samples_per_class=samples_per_class,
+        super_labels=super_labels,
+        **{"batchmatch_bigbs": 30} | further,
+    )
     if sampler.needs_storage:
         sampler.fill(torch.randn(len(labels), 5, generator=torch.Generator().manual_seed(0)))
     return sampler
@@ -60,13 +66,15 @@ def test_small_classes_repeat_and_it_is_said_once():
         count = Counter(labels[row] for row in batch)
         assert len(count) == 2 and set(count.values()) == {4}
         one = Counter(row for row in batch if labels[row] == 1)
-        assert sorted(one.values()) in ([], [1, 1, 2])   # as evenly as it goes
+        # as evenly as it goes
+        assert sorted(one.values()) in ([], [1, 1, 2])
     assert ClassRandom(SHUFFLED, bs=8, samples_per_class=4).notice is None
 
 
 def test_full_random():
     sampler = FullRandom(SHUFFLED, bs=20)
-    one, two = list(sampler), list(sampler)
+    one = list(sampler)
+    two = list(sampler)
     assert len(one) == len(sampler) == len(SHUFFLED) // 20
     rows = [row for batch in one for row in batch]
     assert len(set(rows)) == len(rows) == 20 * len(sampler)
@@ -83,20 +91,26 @@ def test_seeds(name):
 def test_epochs_differ_are_complete_and_leave_the_global_stream_alone(name):
     state = torch.get_rng_state()
     sampler = made(name)
-    one, two = list(sampler), list(sampler)
+    one = list(sampler)
+    two = list(sampler)
     assert len(one) == len(two) == len(sampler) == 11 and one != two
     assert all(len(batch) == 12 and set(batch) <= set(range(143)) for batch in one + two)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("number, per_batch, batches", [(7, 3, 9), (6, 3, 5), (3, 7, 4), (1, 2, 3), (5, 5, 2)])
+@pytest.mark.parametrize("number, per_batch, "
+                         "batches", [(7, 3, 9), (6, 3, 5), (3, 7, 4), (1, 2, 3), (5, 5, 2)])
 def test_numbers_take_turns(number, per_batch, batches):
     drawn = in_turn(number, per_batch, batches, torch.Generator().manual_seed(0)).tolist()
     assert len(drawn) == batches
     for batch in drawn:
         count = Counter(batch)
-        assert len(batch) == per_batch and max(count.values()) - min(count[n] for n in range(number)) <= 1
-    round_ = max(1, number // per_batch)   # batches of different numbers
+        assert (
+            len(batch) == per_batch
+            and max(count.values()) - min(count[n] for n in range(number)) <= 1
+        )
+    # batches of different numbers
+    round_ = max(1, number // per_batch)
     for first in range(0, batches - round_ + 1, round_):
         numbers = Counter(n for batch in drawn[first:first + round_] for n in batch)
         assert len(numbers) == min(number, round_ * per_batch)
@@ -107,8 +121,10 @@ def test_times_seen():
 
 
 def test_flags_are_the_arguments_of_the_samplers_that_they_apply_to():
-    taken = {name: {f"data_{argument}" for argument in arguments(sampler) - {"device", "super_labels"}}
-             for name, sampler in SAMPLERS.items()}
+    taken = {
+        name: {f"data_{argument}" for argument in arguments(sampler) - {"device", "super_labels"}}
+        for name, sampler in SAMPLERS.items()
+    }
     assert set(SAMPLER_FLAGS) == set().union(*taken.values())
     for flag, names in SAMPLER_FLAGS.items():
         assert set(names) == {name for name, flags in taken.items() if flag in flags}
@@ -119,13 +135,16 @@ def test_flags_are_the_arguments_of_the_samplers_that_they_apply_to():
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("stop", [0, 1, 5, 11, 12])
 def test_resume_mid_epoch(name, stop):
-    whole, stopped = made(name, seed=3), made(name, seed=3)
+    whole = made(name, seed=3)
+    stopped = made(name, seed=3)
     assert len(whole) == 11
     batches = [list(whole), list(whole), list(whole)]
     for _, batch in zip(range(stop), (batch for _ in range(2) for batch in stopped)):
         assert batch in batches[0] + batches[1]
     state = stopped.state_dict()
-    resumed = select(name, SHUFFLED, bs=12, samples_per_class=2, seed=99, super_labels=SUPER, batchmatch_bigbs=30)
+    resumed = select(
+        name, SHUFFLED, bs=12, samples_per_class=2, seed=99, super_labels=SUPER, batchmatch_bigbs=30
+    )
     resumed.load_state_dict(state)
     rest = list(resumed)
     flat = [batch for epoch in batches for batch in epoch]
@@ -138,7 +157,9 @@ def test_processes_share_each_batch(name):
     whole = list(made(name).draws())
     shares = [list(made(name, rank=rank, world=3).draws()) for rank in range(3)]
     assert [one + two + three for one, two, three in zip(*shares)] == whole
-    assert len({(draw.epoch, draw.position) for batch in whole for draw in batch}) == 12 * len(whole)
+    assert len({(draw.epoch, draw.position) for batch in whole for draw in batch}) == 12 * len(
+        whole
+    )
 
 
 @pytest.mark.parametrize("name, bs, k, world, said", [
@@ -149,11 +170,13 @@ def test_processes_share_each_batch(name):
     ("random", 0, 4, 1, "--bs 0"),
     ("random", 10, 4, 3, "--bs 10 cannot be shared by 3 processes"),
     ("class_randm", 8, 4, 1, "--data_sampler class_randm.*Did you mean 'class_random'"),
-    ("hierarchical", 4, 4, 1, "--bs 4 holds images of one class with --samples_per_class 4.*at least --bs 8"),
+    ("hierarchical", 4, 4, 1, "--bs 4 holds images of one class with --samples_per_class 4.*at "
+                              "least --bs 8"),
     ("greedy_coreset", 32, 1, 1, "--data_batchmatch_bigbs 30 is too few to choose 32"),
     ("d2_coreset", 10, 4, 1, "--bs 10 is not a multiple of --samples_per_class 4"),
     ("fid_batchmatch", 32, 4, 1, "--data_batchmatch_bigbs 30 .*--bs 32"),
-    ("disthist_batchmatch", 28, 2, 1, "--bs 28 with --samples_per_class 2 needs 14 classes.*there are 13"),
+    ("disthist_batchmatch", 28, 2, 1, "--bs 28 with --samples_per_class 2 needs 14 classes.*there "
+                                      "are 13"),
 ])
 def test_refused(name, bs, k, world, said):
     assert len(SHUFFLED) == 143

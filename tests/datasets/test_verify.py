@@ -1,4 +1,6 @@
-"""The check of data sets: what is wrong with a tree, each thing by name, and what is merely worth knowing."""
+"""The check of data sets: what is wrong with a tree, each thing by name, and what is merely
+worth knowing.
+"""
 import hashlib
 import shutil
 
@@ -12,8 +14,12 @@ from tests.datasets.conftest import save_table, save_tree
 from utilities.errors import UsageError
 
 CUB = {"train": (16, 4), "test": (16, 4)}
-LAYOUTS = {"cub200": (trees.cub_official, trees.cub_base), "cars196": (trees.cars_official, trees.cars_base),
-           "online_products": (trees.sop_official, trees.sop_base), "in_shop": (trees.in_shop_official,)}
+LAYOUTS = {
+    "cub200": (trees.cub_official, trees.cub_base),
+    "cars196": (trees.cars_official, trees.cars_base),
+    "online_products": (trees.sop_official, trees.sop_base),
+    "in_shop": (trees.in_shop_official,),
+}
 
 
 @pytest.fixture
@@ -26,7 +32,9 @@ def cub(tmp_path, monkeypatch):
 def test_a_sound_tree(cub):
     report = verify("cub200", cub.parent)
     assert report.problems == [] and report.notes == []
-    assert report.rows == {split: {"images": "16", "classes": "4", "expected": "16 in 4"} for split in CUB}
+    assert report.rows == {
+        split: {"images": "16", "classes": "4", "expected": "16 in 4"} for split in CUB
+    }
 
 
 def test_the_known_numbers(cub, monkeypatch):
@@ -39,7 +47,10 @@ def test_the_known_numbers(cub, monkeypatch):
 def test_numbers_of_queries_and_gallery(tmp_path, monkeypatch):
     """Items of queries alone count in no gallery, though both share the numbering."""
     monkeypatch.setattr(in_shop, "COUNTS", {"train": (16, 4), "test": (9, 5), "gallery": (8, 4)})
-    rows = [*trees.in_shop_rows(), ("img/MEN/Denim/id_00000009/01_1_front.jpg", "id_00000009", "query")]
+    rows = [
+        *trees.in_shop_rows(),
+        ("img/MEN/Denim/id_00000009/01_1_front.jpg", "id_00000009", "query"),
+    ]
     report = verify("in_shop", trees.in_shop_official(tmp_path, rows))
     assert report.problems == []
     assert report.rows["gallery"] == {"images": "8", "classes": "4", "expected": "8 in 4"}
@@ -60,7 +71,8 @@ def test_counts_and_broken_images_together(cub, monkeypatch):
     monkeypatch.setattr(cub200, "COUNTS", {"train": (17, 4), "test": (16, 5)})
     trees.save_jpeg(images_below(cub)[0], kind="truncated")
     problems = verify("cub200", cub).problems
-    assert problems[:2] == ["train: 16 images instead of 17.", "test: 4 classes instead of 5."] and len(problems) == 3
+    assert problems[:2] == ["train: 16 images instead of 17.", "test: 4 classes instead of "
+                                                               "5."] and len(problems) == 3
 
 
 def test_missing_images_do_not_hide_broken_ones(cub):
@@ -69,9 +81,13 @@ def test_missing_images_do_not_hide_broken_ones(cub):
     images[1].write_bytes(b"no image")
     report = verify("cub200", cub)
     assert len(report.problems) == 2
-    assert "1 of 32 images are missing" in report.problems[0] and str(images[0]) in report.problems[0]
+    assert (
+        "1 of 32 images are missing" in report.problems[0] and str(images[0]) in report.problems[0]
+    )
     assert str(images[1]) in report.problems[1]
-    assert report.rows == {split: {"images": "-", "classes": "-", "expected": "16 in 4"} for split in CUB}
+    assert report.rows == {
+        split: {"images": "-", "classes": "-", "expected": "16 in 4"} for split in CUB
+    }
 
 
 @pytest.mark.parametrize("trap, said", [("missing_class", "the folder of class 2 is missing"),
@@ -82,15 +98,23 @@ def test_a_class_that_is_gone(trap, said, tmp_path):
 
 
 def test_shared_classes(tmp_path):
-    rows = [(f"class_{c}/{i}.png", f"class_{c}", "train" if c < 3 else "test") for c in range(6) for i in range(4)]
-    save_table(save_tree(tmp_path), [*rows[:-1], (*rows[-1][:2], "train")], ("path", "label", "split"))
+    rows = [
+        (f"class_{c}/{i}.png", f"class_{c}", "train" if c < 3 else "test")
+        for c in range(6)
+        for i in range(4)
+    ]
+    save_table(
+        save_tree(tmp_path), [*rows[:-1], (*rows[-1][:2], "train")], ("path", "label", "split")
+    )
     problems = verify("image_folder", tmp_path).problems
     assert len(problems) == 1 and "class_5" in problems[0]
 
 
 def test_stray_files_do_not_count(tmp_path, monkeypatch):
     monkeypatch.setattr(cub200, "COUNTS", CUB)
-    report = verify("cub200", trees.cub_official(tmp_path, traps={"stray", "grey", "cmyk", "rotated", "spaces"}))
+    report = verify(
+        "cub200", trees.cub_official(tmp_path, traps={"stray", "grey", "cmyk", "rotated", "spaces"})
+    )
     assert report.problems == [] and report.notes == []
 
 
@@ -100,13 +124,15 @@ def test_images_in_no_split_are_counted(cub):
         trees.save_jpeg(folder / name, seed=77)
     report = verify("cub200", cub)
     assert report.problems == []
-    assert report.notes == [f"{cub / 'images'}: 2 images are in no split, the first is {folder / 'zz1.jpg'}."]
+    assert report.notes == [f"{cub / 'images'}: 2 images are in no split, the first is "
+                            f"{folder / 'zz1.jpg'}."]
 
 
 def test_the_same_image_in_two_splits(cub):
     images = images_below(cub)
     shutil.copy(images[2], images[30])
-    shutil.copy(images[4], images[5])                                              # both train: not our business
+    # both train: not our business
+    shutil.copy(images[4], images[5])
     report = verify("cub200", cub)
     assert report.problems == []
     assert report.notes == [f"The same image is {images[2]} (train) and {images[30]} (test)."]
@@ -117,12 +143,17 @@ def test_the_same_image_in_queries_and_gallery(tmp_path, monkeypatch):
     own = trees.in_shop_official(tmp_path)
     images = [own / "Img" / image for image, _, status in trees.in_shop_rows() if status != "train"]
     shutil.copy(images[0], images[2])
-    assert verify("in_shop", own).notes == [f"The same image is {images[0]} (test) and {images[2]} (gallery)."]
+    assert verify("in_shop", own).notes == [f"The same image is {images[0]} (test) and {images[2]} "
+                                            "(gallery)."]
 
 
 def test_own_images_have_no_known_numbers(tree):
     report = verify("image_folder", tree)
-    assert report == ({"train": {"images": "12", "classes": "3"}, "test": {"images": "12", "classes": "3"}}, [], [])
+    assert report == (
+        {"train": {"images": "12", "classes": "3"}, "test": {"images": "12", "classes": "3"}},
+        [],
+        [],
+    )
 
 
 def test_own_images_that_a_table_leaves_out(tree):
@@ -138,7 +169,9 @@ def test_nothing_there_is_wrong_usage(name, tmp_path):
     assert find(name, tmp_path / "none") is None
 
 
-@pytest.mark.parametrize("name, make", [(name, make) for name, makers in LAYOUTS.items() for make in makers])
+@pytest.mark.parametrize(
+    "name, make", [(name, make) for name, makers in LAYOUTS.items() for make in makers]
+)
 def test_a_data_set_is_found_in_every_layout(name, make, tmp_path):
     own = make(tmp_path)
     assert find(name, own) == find(name, own.parent) == own
@@ -149,10 +182,15 @@ def test_a_data_set_is_found_in_every_layout(name, make, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_findings_are_in_order_for_any_number_of_workers(workers, tmp_path):
-    paths = [trees.save_jpeg(tmp_path / f"{i}.jpg", seed=i, kind="truncated" if i == 40 else "rgb") for i in range(70)]
+    paths = [
+        trees.save_jpeg(tmp_path / f"{i}.jpg", seed=i, kind="truncated" if i == 40 else "rgb")
+        for i in range(70)
+    ]
     findings = examine(paths, workers)
     assert [finding.md5 for finding in findings] == [
-        None if i == 40 else hashlib.md5(path.read_bytes()).hexdigest() for i, path in enumerate(paths)]
+        None if i == 40 else hashlib.md5(path.read_bytes()).hexdigest()
+        for i, path in enumerate(paths)
+    ]
     assert [i for i, finding in enumerate(findings) if finding.problem] == [40]
     assert isinstance(findings[0], Finding)
 

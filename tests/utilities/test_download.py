@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import threading
 from collections import namedtuple
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
-from datasets import download as module
-from datasets.download import download
+from utilities import download as module
+from utilities.download import download
 from utilities.errors import RunError, UsageError
 
 CONTENT = bytes(i * i % 251 for i in range(300_000))
@@ -23,18 +25,28 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """What it answers is set by attributes: content, tag (its ETag), ranges (False ignores Range), cuts (how many bytes
-    each of the next answers sends before it breaks off), status, location (of a redirect), page (HTML), length (False
-    does not say it), stall (an event to wait for where it breaks off), shift (how
-    many bytes too early a range begins). `asked` lists the Range headers."""
+    """What it answers is set by attributes: content, tag (its ETag), ranges (False ignores
+    Range), cuts (how many bytes each of the next answers sends before it breaks off), status,
+    location (of a redirect), page (HTML), length (False does not say it), stall (an event to
+    wait for where it breaks off), shift (how many bytes too early a range begins). `asked` lists
+    the Range headers.
+    """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.tag, self.ranges, self.cuts = CONTENT, '"1"', True, []
-        self.status, self.location, self.page, self.length, self.stall = None, None, False, True, None
-        self.shift, self.asked = 0, []
+        self.content = CONTENT
+        self.tag = '"1"'
+        self.ranges = True
+        self.cuts = []
+        self.status = None
+        self.location = None
+        self.page = False
+        self.length = True
+        self.stall = None
+        self.shift = 0
+        self.asked = []
         self.url = f"http://127.0.0.1:{self.server_port}/file"
 
 
@@ -45,7 +57,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        server, span = self.server, self.headers.get("Range")
+        server = self.server
+        span = self.headers.get("Range")
         server.asked.append(span)
         if server.status:
             return self.send_error(server.status)
@@ -54,15 +67,20 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", server.location)
             return self.end_headers()
         if server.page:
-            return self.answer(200, b"\n<!DOCTYPE html><html>quota exceeded</html>", {"Content-Type": "text/html"})
+            return self.answer(
+                200, b"\n<!DOCTYPE html><html>quota exceeded</html>", {"Content-Type": "text/html"}
+            )
         fresh = self.headers.get("If-Range") in (None, server.tag)
         if not (span and server.ranges and fresh):
             return self.answer(200, server.content, {})
-        start, total = int(re.fullmatch(r"bytes=(\d+)-", span)[1]), len(server.content)
+        start = int(re.fullmatch(r"bytes=(\d+)-", span)[1])
+        total = len(server.content)
         if start >= total:
             return self.answer(416, b"", {"Content-Range": f"bytes */{total}"})
         start -= server.shift
-        return self.answer(206, server.content[start:], {"Content-Range": f"bytes {start}-{total - 1}/{total}"})
+        return self.answer(
+            206, server.content[start:], {"Content-Range": f"bytes {start}-{total - 1}/{total}"}
+        )
 
     def answer(self, status, body, headers):
         self.send_response(status)
@@ -95,6 +113,8 @@ def serving():
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    # the parts end at multiples of it
+    monkeypatch.setattr(module, "CHUNK", 1000)
     with serving() as running:
         yield running
 
@@ -134,47 +154,58 @@ def test_a_whole_file(server, length, md5, tmp_path):
 
 @pytest.mark.parametrize("tag, md5", [('"1"', MD5), ('"1"', None), (None, MD5)])
 def test_a_cut_connection_is_taken_up_where_it_ended(server, tag, md5, tmp_path):
-    server.tag, server.cuts = tag, [100_000, 50_000]
+    server.tag = tag
+    server.cuts = [100_000, 50_000]
     download(server.url, tmp_path / "file", md5)
     assert (tmp_path / "file").read_bytes() == CONTENT and left(tmp_path) == ["file"]
     assert server.asked == [None, "bytes=100000-", "bytes=150000-"]
 
 
 def test_without_version_and_md5_nothing_can_be_taken_up(server, tmp_path):
-    server.tag, server.cuts = None, [100_000]
+    server.tag = None
+    server.cuts = [100_000]
     download(server.url, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, None]
 
 
 def test_a_server_that_falls_silent(server, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", 0.2)
-    server.cuts, server.stall = [100_000], threading.Event()
+    server.cuts = [100_000]
+    server.stall = threading.Event()
     download(server.url, tmp_path / "file", MD5)
     server.stall.set()
     assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, "bytes=100000-"]
 
 
 def test_a_server_that_sends_another_range(server, tmp_path):
-    server.cuts, server.shift = [100_000], 10
+    server.cuts = [100_000]
+    server.shift = 10
     download(server.url, tmp_path / "file")
-    assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, "bytes=100000-", None]
+    assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [
+        None,
+        "bytes=100000-",
+        None,
+    ]
 
 
 def test_a_weak_tag_is_no_version(server, tmp_path):
-    server.tag, server.cuts = 'W/"1"', [100_000]
+    server.tag = 'W/"1"'
+    server.cuts = [100_000]
     download(server.url, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, None]
 
 
 def test_a_server_without_ranges_starts_anew(server, tmp_path):
-    server.ranges, server.cuts = False, [100_000]
+    server.ranges = False
+    server.cuts = [100_000]
     download(server.url, tmp_path / "file", MD5)
     assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, "bytes=100000-"]
 
 
 def test_a_server_that_always_cuts_is_given_up_and_continued_later(server, tmp_path):
     server.cuts = [100_000] + [0] * 10
-    refused(server, tmp_path / "file", "7 times in a row", "run again later", str(tmp_path / "file"))
+    refused(server, tmp_path / "file", "7 times in a row", "run again "
+                                                           "later", str(tmp_path / "file"))
     assert len(server.asked) == 1 + len(module.WAITS)
     assert (tmp_path / "file.part").read_bytes() == CONTENT[:100_000]
     server.cuts = []
@@ -199,7 +230,9 @@ def test_waits_grow(server, tmp_path, monkeypatch):
 def test_a_file_that_changed_between_two_starts_is_fetched_anew(server, tmp_path):
     server.cuts = [100_000] + [0] * 10
     refused(server, tmp_path / "file", md5=None)
-    server.cuts, server.content, server.tag = [], CONTENT[::-1], '"2"'
+    server.cuts = []
+    server.content = CONTENT[::-1]
+    server.tag = '"2"'
     download(server.url, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT[::-1]
 
@@ -248,7 +281,9 @@ def test_redirects_within_the_web_are_followed(server, tmp_path):
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/file", "data:,content"])
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://127.0.0.1/file", "data:,content"]
+)
 def test_redirects_out_of_the_web_are_refused(server, location, tmp_path):
     server.location = location
     refused(server, tmp_path / "file", location)
@@ -257,10 +292,13 @@ def test_redirects_out_of_the_web_are_refused(server, location, tmp_path):
 
 def test_the_first_digits_of_a_sha256_sum_are_enough(server, tmp_path):
     digits = hashlib.sha256(CONTENT).hexdigest()[:8]
-    server.cuts, server.tag = [100_000], None
+    server.cuts = [100_000]
+    server.tag = None
     download(server.url, tmp_path / "file", sha256=digits)
     assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, "bytes=100000-"]
-    with pytest.raises(RunError, match=f"the SHA-256 sum {digits} instead of 0123abcd and was deleted"):
+    with pytest.raises(
+        RunError, match=f"the SHA-256 sum {digits} instead of 0123abcd and was deleted"
+    ):
         download(server.url, tmp_path / "other", sha256="0123abcd")
     assert left(tmp_path) == ["file"]
 
@@ -269,7 +307,8 @@ def test_a_failure_says_address_and_reason_apart(server, tmp_path):
     server.status = 404
     with pytest.raises(module.Unreachable) as caught:
         download(server.url, tmp_path / "file", waits=())
-    assert caught.value.url == server.url and caught.value.reason.startswith("the server answered 404")
+    assert caught.value.url == server.url and caught.value.reason.startswith("the server answered "
+                                                                             "404")
     server.url = "http://127.0.0.1:9/file"
     with pytest.raises(module.Unreachable, match="1 times in a row"):
         download(server.url, tmp_path / "file", waits=())
@@ -277,10 +316,33 @@ def test_a_failure_says_address_and_reason_apart(server, tmp_path):
 
 def test_redirects_in_a_circle(server, tmp_path):
     server.location = "/file"
-    refused(server, tmp_path / "file", "302")
+    refused(server, tmp_path / "file", "30 redirects")
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/file", "host/file", "http://", "http://a b", "http://ä"])
+@pytest.mark.parametrize("status", [204, 302])
+def test_an_answer_without_a_file(server, status, tmp_path):
+    """A redirect that names no place is one."""
+    server.status = status
+    refused(server, tmp_path / "file", f"the server answered {status}")
+
+
+def test_an_invalid_certificate_is_not_tried_again(server, tmp_path, monkeypatch):
+    def get(url, **kwargs):
+        try:
+            raise ssl.SSLCertVerificationError(1, "certificate verify failed")
+        except ssl.SSLError as error:
+            raise requests.exceptions.SSLError from error
+
+    monkeypatch.setattr(ssl.SSLCertVerificationError, "verify_message", "it has "
+                                                                        "expired", raising=False)
+    monkeypatch.setattr(requests, "get", get)
+    refused(server, tmp_path / "file", "certificate is not valid (it has expired)")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "ftp://host/file", "host/file", "http://", "http://a b", "http://ä"],
+)
 def test_other_addresses(url, tmp_path):
     with pytest.raises(UsageError, match="is not an address of the web"):
         download(url, tmp_path / "file")
@@ -296,7 +358,9 @@ class Full:
     """A file on a disk that is full after `room` bytes."""
 
     def __init__(self, file, room, code=errno.ENOSPC):
-        self.file, self.room, self.code = file, room, code
+        self.file = file
+        self.room = room
+        self.code = code
 
     def __getattr__(self, name):
         return getattr(self.file, name)
@@ -317,10 +381,19 @@ class Full:
 
 
 def fill_disk(monkeypatch, room, suffix=""):
-    """Whatever is opened for writing from now on, under a name of this ending, shares nothing and has `room` bytes."""
+    """Whatever is opened for writing from now on, under a name of this ending, shares nothing
+    and has `room` bytes.
+    """
     whole = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, mode="r", *more, **named: Full(whole(path, mode), room)
-                        if set(mode) & set("wax") and path.name.endswith(suffix) else whole(path, mode, *more, **named))
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda path, mode="r", *more, **named: (
+            Full(whole(path, mode), room)
+            if set(mode) & set("wax") and path.name.endswith(suffix)
+            else whole(path, mode, *more, **named)
+        ),
+    )
 
 
 def test_a_full_disk_is_reported_and_the_part_kept(server, tmp_path, monkeypatch):
@@ -345,9 +418,13 @@ def test_a_folder_that_cannot_be_written(server, tmp_path):
 
 
 def test_killed_in_the_middle_and_continued(server, tmp_path):
-    server.cuts, server.stall = [100_000], threading.Event()
+    server.cuts = [100_000]
+    server.stall = threading.Event()
     part = tmp_path / "file.part"
-    killed(lambda: download(server.url, tmp_path / "file"), lambda: part.exists() and part.stat().st_size)
+    killed(
+        lambda: download(server.url, tmp_path / "file"),
+        lambda: part.exists() and part.stat().st_size,
+    )
     server.stall.set()
     assert left(tmp_path) == ["file.part", "file.part.version"]
     arrived = part.stat().st_size

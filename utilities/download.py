@@ -1,0 +1,228 @@
+"""One file from the web: continued where it was cut, checked by its sum, and under its name only
+when it is whole.
+"""
+import errno
+import os
+import re
+import shutil
+import ssl
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import requests
+from tqdm import tqdm
+
+from utilities import digest
+from utilities.errors import RunError, UsageError, first_line, reason
+
+TIMEOUT = 30  # seconds without a byte
+WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further attempt
+CHUNK = 2**13  # bytes
+# answers that may soon change
+TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
+WEB = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; LM-Metric)", "Accept-Encoding": "identity"}
+
+
+class Cut(Exception):
+    """The connection failed, and another attempt may succeed."""
+
+
+class Unreachable(RunError):
+    """A file that could not be fetched: from where, why, and what to do then."""
+
+    def __init__(self, url: str, reason: str, advice: str):
+        super().__init__(f"{url}: {reason}; {advice}.")
+        self.url = url
+        self.reason = reason
+
+
+class Part:
+    """What has arrived of a file, in <file>.part; the version that the server named is in
+    <file>.part.version.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path.with_name(f"{path.name}.part")
+        self._version = path.with_name(f"{path.name}.part.version")
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    @property
+    def version(self) -> str | None:
+        """The server's ETag or date of the file, None where it gave none."""
+        return self._version.read_text() if self._version.exists() else None
+
+    def restart(self, version: str | None) -> None:
+        """Delete what has arrived; what follows is of this version."""
+        self.remove()
+        self.path.touch()
+        if version:
+            self._version.write_text(version)
+
+    def remove(self) -> None:
+        """Delete both files."""
+        self.path.unlink(missing_ok=True)
+        self._version.unlink(missing_ok=True)
+
+
+def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None = None,
+             waits: Sequence[float] | None = None) -> None:
+    """Fetch `url` to `path`, which appears only when it is whole and has the right sum.
+
+    The bytes go to <path>.part. After a cut connection, and in a second call, a Range request
+    continues it. If-Range makes sure that the server still has the same file. Where the server
+    names no version only the sum can tell, and without a sum the file is fetched anew.
+
+    md5: the MD5 sum; sha256: the first digits of the SHA-256 sum; a file of another sum is deleted.
+    waits: seconds before each further attempt (WAITS).
+    Raises UsageError (not an address of the web), Unreachable, RunError (the disk).
+    """
+    if not WEB.fullmatch(url):
+        raise UsageError(f"--url {url}: this is not an address of the web; give one that begins "
+                         "with http:// or https:// and has neither spaces nor letters beyond "
+                         "ASCII.")
+    part = Part(path)
+    otherwise = f"or fetch it with a browser and save it as {path}"
+    try:
+        _fetch_all(url, part, otherwise, bool(md5 or sha256), WAITS if waits is None else waits)
+        _check_sum(url, part, "MD5", md5, digest.md5)
+        _check_sum(url, part, "SHA-256", sha256, digest.sha256)
+        os.replace(part.path, path)
+        part.remove()
+    except OSError as error:  # those of the network are other errors by now
+        kept = "what has arrived is kept, and the next start continues from there"
+        raise disk_error(part.path, error, kept) from None
+
+
+def disk_error(path: Path, error: OSError, kept: str) -> RunError:
+    """The sentence for a disk that is full or cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(f"{path}: the disk is full ({kept}); free space and run again.")
+    return RunError(f"{path} cannot be written ({reason(error)}; {kept}); allow it, or choose "
+                    "another folder by --source_path.")
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """A RunError when the disk of a folder has less than `needed` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise RunError(f"{folder}: {needed / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are "
+                       "free; free space and run again, or choose another folder by "
+                       "--source_path.")
+
+
+def _check_sum(url: str, part: Part, kind: str, wanted: str | None, sum_of) -> None:
+    """Delete a file whose sum does not begin with the wanted digits."""
+    if not wanted:
+        return
+    found = sum_of(part.path)[:len(wanted)]
+    if found != wanted:
+        part.remove()
+        raise Unreachable(url, f"the file has the {kind} sum {found} instead of {wanted} and was "
+                               "deleted",
+                          "run again to fetch it anew, or from another address by --url")
+
+
+# -------------------------------------------------------------------------------------- connections
+
+
+def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool,
+               waits: Sequence[float]) -> None:
+    """Connect until all is there. Only attempts in a row that brought nothing new count as
+    failed.
+    """
+    furthest = part.size
+    failed = 0
+    while True:
+        try:
+            return _fetch(url, part, otherwise, resumable)
+        except Cut as cut:
+            failed = 1 if part.size > furthest else failed + 1
+            furthest = max(furthest, part.size)
+            if failed > len(waits):
+                raise Unreachable(url, f"the download failed {failed} times in a row ({cut})",
+                                  f"run again later to continue, {otherwise}") from None
+            tqdm.write(f"{url}: {cut}; trying again in {waits[failed - 1]} s")
+            time.sleep(waits[failed - 1])
+
+
+def _fetch(url: str, part: Part, otherwise: str, resumable: bool) -> None:
+    """One connection; returns when the part is the whole file."""
+    headers = dict(HEADERS)
+    if part.size and (part.version or resumable):
+        headers["Range"] = f"bytes={part.size}-"
+        # requests leaves out None
+        headers["If-Range"] = part.version
+    try:
+        with requests.get(url, headers=headers, timeout=TIMEOUT, stream=True) as response:
+            _receive(response, part, otherwise)
+    except requests.RequestException as error:
+        raise _failure(url, error, otherwise) from None
+
+
+def _receive(response: requests.Response, part: Part, otherwise: str) -> None:
+    """Bring the part to the end of the file, by the answer to one request."""
+    status = response.status_code
+    content_range = response.headers.get("Content-Range", "")
+    # the file ends where the range begins
+    if status == 416:
+        if content_range == f"bytes */{part.size}":
+            return
+        part.remove()
+        raise Cut("the file has changed")
+    if status in TEMPORARY:
+        raise Cut(f"the server answered {status}")
+    if status not in (200, 206):
+        raise Unreachable(response.url, f"the server answered {status} ({response.reason})",
+                          f"give another address by --url, {otherwise}")
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise Unreachable(response.url, "the server sent a web page instead of the file, such as "
+                                        "one about a quota or a login",
+                          f"try again tomorrow, give another address by --url, {otherwise}")
+    if status == 200:
+        part.restart(_version(response.headers))
+    elif not content_range.startswith(f"bytes {part.size}-"):
+        part.remove()
+        raise Cut("the server sent another part than requested")
+    _append(response, part)
+
+
+def _append(response: requests.Response, part: Part) -> None:
+    """Write the body behind what is there, and to the disk."""
+    length = int(response.headers.get("Content-Length", 0))
+    total = part.size + length
+    check_space(part.path.parent, length)
+    with (part.path.open("ab", buffering=0) as file,
+          tqdm(desc=part.path.stem, total=total or None, initial=part.size, unit="B",
+               unit_scale=True, leave=False) as bar):
+        for chunk in response.iter_content(CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+        os.fsync(file.fileno())
+    if length and part.size < total:
+        raise Cut(f"the connection ended after {part.size} of {total} bytes")
+
+
+def _failure(url: str, error: requests.RequestException, otherwise: str) -> Exception:
+    """What to raise for an error of requests: a Cut where another attempt may help."""
+    if isinstance(error, requests.TooManyRedirects | ValueError):
+        return Unreachable(url, "a redirect of the server cannot be followed "
+                                f"({first_line(error)})",
+                           f"give another address by --url, {otherwise}")
+    # the first error says it best
+    while error.__context__:
+        error = error.__context__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Unreachable(url, f"the server's certificate is not valid ({error.verify_message})",
+                           f"correct the clock and the certificates of this machine, {otherwise}")
+    return Cut(reason(error) if isinstance(error, OSError) else first_line(error))
+
+
+def _version(headers) -> str | None:
+    """What If-Range may name: a strong ETag, or else the date of the last change."""
+    tag = headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
