@@ -51,9 +51,9 @@ class AdversarialSeparation(Criterion):
                 drawn = torch.empty(len(target), *shape).uniform_(-bound, bound)
                 self.register_parameter(name, nn.Parameter(drawn))                 # (F, out, in) or (F, out)
 
-    def knows_its_classes_only(self) -> bool:
+    def is_class_specific(self) -> bool:
         """As the base loss; the regressors are the same for all classes."""
-        return self.base.knows_its_classes_only()
+        return self.base.is_class_specific()
 
     def param_groups(self, lr: float) -> list[dict]:
         """The base loss's groups and that of the regressors."""

@@ -43,7 +43,7 @@ class Criterion(nn.Module):
     weight_on = "term"
     own_lr: float | None = None
 
-    def knows_its_classes_only(self) -> bool:
+    def is_class_specific(self) -> bool:
         """Whether it has parameters of the classes that it trains on (proxies, boundaries), so that it says nothing of
         others."""
         return any(True for _ in self.parameters())
@@ -114,7 +114,7 @@ def mean_over(term: Tensor, *weights: Tensor | float, nonzero: bool = False) -> 
     return term.sum() / count
 
 
-def spread(weight: Tensor | None, mask: Tensor, dtype: torch.dtype) -> Tensor:
+def masked_weights(weight: Tensor | None, mask: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight of every entry of the mask (B, N), one where none is given, and zero outside the mask.
 
     Unweighted losses pass through here too: with weights of one they are then the same numbers, bit for bit.

@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor
 
-from criteria.base import Criterion, pair_masks, spread
+from criteria.base import Criterion, masked_weights, pair_masks
 from utilities.errors import UsageError
 from utilities.pairwise import similarity
 
@@ -35,7 +35,7 @@ class Histogram(Criterion):
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar."""
         masks = pair_masks(label, anchors)
-        weights = [spread(w, mask, x.dtype) for w, mask in zip(weight, masks)]     # (A, N) each
+        weights = [masked_weights(w, mask, x.dtype) for w, mask in zip(weight, masks)]     # (A, N) each
         total = torch.stack([w.sum() for w in weights])                            # (2,)
         h = self.sums(similarity(x[:anchors], x), sum(weights), masks[1])          # (2, R)
         positive, negative = h / torch.where(total > 0, total, 1)[:, None]         # (R,) each

@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor
 
-from criteria.base import Criterion, pair_masks, spread
+from criteria.base import Criterion, masked_weights, pair_masks
 from criteria.ranking import mean_over_queries, ranked, sigmoids, standing_above
 from utilities.pairwise import similarity
 
@@ -33,7 +33,7 @@ class RecallAtK(Criterion):
         """x (N, D), label (N,) -> scalar; no query with a positive: zero."""
         s, masks = similarity(x[:anchors], x) / self.tau2, pair_masks(label, anchors)  # (A, N) each
         item, real = ranked(masks[0])                                              # (A, P) each
-        weights = (spread(w, mask, x.dtype) for w, mask in zip(weight, masks))     # (A, N) each
+        weights = (masked_weights(w, mask, x.dtype) for w, mask in zip(weight, masks))     # (A, N) each
         rank = 1 + standing_above(sigmoids, item, s, *weights).sum(-1)             # (A, P)
         missed = ((rank[..., None] - self.ks) / self.tau1).sigmoid()               # (A, P, K)
         return mean_over_queries(missed.mean(-1), real)

@@ -1,7 +1,7 @@
 """Smooth-AP: average precision with sigmoids for steps."""
 from torch import Tensor
 
-from criteria.base import Criterion, pair_masks, spread
+from criteria.base import Criterion, masked_weights, pair_masks
 from criteria.ranking import mean_over_queries, ranked, sigmoids, standing_above
 from utilities.pairwise import identity, similarity
 
@@ -29,7 +29,8 @@ class SmoothAP(Criterion):
         """x (N, D), label (N,) -> scalar."""
         s = similarity(x[:anchors], x) / self.tau                                  # (A, N)
         positive, negative = pair_masks(label, anchors)
-        w_positive, w_negative = spread(weight[0], positive, x.dtype), spread(weight[1], negative, x.dtype)
+        w_positive = masked_weights(weight[0], positive, x.dtype)  # (A, N)
+        w_negative = masked_weights(weight[1], negative, x.dtype)  # (A, N)
         if not self.exclude_self:
             itself = identity(label, anchors)                                      # (A, N)
             positive, w_positive = positive | itself, w_positive + itself

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from criteria.base import Criterion, pair_masks, spread
+from criteria.base import Criterion, masked_weights, pair_masks
 from criteria.ranking import mean_over_queries, ranked, standing_above
 from utilities.pairwise import similarity
 
@@ -38,7 +38,7 @@ class SupAP(Criterion):
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar; no query with a positive: zero."""
         s, masks = similarity(x[:anchors], x), pair_masks(label, anchors)          # (A, N) each
-        weights = [spread(w, mask, x.dtype) for w, mask in zip(weight, masks)]     # (A, N) each
+        weights = [masked_weights(w, mask, x.dtype) for w, mask in zip(weight, masks)]     # (A, N) each
         item, real = ranked(masks[0])                                              # (A, P) each
         positive, negative = standing_above(self.steps, item, s / self.tau, *weights).unbind(-1)  # (A, P) each
         hinges = (relu(self.alpha - s) * weights[0], relu(s - self.beta) * weights[1])  # (A, N) each

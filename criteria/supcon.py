@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor
 
-from criteria.base import Criterion, pair_masks, spread, weighted_logsumexp
+from criteria.base import Criterion, masked_weights, pair_masks, weighted_logsumexp
 from utilities.pairwise import identity, similarity
 
 
@@ -32,6 +32,6 @@ class SupCon(Criterion):
         positive, negative = pair_masks(label, anchors)                            # (A, N) each
         w_negative = None if weight[1] is None else torch.where(negative, weight[1].to(x.dtype), 1)  # (A, N)
         denominator = weighted_logsumexp(s, w_negative, ~identity(label, anchors))  # (A,)
-        surprise = (denominator[:, None] - s) * spread(weight[0], positive, x.dtype)  # (A, N)
+        surprise = (denominator[:, None] - s) * masked_weights(weight[0], positive, x.dtype)  # (A, N)
         size = positive.sum(-1)                                                    # (A,)
         return (surprise.sum(-1) / size.clamp(min=1)).sum() / (size > 0).sum().clamp(min=1)
