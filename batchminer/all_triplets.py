@@ -36,13 +36,13 @@ def checked_cap(cap: int, flag: str) -> int:
 def combinations(positives: Tensor, negatives: Tensor, cap: int | None, generator) -> tuple[Tensor, Tensor, Tensor]:
     """Anchor, number of its positive and number of its negative, for every combination of the given counts (A,); beyond
     `cap` (None: never) for a uniformly random subset of them; (T,) each."""
-    count = positives * negatives                                                  # (A,)
+    count = positives * negatives  # (A,)
     total = int(count.sum())
     every = cap is None or total <= cap
     number = torch.arange(total, device=count.device) if every else subset(total, cap, generator)  # (T,)
-    ends = count.cumsum(0)                                                         # (A,)
-    anchor = torch.searchsorted(ends, number, right=True)                          # (T,)
-    within, width = number - (ends - count)[anchor], negatives[anchor]             # (T,) each
+    ends = count.cumsum(0)  # (A,)
+    anchor = torch.searchsorted(ends, number, right=True)  # (T,)
+    within, width = number - (ends - count)[anchor], negatives[anchor]  # (T,) each
     return anchor, within // width, within % width
 
 
@@ -54,7 +54,7 @@ def subset(total: int, size: int, generator: torch.Generator) -> Tensor:
     """
     device = generator.device
     if total <= 4 * size:
-        return torch.randperm(total, generator=generator, device=device)[:size]    # (size,)
+        return torch.randperm(total, generator=generator, device=device)[:size]  # (size,)
     number = torch.empty(0, dtype=torch.long, device=device)
     while len(number) < size:
         more = torch.randint(total, (2 * size,), generator=generator, device=device)

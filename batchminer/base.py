@@ -79,12 +79,12 @@ class ClassBlocks:
     """
 
     def __init__(self, label: Tensor, anchors: int | None = None):
-        in_order, self.order = label.sort()                                        # (N,) each
-        own = label[:anchors]                                                      # (A,)
-        self.row = torch.arange(len(own), device=label.device)                     # (A,)
-        self.first = torch.searchsorted(in_order, own)                             # (A,) where its class begins
+        in_order, self.order = label.sort()  # (N,) each
+        own = label[:anchors]  # (A,)
+        self.row = torch.arange(len(own), device=label.device)  # (A,)
+        self.first = torch.searchsorted(in_order, own)  # (A,) where its class begins
         self.positives = torch.searchsorted(in_order, own, right=True) - self.first - 1  # (A,)
-        self.negatives = len(label) - 1 - self.positives                           # (A,)
+        self.negatives = len(label) - 1 - self.positives  # (A,)
 
     def positive(self, k: Tensor, anchor: Tensor | slice = slice(None)) -> Tensor:
         """The k-th other row of the anchor's class, in an order in which its last row takes the anchor's own place;
@@ -104,7 +104,7 @@ class ClassBlocks:
 
     def draw_two_positives(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Two different ones, every ordered pair alike, (A,) each; the only one twice where `positives` is 1."""
-        k = below(self.positives, generator)                                       # (A,)
+        k = below(self.positives, generator)  # (A,)
         other = (k + 1 + below(self.positives - 1, generator)) % self.positives.clamp(min=1)
         return self.positive(k), self.positive(other)
 
@@ -123,7 +123,7 @@ def draw(mask: Tensor, generator: torch.Generator, logit: Tensor | None = None) 
     logits of thousands neither overflow nor lose the likely entries; what is 104 nats (float32) below is never drawn.
     """
     weight = mask.float() if logit is None else logit.masked_fill(~mask, torch.finfo(logit.dtype).min / 2).softmax(-1)
-    cumulative = weight.cumsum(-1)                                                 # (A, N)
+    cumulative = weight.cumsum(-1)  # (A, N)
     u = torch.rand(len(mask), 1, generator=generator, device=mask.device, dtype=weight.dtype)
     column = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True).clamp(max=mask.shape[-1] - 1)  # (A, 1)
     return column.squeeze(-1), is_in(mask, column.squeeze(-1))
@@ -131,17 +131,17 @@ def draw(mask: Tensor, generator: torch.Generator, logit: Tensor | None = None) 
 
 def is_in(mask: Tensor, column: Tensor) -> Tensor:
     """Whether the mask (A, N) is true at each row's column (A,)."""
-    return mask.gather(-1, column[:, None]).squeeze(-1)                            # (A,)
+    return mask.gather(-1, column[:, None]).squeeze(-1)  # (A,)
 
 
 def admissible(keep: Tensor, positive: Tensor, negative: Tensor) -> Triplets:
     """The triplets of the anchors to keep (A,), given each anchor's positive (A,) and negative (A,)."""
-    anchor = keep.nonzero().squeeze(-1)                                            # (T,)
+    anchor = keep.nonzero().squeeze(-1)  # (T,)
     return Triplets(anchor, positive[anchor], negative[anchor])
 
 
 def add_second_negative(triplets: Triplets, label: Tensor, generator: torch.Generator) -> Quadruplets:
     """Draw a row of a third class for every triplet, uniformly; triplets for which there is none are dropped."""
-    own, other = label[triplets.anchor, None], label[triplets.negative, None]      # (T, 1) each
-    second, found = draw((label != own) & (label != other), generator)             # (T,) each, from a mask (T, N)
+    own, other = label[triplets.anchor, None], label[triplets.negative, None]  # (T, 1) each
+    second, found = draw((label != own) & (label != other), generator)  # (T,) each, from a mask (T, N)
     return Quadruplets(*(t[found] for t in (*triplets, second)))

@@ -16,8 +16,8 @@ class BatchHard(Miner):
 
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D), label (N,) -> Triplets."""
-        d = distance(embedding, anchors)                                           # (A, N)
+        d = distance(embedding, anchors)  # (A, N)
         positive, negative = positive_mask(label, anchors), negative_mask(label, anchors)  # (A, N) each
-        p = d.masked_fill(~positive, -torch.inf).argmax(-1)                        # (A,)
-        n = d.masked_fill(~negative, torch.inf).argmin(-1)                         # (A,)
+        p = d.masked_fill(~positive, -torch.inf).argmax(-1)  # (A,)
+        n = d.masked_fill(~negative, torch.inf).argmin(-1)  # (A,)
         return admissible(is_in(positive, p) & is_in(negative, n), p, n)

@@ -35,8 +35,8 @@ class DistanceWeighted(Miner):
 
     def draw_negative(self, embedding: Tensor, label: Tensor, generator, anchors) -> tuple[Tensor, Tensor]:
         """A negative of every anchor, and whether it has one, (A,) each."""
-        square = sphere_square(embedding, anchors)                                 # (A, N)
-        logit = self.log_inverse_density(square, embedding.shape[-1])              # (A, N)
+        square = sphere_square(embedding, anchors)  # (A, N)
+        logit = self.log_inverse_density(square, embedding.shape[-1])  # (A, N)
         logit = logit.masked_fill(square >= self.upper_cutoff ** 2, -BEYOND)       # drawn only where all are far
         return draw(negative_mask(label, anchors), generator, logit)
 
@@ -49,4 +49,4 @@ class DistanceWeighted(Miner):
 def sphere_square(x: Tensor, anchors: int | None = None) -> Tensor:
     """Squared distances 2 - 2 cos of the anchors' normalised rows to all, (A, N); rounding may leave -1e-7 for 0."""
     u = unit(x)
-    return 2 - 2 * similarity(u[:anchors], u)                                      # (A, N)
+    return 2 - 2 * similarity(u[:anchors], u)  # (A, N)

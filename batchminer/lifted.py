@@ -19,7 +19,7 @@ class Lifted(Miner):
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D) is not read, label (N,) -> Triplets."""
         blocks = ClassBlocks(label, anchors)
-        number = blocks.positives * (blocks.negatives > 0)                         # (A,) pairs of each anchor
+        number = blocks.positives * (blocks.negatives > 0)  # (A,) pairs of each anchor
         anchor, k, _ = combinations(number, torch.ones_like(number), None, generator)  # (T,) each
         negative = blocks.negative(below(blocks.negatives[anchor], generator), anchor)  # (T,)
         return Triplets(anchor, blocks.positive(k, anchor), negative)

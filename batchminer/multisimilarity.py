@@ -26,7 +26,7 @@ class MultiSimilarityMiner(Miner):
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D), label (N,) -> Triplets."""
         u = unit(embedding)
-        s = similarity(u[:anchors], u)                                             # (A, N)
+        s = similarity(u[:anchors], u)  # (A, N)
         positive, negative = positive_mask(label, anchors), negative_mask(label, anchors)  # (A, N) each
         hardest_negative = s.masked_fill(~negative, -torch.inf).amax(-1, keepdim=True)  # (A, 1)
         hardest_positive = s.masked_fill(~positive, torch.inf).amin(-1, keepdim=True)  # (A, 1)
@@ -38,5 +38,5 @@ class MultiSimilarityMiner(Miner):
 
 def nth(mask: Tensor, row: Tensor, k: Tensor) -> Tensor:
     """The column of the k-th true entry of each of the given rows (T,) of a mask (A, N)."""
-    count = mask.sum(-1)                                                           # (A,)
-    return mask.nonzero()[:, 1][(count.cumsum(0) - count)[row] + k]                # (T,)
+    count = mask.sum(-1)  # (A,)
+    return mask.nonzero()[:, 1][(count.cumsum(0) - count)[row] + k]  # (T,)

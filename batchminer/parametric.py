@@ -46,9 +46,9 @@ class Parametric(Miner):
             raise UsageError(f"--miner_parametric_support_lim {support_lim} must be two rising distances, and "
                              f"--miner_parametric_n_support {n_support} at least 3.")
         low, high = lookup(STARTS, mode, "start", "--miner_parametric_mode")
-        support = torch.linspace(*support_lim, n_support, dtype=torch.float64)     # (K + 1,)
-        centre = (support[1:] + support[:-1]) / 2                                  # (K,)
-        self.edges, self.every = support[1:-1].square(), every                     # (K - 1,)
+        support = torch.linspace(*support_lim, n_support, dtype=torch.float64)  # (K + 1,)
+        centre = (support[1:] + support[:-1]) / 2  # (K,)
+        self.edges, self.every = support[1:-1].square(), every  # (K - 1,)
         self.log_mass = normalised(torch.where((centre >= low) & (centre <= high), 0, FLOOR).double())  # (K,)
         self.log_factor = torch.tensor([alpha, 1, beta], dtype=torch.float64).log()  # (3,)
         self.choices = RandomStream(seed)
@@ -65,7 +65,7 @@ class Parametric(Miner):
         """embedding (N, D), label (N,) -> Triplets."""
         square, blocks = sphere_square(embedding, anchors), ClassBlocks(label, anchors)  # (A, N)
         logit = self.log_mass.to(square)[torch.bucketize(square, self.edges.to(square))]  # (A, N)
-        negative, found = draw(negative_mask(label, anchors), generator, logit)    # (A,) each
+        negative, found = draw(negative_mask(label, anchors), generator, logit)  # (A,) each
         return admissible((blocks.positives > 0) & found, blocks.draw_positive(generator), negative)
 
     def adapt(self, metrics: dict | Tensor, progress: float = 0.0) -> None:
@@ -79,10 +79,10 @@ class Parametric(Miner):
         if len(past["history"]):
             self.learn((now[:2].mean() - past["history"][-1, :2].mean()).sign().item())
         past["history"] = torch.cat([past["history"], now[None].cpu()])[-max(self.horizons):]  # (<= 32, M)
-        means = [past["history"][-h:].mean(0) for h in self.horizons]              # (M,) each
+        means = [past["history"][-h:].mean(0) for h in self.horizons]  # (M,) each
         past["input"] = torch.cat([*means, self.log_mass.exp(), torch.tensor([progress]).double()])
         with torch.no_grad():
-            chance = self.action_logits(past["input"]).exp()                       # (K, 3)
+            chance = self.action_logits(past["input"]).exp()  # (K, 3)
         past["action"] = chance.multinomial(1, generator=self.choices.on(chance.device)).squeeze(-1)  # (K,)
         self.log_mass = normalised(self.log_mass + self.log_factor[past["action"]])
 
@@ -99,7 +99,7 @@ class Parametric(Miner):
 
     def action_logits(self, state: Tensor) -> Tensor:
         """log pi(action | state) of every bin: to decrease, keep or increase its mass, (K, 3)."""
-        return self.policy(state).unflatten(0, (-1, 3)).log_softmax(-1)            # (K, 3)
+        return self.policy(state).unflatten(0, (-1, 3)).log_softmax(-1)  # (K, 3)
 
     def state_dict(self) -> dict:
         """Both random streams, the distribution, the policy with its optimizer, and what the next `adapt` looks at."""
@@ -117,4 +117,4 @@ class Parametric(Miner):
 
 def normalised(log_mass: Tensor) -> Tensor:
     """Log-masses that sum to one, none below the floor."""
-    return log_mass.clamp(min=log_mass.logsumexp(0) + FLOOR).log_softmax(0)        # (K,)
+    return log_mass.clamp(min=log_mass.logsumexp(0) + FLOOR).log_softmax(0)  # (K,)

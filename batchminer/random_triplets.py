@@ -10,6 +10,6 @@ class RandomTriplets(Miner):
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D) is not read, label (N,) -> Triplets."""
         blocks = ClassBlocks(label, anchors)
-        negative = blocks.negative(below(blocks.negatives, generator))             # (A,)
-        keep = (blocks.positives > 0) & (blocks.negatives > 0)                     # (A,)
+        negative = blocks.negative(below(blocks.negatives, generator))  # (A,)
+        keep = (blocks.positives > 0) & (blocks.negatives > 0)  # (A,)
         return admissible(keep, blocks.draw_positive(generator), negative)

@@ -29,8 +29,8 @@ class RhoDistance(DistanceWeighted):
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D), label (N,) -> Triplets."""
         blocks = ClassBlocks(label, anchors)
-        positive, same_class = blocks.draw_two_positives(generator)                # (A,) each
+        positive, same_class = blocks.draw_two_positives(generator)  # (A,) each
         negative, found = self.draw_negative(embedding, label, generator, anchors)  # (A,) each
         exchange = torch.rand(positive.shape, generator=generator, device=label.device) < self.cp  # (A,)
-        negative = torch.where(exchange, same_class, negative)                     # (A,)
+        negative = torch.where(exchange, same_class, negative)  # (A,)
         return admissible((blocks.positives > 0) & found, positive, negative)

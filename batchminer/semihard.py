@@ -22,9 +22,9 @@ class Semihard(Miner):
 
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D), label (N,) -> Triplets."""
-        d, blocks = distance(embedding, anchors), ClassBlocks(label, anchors)      # (A, N)
-        positive = blocks.draw_positive(generator)                                 # (A,)
-        d_ap = d.gather(1, positive[:, None])                                      # (A, 1)
+        d, blocks = distance(embedding, anchors), ClassBlocks(label, anchors)  # (A, N)
+        positive = blocks.draw_positive(generator)  # (A,)
+        d_ap = d.gather(1, positive[:, None])  # (A, 1)
         band = negative_mask(label, anchors) & (d > d_ap) & (d < d_ap + self.margin)  # (A, N)
-        negative, found = draw(band, generator)                                    # (A,) each
+        negative, found = draw(band, generator)  # (A,) each
         return admissible((blocks.positives > 0) & found, positive, negative)

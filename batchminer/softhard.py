@@ -17,10 +17,10 @@ class Softhard(Miner):
 
     def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
         """embedding (N, D), label (N,) -> Triplets."""
-        d = distance(embedding, anchors)                                           # (A, N)
+        d = distance(embedding, anchors)  # (A, N)
         positive, negative = positive_mask(label, anchors), negative_mask(label, anchors)  # (A, N) each
-        nearest = d.masked_fill(~negative, torch.inf).amin(-1, keepdim=True)       # (A, 1)
-        farthest = d.masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)     # (A, 1)
-        p, has_positive = draw(positive, generator, BEYOND * (d > nearest))        # (A,) each
-        n, has_negative = draw(negative, generator, BEYOND * (d < farthest))       # (A,) each
+        nearest = d.masked_fill(~negative, torch.inf).amin(-1, keepdim=True)  # (A, 1)
+        farthest = d.masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)  # (A, 1)
+        p, has_positive = draw(positive, generator, BEYOND * (d > nearest))  # (A,) each
+        n, has_negative = draw(negative, generator, BEYOND * (d < farthest))  # (A,) each
         return admissible(has_positive & has_negative, p, n)

@@ -41,7 +41,7 @@ class AdversarialSeparation(Criterion):
         for name in ("needs_triplets", "needs_quadruplets", "takes_references", "accepts_weight", "placements",
                      "weight_on"):
             setattr(self, name, getattr(base, name))
-        target, source = torch.triu_indices(parts, parts, 1)                       # (F,) each, i and j
+        target, source = torch.triu_indices(parts, parts, 1)  # (F,) each, i and j
         self.register_buffer("target", target, persistent=False)
         self.register_buffer("source", source, persistent=False)
         self.parts, width = parts, embed_dim // parts
@@ -49,7 +49,7 @@ class AdversarialSeparation(Criterion):
             bound = 1 / math.sqrt(fan_in)
             for name, shape in ((f"w{layer}", (fan_out, fan_in)), (f"b{layer}", (fan_out,))):
                 drawn = torch.empty(len(target), *shape).uniform_(-bound, bound)
-                self.register_parameter(name, nn.Parameter(drawn))                 # (F, out, in) or (F, out)
+                self.register_parameter(name, nn.Parameter(drawn))  # (F, out, in) or (F, out)
 
     def is_class_specific(self) -> bool:
         """As the base loss; the regressors are the same for all classes."""
@@ -69,11 +69,11 @@ class AdversarialSeparation(Criterion):
 
     def similarity(self, x: Tensor) -> Tensor:
         """How well the regressors predict one part from another, with the gradient in x (B, D) reversed -> scalar."""
-        u = unit(x.unflatten(-1, (self.parts, -1)).transpose(0, 1))                # (P, B, d)
+        u = unit(x.unflatten(-1, (self.parts, -1)).transpose(0, 1))  # (P, B, d)
         reversed_u = 2 * u.detach() - u                                            # the value of u, minus its gradient
         w1, b1, w2, b2 = (p.to(x.dtype) for p in (self.w1, self.b1, self.w2, self.b2))
-        hidden = relu(reversed_u[self.source] @ w1.mT + b1[:, None])               # (F, B, H)
-        prediction = unit(hidden @ w2.mT + b2[:, None])                            # (F, B, d)
+        hidden = relu(reversed_u[self.source] @ w1.mT + b1[:, None])  # (F, B, H)
+        prediction = unit(hidden @ w2.mT + b2[:, None])  # (F, B, d)
         return (reversed_u[self.target] * prediction).square().mean((-1, -2)).sum()
 
     def regulariser(self) -> Tensor:

@@ -42,8 +42,8 @@ class Angular(Criterion):
     def angular(self, u: Tensor, is_negative: Tensor, triplets, weight) -> Tensor:
         """ANG of unit rows u (N, D) with the mask (A, N) of negative pairs -> scalar."""
         anchor, positive, _ = triplets
-        u_a, u_p, (w_positive, w_negative) = u[anchor], u[positive], weight        # (T, D) each
-        w_negative = None if w_negative is None else w_negative[anchor]            # (T, 1 or N)
+        u_a, u_p, (w_positive, w_negative) = u[anchor], u[positive], weight  # (T, D) each
+        w_negative = None if w_negative is None else w_negative[anchor]  # (T, 1 or N)
         against = weighted_logsumexp(4 * self.square_tan * (u_a + u_p) @ u.T, w_negative, is_negative[anchor])  # (T,)
         term = softplus(against - 2 * (1 + self.square_tan) * (u_a * u_p).sum(-1))  # (T,)
         return mean_over(term, weight_of(w_positive, anchor, positive))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from criteria.base import Criterion
-from criteria.proxies import apart, cosine, cross_entropy, new_proxies
+from criteria.proxies import cosine, cross_entropy, new_proxies, own_and_others
 from utilities.pairwise import root
 
 
@@ -30,13 +30,13 @@ class ArcFace(Criterion):
                  lr: float = 5e-4):
         super().__init__()
         self.angular_margin, self.feature_scale, self.own_lr = angular_margin, feature_scale, lr
-        self.proxies = new_proxies(n_classes, embed_dim)                           # (C, D)
+        self.proxies = new_proxies(n_classes, embed_dim)  # (C, D)
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (B, D), label (B,) below n_classes -> scalar."""
         m, s = self.angular_margin, self.feature_scale
-        own, others = apart(cosine(x, self.proxies, s), label)                     # (B, 1), (B, C) s cos theta
-        sine = root((s - own) * (s + own))                                         # (B, 1) s sin theta
-        within = own * math.cos(m) - sine * math.sin(m)                            # (B, 1)
-        beyond = own - s * m * math.sin(m)                                         # (B, 1)
+        own, others = own_and_others(cosine(x, self.proxies, s), label)  # (B, 1), (B, C) s cos theta
+        sine = root((s - own) * (s + own))  # (B, 1) s sin theta
+        within = own * math.cos(m) - sine * math.sin(m)  # (B, 1)
+        beyond = own - s * m * math.sin(m)  # (B, 1)
         return cross_entropy(torch.where(own >= -s * math.cos(m), within, beyond), others, weight)

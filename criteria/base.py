@@ -102,7 +102,7 @@ def weight_of(weight: Tensor | None, i: Tensor, j: Tensor) -> Tensor | float:
     """The weight of the pairs (i, j) of given indices, (T,); one where none is given."""
     if weight is None:
         return 1.0
-    return weight[i, j if weight.shape[-1] > 1 else 0]                             # (T,)
+    return weight[i, j if weight.shape[-1] > 1 else 0]  # (T,)
 
 
 def mean_over(term: Tensor, *weights: Tensor | float, nonzero: bool = False) -> Tensor:
@@ -110,7 +110,7 @@ def mean_over(term: Tensor, *weights: Tensor | float, nonzero: bool = False) -> 
     by the number of positive terms, counted without the weights, so that a small weight lowers the mean."""
     count = (term > 0).sum().clamp(min=1) if nonzero else max(1, len(term))
     for weight in weights:
-        term = weight * term                                                       # (T,)
+        term = weight * term  # (T,)
     return term.sum() / count
 
 
@@ -120,14 +120,14 @@ def masked_weights(weight: Tensor | None, mask: Tensor, dtype: torch.dtype) -> T
     Unweighted losses pass through here too: with weights of one they are then the same numbers, bit for bit.
     """
     if weight is None:
-        return mask.to(dtype)                                                      # (B, N)
-    return weight.to(dtype).expand_as(mask).masked_fill(~mask, 0)                  # (B, N)
+        return mask.to(dtype)  # (B, N)
+    return weight.to(dtype).expand_as(mask).masked_fill(~mask, 0)  # (B, N)
 
 
 def weighted_logsumexp(logit: Tensor, weight: Tensor | None, mask: Tensor, dim: int = -1) -> Tensor:
     """log sum w exp(logit) over the entries of the mask (B, N); a weight of zero leaves its entry out."""
     if weight is None:
         return masked_logsumexp(logit, mask, dim)
-    weight = weight.to(logit.dtype)                                                # (B, 1) or (B, N)
+    weight = weight.to(logit.dtype)  # (B, 1) or (B, N)
     counts = weight > 0
     return masked_logsumexp(logit + torch.where(counts, weight, 1).log(), mask & counts, dim)

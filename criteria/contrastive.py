@@ -31,6 +31,6 @@ class Contrastive(Criterion):
         anchor, *others = triplets
         total = 0
         for sign, bound, other, w in zip((1, -1), (self.pos_margin, self.neg_margin), others, weight):
-            hinge = relu(sign * (distance_between(x, anchor, other) - bound))      # (T,)
+            hinge = relu(sign * (distance_between(x, anchor, other) - bound))  # (T,)
             total = total + mean_over(hinge, weight_of(w, anchor, other), nonzero=self.avg_nonzero)
         return total

@@ -2,7 +2,7 @@
 from torch import Tensor
 
 from criteria.base import Criterion
-from criteria.proxies import apart, cosine, cross_entropy, new_proxies
+from criteria.proxies import cosine, cross_entropy, new_proxies, own_and_others
 
 
 class CosFace(Criterion):
@@ -22,9 +22,9 @@ class CosFace(Criterion):
     def __init__(self, n_classes: int, embed_dim: int, margin: float = 0.35, scale: float = 64.0, lr: float = 1e-2):
         super().__init__()
         self.margin, self.scale, self.own_lr = margin, scale, lr
-        self.proxies = new_proxies(n_classes, embed_dim)                           # (C, D)
+        self.proxies = new_proxies(n_classes, embed_dim)  # (C, D)
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (B, D), label (B,) below n_classes -> scalar."""
-        own, others = apart(cosine(x, self.proxies, self.scale), label)            # (B, 1), (B, C)
+        own, others = own_and_others(cosine(x, self.proxies, self.scale), label)  # (B, 1), (B, C)
         return cross_entropy(own - self.scale * self.margin, others, weight)

@@ -23,8 +23,8 @@ class GPW(Criterion):
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar; no anchor with both signs: zero."""
-        s, masks = similarity(x[:anchors], x), pair_masks(label, anchors)          # (A, N) each
+        s, masks = similarity(x[:anchors], x), pair_masks(label, anchors)  # (A, N) each
         pull, push = ((s * masked_weights(w, mask, x.dtype)).sum(-1) / mask.sum(-1).clamp(min=1)
-                      for w, mask in zip(weight, masks))                           # (A,) each
-        anchor = masks[0].any(-1) & masks[1].any(-1)                               # (A,) those with both signs
+                      for w, mask in zip(weight, masks))  # (A,) each
+        anchor = masks[0].any(-1) & masks[1].any(-1)  # (A,) those with both signs
         return ((push - pull) * anchor).sum() / anchor.sum().clamp(min=1)

@@ -35,10 +35,10 @@ class Histogram(Criterion):
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar."""
         masks = pair_masks(label, anchors)
-        weights = [masked_weights(w, mask, x.dtype) for w, mask in zip(weight, masks)]     # (A, N) each
-        total = torch.stack([w.sum() for w in weights])                            # (2,)
-        h = self.sums(similarity(x[:anchors], x), sum(weights), masks[1])          # (2, R)
-        positive, negative = h / torch.where(total > 0, total, 1)[:, None]         # (R,) each
+        weights = [masked_weights(w, mask, x.dtype) for w, mask in zip(weight, masks)]  # (A, N) each
+        total = torch.stack([w.sum() for w in weights])  # (2,)
+        h = self.sums(similarity(x[:anchors], x), sum(weights), masks[1])  # (2, R)
+        positive, negative = h / torch.where(total > 0, total, 1)[:, None]  # (R,) each
         return (negative * positive.cumsum(-1)).sum()
 
     def sums(self, s: Tensor, weight: Tensor, second: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Histogram(Criterion):
         r + 1 the shares relu(-o), 1 - |o| and relu(o). With relu(o) = (|o| + o) / 2 the slope at a node, where the
         kernel has a kink, is the mean of both sides. Two spare nodes at either end take what lies outside.
         """
-        node = ((s + 1) * ((self.nbins - 1) / 2)).clamp(-1, self.nbins)            # (A, N)
+        node = ((s + 1) * ((self.nbins - 1) / 2)).clamp(-1, self.nbins)  # (A, N)
         nearest = node.detach().round().nan_to_num()                               # no number lies at no node
         offset = node - nearest
         size = offset.abs()
@@ -56,4 +56,4 @@ class Histogram(Criterion):
         spare = self.nbins + 4
         index = nearest.long() + second * spare + torch.arange(1, 4, device=s.device)[:, None, None]  # (3, A, N)
         flat = s.new_zeros(2 * spare).index_add(0, index.flatten(), (share * weight).flatten())  # (2 (R + 4),)
-        return flat.view(2, spare)[:, 2:-2]                                        # (2, R)
+        return flat.view(2, spare)[:, 2:-2]  # (2, R)

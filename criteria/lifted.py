@@ -30,7 +30,7 @@ class Lifted(Criterion):
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar."""
         d, (positive, negative) = distance(x, anchors), pair_masks(label, anchors)  # (A, N) each
-        pull = weighted_logsumexp(d, weight[0], positive)                          # (A,)
-        push = weighted_logsumexp(self.neg_margin - d, weight[1], negative)        # (A,)
+        pull = weighted_logsumexp(d, weight[0], positive)  # (A,)
+        push = weighted_logsumexp(self.neg_margin - d, weight[1], negative)  # (A,)
         hinge = relu(pull + push).sum() / positive.any(-1).sum().clamp(min=1)      # zero where one of them is empty
         return hinge + self.l2 * root(x[:anchors].square().sum(-1)).mean()

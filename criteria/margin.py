@@ -40,13 +40,13 @@ class Margin(Criterion):
         anchor, pair = triplets.anchor, torch.stack([triplets.positive, triplets.negative])  # (T,), (2, T)
         boundary = self.beta[label[anchor]].to(x.dtype) if isinstance(self.beta, nn.Parameter) else self.beta  # (T,)
         w = None if weight[0] is None else torch.stack([weight_of(w, anchor, other) for w, other in zip(weight, pair)])
-        d = (squared_distance_between(x, anchor, pair) + 1e-8).sqrt()              # (2, T)
+        d = (squared_distance_between(x, anchor, pair) + 1e-8).sqrt()  # (2, T)
         if w is not None and self.weight_on == "distance":
-            d = w * d                                                              # (2, T)
-        near, far = (d - boundary).unbind()                                        # (T,) each
-        hinge = relu(torch.stack([near, -far]) + self.margin)                      # (2, T)
+            d = w * d  # (2, T)
+        near, far = (d - boundary).unbind()  # (T,) each
+        hinge = relu(torch.stack([near, -far]) + self.margin)  # (2, T)
         count = (hinge > 0).sum()
         if w is not None and self.weight_on == "term":
-            hinge = w * hinge                                                      # (2, T)
+            hinge = w * hinge  # (2, T)
         total = hinge.sum() + (self.nu * boundary.sum() * (count > 0) if self.nu else 0)
         return total / count.clamp(min=1)

@@ -30,11 +30,11 @@ class MultiSimilarity(Criterion):
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar."""
-        s = similarity(x[:anchors], x)                                             # (A, N)
+        s = similarity(x[:anchors], x)  # (A, N)
         total = 0
         for scale, w, mask in zip((-self.pos_weight, self.neg_weight), weight, self.mined(s.detach(), label, anchors)):
-            exponent = weighted_logsumexp(scale * (s - self.thresh), w, mask)      # (A,)
-            total = total + softplus(exponent) / abs(scale)                        # (A,)
+            exponent = weighted_logsumexp(scale * (s - self.thresh), w, mask)  # (A,)
+            total = total + softplus(exponent) / abs(scale)  # (A,)
         return total.mean()
 
     def mined(self, s: Tensor, label: Tensor, anchors: int | None) -> tuple[Tensor, Tensor]:

@@ -34,15 +34,15 @@ class NPair(Criterion):
         anchor, positive, _ = triplets
         number = len(x[:anchors])
         few = len(anchor) < number
-        row = anchor if few else torch.arange(number, device=x.device)             # (R,)
-        place = torch.arange(len(anchor), device=x.device) if few else anchor      # (T,) where each anchor's row is
-        s, (w_positive, w_negative) = similarity(x[row], x), weight                # (R, N)
+        row = anchor if few else torch.arange(number, device=x.device)  # (R,)
+        place = torch.arange(len(anchor), device=x.device) if few else anchor  # (T,) where each anchor's row is
+        s, (w_positive, w_negative) = similarity(x[row], x), weight  # (R, N)
         if self.multiclass:
-            ones = torch.ones(len(positive), dtype=x.dtype, device=x.device)       # (T,)
+            ones = torch.ones(len(positive), dtype=x.dtype, device=x.device)  # (T,)
             times = torch.zeros(len(x), dtype=x.dtype, device=x.device).index_add(0, positive, ones)  # (N,)
             w_negative = times.expand(number, -1) if w_negative is None else times * w_negative  # (A, N)
-        w_negative = None if w_negative is None else w_negative[row]               # (R, 1 or N)
-        against = weighted_logsumexp(s, w_negative, label[row, None] != label)     # (R,)
-        term = softplus(against[place] - s[place, positive])                       # (T,)
+        w_negative = None if w_negative is None else w_negative[row]  # (R, 1 or N)
+        against = weighted_logsumexp(s, w_negative, label[row, None] != label)  # (R,)
+        term = softplus(against[place] - s[place, positive])  # (T,)
         norm = root(x[:anchors].square().sum(-1)).mean() if len(anchor) else 0
         return mean_over(term, weight_of(w_positive, anchor, positive)) + self.l2 * norm

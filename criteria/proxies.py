@@ -13,7 +13,7 @@ from utilities.pairwise import similarity
 def new_proxies(*shape: int) -> nn.Parameter:
     """Proxies (..., D) in random directions, uniform in the cube of half side 1/sqrt(D) as in the base framework."""
     bound = 1 / math.sqrt(shape[-1])
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))                # (..., D)
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))  # (..., D)
 
 
 class Cosine(torch.autograd.Function):
@@ -29,7 +29,7 @@ class Cosine(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, proxies: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """x (B, D), proxies (C, D) -> s (B, C), l (C,)."""
-        length = torch.linalg.vector_norm(proxies, dim=-1).clamp(min=1e-12)        # (C,)
+        length = torch.linalg.vector_norm(proxies, dim=-1).clamp(min=1e-12)  # (C,)
         return similarity(x, proxies).mul_(scale / length), length
 
     @staticmethod
@@ -44,11 +44,11 @@ class Cosine(torch.autograd.Function):
     def backward(ctx, g: Tensor, _) -> tuple:
         """g (B, C) -> dL/dx (B, D), dL/dp (C, D)."""
         x, proxies, s, length = ctx.saved_tensors
-        product = g * (ctx.scale / length)                                         # (B, C) dL/d(x_i . p_k)
+        product = g * (ctx.scale / length)  # (B, C) dL/d(x_i . p_k)
         own = None
         if ctx.needs_input_grad[1]:
-            along = -(g * s).sum(0) / length.square()                              # (C,)
-            own = (product.T @ x).addcmul_(proxies, along[:, None])                # (C, D)
+            along = -(g * s).sum(0) / length.square()  # (C,)
+            own = (product.T @ x).addcmul_(proxies, along[:, None])  # (C, D)
         return product @ proxies, own, None
 
 
@@ -57,28 +57,28 @@ def cosine(x: Tensor, proxies: Tensor, scale: float = 1.0) -> Tensor:
 
     The columns of the product are scaled instead of the proxies, which are the larger of the two with many classes.
     """
-    return Cosine.apply(x, proxies.to(x.dtype), scale)[0]                          # (B, C)
+    return Cosine.apply(x, proxies.to(x.dtype), scale)[0]  # (B, C)
 
 
-def apart(logit: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def own_and_others(logit: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (B, C) as those of the own classes (B, 1) and those of the others (B, C), where the own one is a huge
     negative number."""
-    own = label[:, None]                                                           # (B, 1)
+    own = label[:, None]  # (B, 1)
     return logit.gather(1, own), logit.scatter(1, own, torch.finfo(logit.dtype).min / 2)
 
 
-def weigh(term: Tensor, weight: Tensor | None) -> Tensor:
+def weighted(term: Tensor, weight: Tensor | None) -> Tensor:
     """The term of every image times its weight, (B, 1) each."""
-    return term if weight is None else weight.to(term.dtype) * term                # (B, 1)
+    return term if weight is None else weight.to(term.dtype) * term  # (B, 1)
 
 
 def cross_entropy(own: Tensor, others: Tensor, weight: PairWeights | tuple) -> Tensor:
-    """mean_i w+_i [ -z_y + log( exp(z_y) + w-_i sum_{k != y} exp(z_k) ) ] of logits z, as `apart` gives them.
+    """mean_i w+_i [ -z_y + log( exp(z_y) + w-_i sum_{k != y} exp(z_k) ) ] of logits z, as `own_and_others` gives them.
 
     The bracket is softplus(log w-_i + log sum_{k != y} exp(z_k) - z_y), which keeps its digits near zero; one class
     only: zero.
     """
-    lead = others.logsumexp(-1, keepdim=True) - own                                # (B, 1)
+    lead = others.logsumexp(-1, keepdim=True) - own  # (B, 1)
     if weight[1] is not None:
         lead = weighted_logsumexp(lead, weight[1], torch.ones_like(lead, dtype=torch.bool))[:, None]  # (B, 1)
-    return weigh(softplus(lead), weight[0]).mean()
+    return weighted(softplus(lead), weight[0]).mean()

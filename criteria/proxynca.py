@@ -2,7 +2,7 @@
 from torch import Tensor
 
 from criteria.base import Criterion
-from criteria.proxies import apart, cosine, new_proxies, weigh
+from criteria.proxies import cosine, new_proxies, own_and_others, weighted
 from utilities.pairwise import unit
 
 
@@ -25,15 +25,15 @@ class ProxyNCA(Criterion):
                  lr: float = 5e-4):
         super().__init__()
         self.scale, self.include_positive, self.own_lr = scale, include_positive, lr
-        self.proxies = new_proxies(n_classes, embed_dim)                           # (C, D)
+        self.proxies = new_proxies(n_classes, embed_dim)  # (C, D)
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (B, D), label (B,) below n_classes -> scalar."""
         most = 2 * self.scale**2                                                   # d^2 = most - most cos
-        s = cosine(unit(x), self.proxies, most)                                    # (B, C)
-        own, others = apart(s, label)                                              # (B, 1), (B, C)
-        rivals = s if self.include_positive else others                            # (B, C)
-        near, far = most - own, rivals.logsumexp(-1, keepdim=True) - most          # (B, 1) each
+        s = cosine(unit(x), self.proxies, most)  # (B, C)
+        own, others = own_and_others(s, label)  # (B, 1), (B, C)
+        rivals = s if self.include_positive else others  # (B, C)
+        near, far = most - own, rivals.logsumexp(-1, keepdim=True) - most  # (B, 1) each
         if len(self.proxies) == 1 and not self.include_positive:
             far = 0 * own                                                          # a sum over no proxies
-        return (weigh(near, weight[0]) + weigh(far, weight[1])).mean()
+        return (weighted(near, weight[0]) + weighted(far, weight[1])).mean()

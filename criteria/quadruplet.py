@@ -33,7 +33,7 @@ class Quadruplet(Criterion):
         """x (N, D), T quadruplets -> scalar."""
         anchor, positive, negative, second = triplets
         weights = weight_of(weight[0], anchor, positive), weight_of(weight[1], anchor, negative)
-        near = self.between(x, anchor, positive)                                   # (T,)
+        near = self.between(x, anchor, positive)  # (T,)
         own = relu(near - self.between(x, anchor, negative) + self.margin_alpha_1)  # (T,)
         others = relu(near - self.between(x, negative, second) + self.margin_alpha_2)  # (T,)
         return mean_over(own, *weights) + mean_over(others, *weights)

@@ -49,8 +49,8 @@ def standing_above(count: Callable, item: Tensor, s: Tensor, w_positive: Tensor,
     does not outrank itself; weight (A, N, 2). Above ENTRIES comparisons the anchors are taken in blocks.
     """
     def compare(item: Tensor, s: Tensor, weight: Tensor) -> Tensor:
-        gap = s[:, None, :] + (-s.gather(1, item))[:, :, None]                     # (A, P, N)
-        return count(gap.scatter_(-1, item[:, :, None], -torch.inf), weight)       # (A, P, 2)
+        gap = s[:, None, :] + (-s.gather(1, item))[:, :, None]  # (A, P, N)
+        return count(gap.scatter_(-1, item[:, :, None], -torch.inf), weight)  # (A, P, 2)
 
     tensors = item, s, torch.stack([w_positive, w_negative], -1)
     rows = max(1, ENTRIES // max(1, item.shape[1] * s.shape[1]))
@@ -64,6 +64,6 @@ def sigmoids(gap: Tensor, weight: Tensor) -> Tensor:
 
 def mean_over_queries(term: Tensor, real: Tensor, *more: Tensor) -> Tensor:
     """Mean of the terms (A, P) over a query's ranked items, plus `more` (A,), over the queries that rank any."""
-    size = real.sum(-1)                                                            # (A,)
-    of_query = sum(more, (term * real).sum(-1) / size.clamp(min=1))                # (A,)
+    size = real.sum(-1)  # (A,)
+    of_query = sum(more, (term * real).sum(-1) / size.clamp(min=1))  # (A,)
     return (of_query * (size > 0)).sum() / (size > 0).sum().clamp(min=1)

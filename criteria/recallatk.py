@@ -32,8 +32,8 @@ class RecallAtK(Criterion):
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar; no query with a positive: zero."""
         s, masks = similarity(x[:anchors], x) / self.tau2, pair_masks(label, anchors)  # (A, N) each
-        item, real = ranked(masks[0])                                              # (A, P) each
-        weights = (masked_weights(w, mask, x.dtype) for w, mask in zip(weight, masks))     # (A, N) each
-        rank = 1 + standing_above(sigmoids, item, s, *weights).sum(-1)             # (A, P)
-        missed = ((rank[..., None] - self.ks) / self.tau1).sigmoid()               # (A, P, K)
+        item, real = ranked(masks[0])  # (A, P) each
+        weights = (masked_weights(w, mask, x.dtype) for w, mask in zip(weight, masks))  # (A, N) each
+        rank = 1 + standing_above(sigmoids, item, s, *weights).sum(-1)  # (A, P)
+        missed = ((rank[..., None] - self.ks) / self.tau1).sigmoid()  # (A, P, K)
         return mean_over_queries(missed.mean(-1), real)

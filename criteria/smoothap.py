@@ -27,13 +27,13 @@ class SmoothAP(Criterion):
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar."""
-        s = similarity(x[:anchors], x) / self.tau                                  # (A, N)
+        s = similarity(x[:anchors], x) / self.tau  # (A, N)
         positive, negative = pair_masks(label, anchors)
         w_positive = masked_weights(weight[0], positive, x.dtype)  # (A, N)
         w_negative = masked_weights(weight[1], negative, x.dtype)  # (A, N)
         if not self.exclude_self:
-            itself = identity(label, anchors)                                      # (A, N)
+            itself = identity(label, anchors)  # (A, N)
             positive, w_positive = positive | itself, w_positive + itself
-        item, real = ranked(positive)                                              # (A, P) each
-        above = standing_above(sigmoids, item, s, w_positive, w_negative)          # (A, P, 2) positives, negatives
+        item, real = ranked(positive)  # (A, P) each
+        above = standing_above(sigmoids, item, s, w_positive, w_negative)  # (A, P, 2) positives, negatives
         return mean_over_queries(above[..., 1] / (1 + above.sum(-1)), real)        # of one minus precision

@@ -31,9 +31,9 @@ class SNR(Criterion):
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), T triplets -> scalar."""
         anchor, *others = triplets
-        signal = variance(x[anchor])                                               # (T,)
-        near, far = (variance(x[anchor] - x[other]) for other in others)           # (T,) each
-        has_signal = signal > 0                                                    # (T,)
+        signal = variance(x[anchor])  # (T,)
+        near, far = (variance(x[anchor] - x[other]) for other in others)  # (T,) each
+        has_signal = signal > 0  # (T,)
         hinge = relu((near - far) / torch.where(has_signal, signal, 1) + self.margin) * has_signal  # (T,)
         weights = (weight_of(w, anchor, other) for w, other in zip(weight, others))
         return mean_over(hinge, *weights, nonzero=True) + self.reg_lambda * mean_over(x[anchor].sum(-1).abs())
@@ -41,4 +41,4 @@ class SNR(Criterion):
 
 def variance(row: Tensor) -> Tensor:
     """Variance over the features of each row; zero, not undefined, with one feature."""
-    return (row - row.mean(-1, keepdim=True)).square().mean(-1)                    # (T,)
+    return (row - row.mean(-1, keepdim=True)).square().mean(-1)  # (T,)

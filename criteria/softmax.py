@@ -2,7 +2,7 @@
 from torch import Tensor
 
 from criteria.base import Criterion
-from criteria.proxies import apart, cosine, cross_entropy, new_proxies
+from criteria.proxies import cosine, cross_entropy, new_proxies, own_and_others
 
 
 class Softmax(Criterion):
@@ -22,8 +22,8 @@ class Softmax(Criterion):
     def __init__(self, n_classes: int, embed_dim: int, temperature: float = 0.05, lr: float = 1e-5):
         super().__init__()
         self.temperature, self.own_lr = temperature, lr
-        self.proxies = new_proxies(n_classes, embed_dim)                           # (C, D)
+        self.proxies = new_proxies(n_classes, embed_dim)  # (C, D)
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (B, D), label (B,) below n_classes -> scalar."""
-        return cross_entropy(*apart(cosine(x, self.proxies, 1 / self.temperature), label), weight)
+        return cross_entropy(*own_and_others(cosine(x, self.proxies, 1 / self.temperature), label), weight)

@@ -2,7 +2,7 @@
 from torch import Tensor
 
 from criteria.base import Criterion
-from criteria.proxies import apart, cross_entropy, new_proxies
+from criteria.proxies import cross_entropy, new_proxies, own_and_others
 from utilities.pairwise import root, similarity, unit
 
 
@@ -30,13 +30,13 @@ class SoftTriplet(Criterion):
         super().__init__()
         self.margin_delta, self.gamma, self.scale, self.own_lr = margin_delta, gamma, scale, lr
         self.reg_weight = reg_weight / (n_classes * n_centroids * max(1, n_centroids - 1))
-        self.centroids = new_proxies(n_classes, n_centroids, embed_dim)            # (C, K, D)
+        self.centroids = new_proxies(n_classes, n_centroids, embed_dim)  # (C, K, D)
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (B, D), label (B,) below n_classes -> scalar."""
-        centroids = unit(self.centroids.to(x.dtype))                               # (C, K, D)
+        centroids = unit(self.centroids.to(x.dtype))  # (C, K, D)
         s = similarity(x, centroids.flatten(0, 1)).unflatten(-1, centroids.shape[:2])  # (B, C, K)
-        mixed = ((s / self.gamma).softmax(-1) * s).sum(-1)                         # (B, C)
-        own, others = apart(self.scale * mixed, label)                             # (B, 1), (B, C)
+        mixed = ((s / self.gamma).softmax(-1) * s).sum(-1)  # (B, C)
+        own, others = own_and_others(self.scale * mixed, label)  # (B, 1), (B, C)
         spreading = root((2 - 2 * similarity(centroids)).triu(1)).sum()            # each pair of a class once
         return cross_entropy(own - self.scale * self.margin_delta, others, weight) + self.reg_weight * spreading

@@ -37,9 +37,9 @@ class SupAP(Criterion):
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar; no query with a positive: zero."""
-        s, masks = similarity(x[:anchors], x), pair_masks(label, anchors)          # (A, N) each
-        weights = [masked_weights(w, mask, x.dtype) for w, mask in zip(weight, masks)]     # (A, N) each
-        item, real = ranked(masks[0])                                              # (A, P) each
+        s, masks = similarity(x[:anchors], x), pair_masks(label, anchors)  # (A, N) each
+        weights = [masked_weights(w, mask, x.dtype) for w, mask in zip(weight, masks)]  # (A, N) each
+        item, real = ranked(masks[0])  # (A, P) each
         positive, negative = standing_above(self.steps, item, s / self.tau, *weights).unbind(-1)  # (A, P) each
         hinges = (relu(self.alpha - s) * weights[0], relu(s - self.beta) * weights[1])  # (A, N) each
         pull, push = (h.sum(-1) / mask.sum(-1).clamp(min=1) for h, mask in zip(hinges, masks))  # (A,) each
@@ -48,8 +48,8 @@ class SupAP(Criterion):
 
     def steps(self, gap: Tensor, weight: Tensor) -> Tensor:
         """Positives counted by the step, negatives by H: gap t / tau (A, P, N), weight (A, N, 2) -> (A, P, 2)."""
-        beyond = relu(gap - self.delta / self.tau)                                 # (A, P, N)
+        beyond = relu(gap - self.delta / self.tau)  # (A, P, N)
         rise = torch.add((gap - beyond).sigmoid(), beyond, alpha=self.rho * self.tau)  # (A, P, N) H without its jump
-        w_positive, w_negative = weight.split(1, -1)                               # (A, N, 1) each
+        w_positive, w_negative = weight.split(1, -1)  # (A, N, 1) each
         reached = (gap >= 0).to(gap.dtype) @ torch.cat([w_positive, w_negative / 2], -1)  # (A, P, 2)
         return torch.cat([reached[..., :1], reached[..., 1:] + rise @ w_negative], -1)

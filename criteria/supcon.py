@@ -28,10 +28,10 @@ class SupCon(Criterion):
 
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), label (N,) -> scalar."""
-        s = similarity(x[:anchors], x) / self.temperature                          # (A, N)
-        positive, negative = pair_masks(label, anchors)                            # (A, N) each
+        s = similarity(x[:anchors], x) / self.temperature  # (A, N)
+        positive, negative = pair_masks(label, anchors)  # (A, N) each
         w_negative = None if weight[1] is None else torch.where(negative, weight[1].to(x.dtype), 1)  # (A, N)
         denominator = weighted_logsumexp(s, w_negative, ~identity(label, anchors))  # (A,)
         surprise = (denominator[:, None] - s) * masked_weights(weight[0], positive, x.dtype)  # (A, N)
-        size = positive.sum(-1)                                                    # (A,)
+        size = positive.sum(-1)  # (A,)
         return (surprise.sum(-1) / size.clamp(min=1)).sum() / (size > 0).sum().clamp(min=1)

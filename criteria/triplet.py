@@ -36,7 +36,7 @@ class Triplet(Criterion):
     def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
         """x (N, D), T triplets -> scalar."""
         anchor, *others = triplets
-        d_ap, d_an = (self.between(x, anchor, other) for other in others)          # (T,) each
+        d_ap, d_an = (self.between(x, anchor, other) for other in others)  # (T,) each
         term = softplus(d_ap - d_an) if self.soft_margin else relu(d_ap - d_an + self.margin)  # (T,)
         weights = (weight_of(w, anchor, other) for w, other in zip(weight, others))
         return mean_over(term, *weights, nonzero=self.avg_nonzero)

@@ -26,17 +26,17 @@ class ActNorm(Flow):
                 self._initialise(x)
             self._settled = True
         z = (x + per_channel(self.bias, x)) * per_channel(self.log_scale, x).exp()
-        return z, (pixels(x) * self.log_scale.sum()).expand(x.shape[0])            # (B, ...), (B,)
+        return z, (pixels(x) * self.log_scale.sum()).expand(x.shape[0])  # (B, ...), (B,)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z -> z exp(-log_scale) - bias."""
         x = z * per_channel(-self.log_scale, z).exp() - per_channel(self.bias, z)
-        return x, (-pixels(z) * self.log_scale.sum()).expand(z.shape[0])           # (B, ...), (B,)
+        return x, (-pixels(z) * self.log_scale.sum()).expand(z.shape[0])  # (B, ...), (B,)
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
-        channels = x.transpose(0, 1).flatten(1)                                    # (C, B H W)
-        spread = channels.std(1, correction=0)                                     # (C,)
+        channels = x.transpose(0, 1).flatten(1)  # (C, B H W)
+        spread = channels.std(1, correction=0)  # (C,)
         self.bias.copy_(-channels.mean(1))
         self.log_scale.copy_(-torch.where(spread > 1e-6, spread.clamp(min=1e-3), 1).log())
         self.initialised.fill_(True)

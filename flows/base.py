@@ -37,7 +37,7 @@ class FlowStack(Flow):
 
 
 def _chain(steps, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    total = x.new_zeros(x.shape[0])                                                # (B,)
+    total = x.new_zeros(x.shape[0])  # (B,)
     for step in steps:
         x, log_det = step(x, context)
         total = total + log_det

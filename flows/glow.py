@@ -50,7 +50,7 @@ class Glow(Flow):
             if number < len(self.levels):
                 image, aside = image.chunk(2, dim=1)
                 parts.append(aside.flatten(1))
-        return torch.cat([*parts, image.flatten(1)], 1), total                     # (B, D), (B,)
+        return torch.cat([*parts, image.flatten(1)], 1), total  # (B, D), (B,)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent (B, D), context (B, D) -> x (B, D), log_det (B,)."""
@@ -65,7 +65,7 @@ class Glow(Flow):
             image, log_det = level.inverse(image, condition)
             total = total + log_det
             image = self.squeeze.inverse(image)[0]
-        return image.flatten(1), total                                             # (B, D), (B,)
+        return image.flatten(1), total  # (B, D), (B,)
 
     def _parts(self, z: Tensor) -> list[Tensor]:
         """The latent as images: what each level but the last put aside, then what the last one kept."""

@@ -20,7 +20,7 @@ class InvertibleLinear(Flow):
         rotation = torch.linalg.qr(torch.randn(channels, channels))[0]
         permutation, lower, upper = torch.linalg.lu(rotation)
         diagonal = upper.diagonal()
-        self.register_buffer("order", permutation.argmax(1))                       # (P y)_i = y_order(i)
+        self.register_buffer("order", permutation.argmax(1))  # (P y)_i = y_order(i)
         self.register_buffer("sign", diagonal.sign())
         self.gain = channels**-0.5
         self.lower, self.upper = nn.Parameter(lower.tril(-1) / self.gain), nn.Parameter(upper.triu(1) / self.gain)
@@ -29,20 +29,20 @@ class InvertibleLinear(Flow):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x -> W x at every position."""
         lower, upper = self._factors()
-        columns = (lower @ (upper @ _columns(x)))[self.order]                      # (C, B H W)
+        columns = (lower @ (upper @ _columns(x)))[self.order]  # (C, B H W)
         return _rows(columns, x), (pixels(x) * self.log_s.sum()).expand(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z -> W^-1 z at every position."""
         lower, upper = self._factors()
-        columns = _columns(z)[self.order.argsort()]                                # (C, B H W)
+        columns = _columns(z)[self.order.argsort()]  # (C, B H W)
         columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
         columns = torch.linalg.solve_triangular(upper, columns, upper=True)
         return _rows(columns, z), (-pixels(z) * self.log_s.sum()).expand(z.shape[0])
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(len(self.log_s), dtype=self.lower.dtype, device=self.lower.device)
-        lower = self.gain * self.lower.tril(-1) + identity                         # (C, C)
+        lower = self.gain * self.lower.tril(-1) + identity  # (C, C)
         return lower, self.gain * self.upper.triu(1) + torch.diag(self.sign * self.log_s.exp())  # (C, C) each
 
 

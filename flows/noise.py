@@ -15,12 +15,12 @@ def counter_noise(index: Tensor, dim: int, *, seed: int = 0, draw: Tensor | int 
     (Steele, Lea & Flood, OOPSLA 2014), two words of it become uniform numbers and Box-Muller makes these normal.
     So a row repeats from run to run, on every device, whatever else is in the batch. index (N,) int, draw (N,) or one.
     """
-    start = torch.full_like(index, seed, dtype=torch.int64)                        # (N,)
-    row = _absorb(_absorb(_absorb(start, 0), index), draw)                         # (N,)
+    start = torch.full_like(index, seed, dtype=torch.int64)  # (N,)
+    row = _absorb(_absorb(_absorb(start, 0), index), draw)  # (N,)
     word = torch.arange(2 * dim, device=index.device)
-    bits = _absorb(row[:, None], word)                                             # (N, 2 dim)
-    radius, angle = _uniform(bits).chunk(2, dim=1)                                 # (N, dim), (N, dim)
-    return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()                # (N, dim)
+    bits = _absorb(row[:, None], word)  # (N, 2 dim)
+    radius, angle = _uniform(bits).chunk(2, dim=1)  # (N, dim), (N, dim)
+    return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()  # (N, dim)
 
 
 def _absorb(state: Tensor, value: Tensor | int) -> Tensor:

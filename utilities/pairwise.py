@@ -12,40 +12,40 @@ from torch.nn.functional import normalize
 
 def unit(x: Tensor) -> Tensor:
     """Rows of length one; a zero row stays zero."""
-    return normalize(x, dim=-1)                                                    # (..., D)
+    return normalize(x, dim=-1)  # (..., D)
 
 
 def similarity(x: Tensor, y: Tensor | None = None) -> Tensor:
     """Dot products of the rows of x with those of y (default: x itself)."""
-    return x @ (x if y is None else y).transpose(-1, -2)                           # (..., N, M)
+    return x @ (x if y is None else y).transpose(-1, -2)  # (..., N, M)
 
 
 def squared_distance(x: Tensor, anchors: int | None = None) -> Tensor:
     """Squared Euclidean distances of the anchors to all rows, never negative, exactly zero from a row to itself."""
-    square, itself = x.square().sum(-1), identity(x[..., 0], anchors)              # (..., N), (A, N)
+    square, itself = x.square().sum(-1), identity(x[..., 0], anchors)  # (..., N), (A, N)
     square = square[..., :anchors, None] + square[..., None, :] - 2 * similarity(x[..., :anchors, :], x)
-    return square.masked_fill(itself, 0).clamp(min=0)                              # (..., A, N)
+    return square.masked_fill(itself, 0).clamp(min=0)  # (..., A, N)
 
 
 def distance(x: Tensor, anchors: int | None = None) -> Tensor:
     """Euclidean distances of the anchors to all rows; where two rows coincide the gradient is zero, not NaN."""
-    return root(squared_distance(x, anchors))                                      # (..., A, N)
+    return root(squared_distance(x, anchors))  # (..., A, N)
 
 
 def squared_distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Squared Euclidean distance of row i[t] to row j[t] for every t, (T,)."""
-    return (x[i] - x[j]).square().sum(-1)                                          # (T,)
+    return (x[i] - x[j]).square().sum(-1)  # (T,)
 
 
 def distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Euclidean distance of row i[t] to row j[t] for every t, (T,); gradient zero where the rows coincide."""
-    return root(squared_distance_between(x, i, j))                                 # (T,)
+    return root(squared_distance_between(x, i, j))  # (T,)
 
 
 def root(square: Tensor) -> Tensor:
     """Square root with gradient zero, not infinity, at zero."""
-    apart = square > 0
-    return torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
 
 
 def identity(label: Tensor, anchors: int | None = None) -> Tensor:
@@ -67,13 +67,13 @@ def negative_mask(label: Tensor, anchors: int | None = None) -> Tensor:
 def masked_logsumexp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     """log sum exp over the entries where mask is true; over none of them a huge negative number with zero gradient,
     so that softplus of it is zero (a true -inf would make the gradient NaN)."""
-    return x.masked_fill(~mask, torch.finfo(x.dtype).min / 2).logsumexp(dim)       # (...)
+    return x.masked_fill(~mask, torch.finfo(x.dtype).min / 2).logsumexp(dim)  # (...)
 
 
 def masked_softmax(x: Tensor, mask: Tensor) -> Tensor:
     """Softmax of each row over the entries where mask is true; zero elsewhere and in rows with no such entry."""
     weight = x.masked_fill(~mask, torch.finfo(x.dtype).min / 2).softmax(-1)
-    return weight * mask                                                           # (..., N, M)
+    return weight * mask  # (..., N, M)
 
 
 def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
@@ -84,6 +84,6 @@ def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
     """
     itself = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
     order = similarity.masked_fill(itself, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
-    hit = positive.expand_as(similarity).gather(-1, order).to(similarity.dtype)    # (..., B, B) in rank order
+    hit = positive.expand_as(similarity).gather(-1, order).to(similarity.dtype)  # (..., B, B) in rank order
     rank = torch.arange(1, similarity.shape[-1] + 1, device=similarity.device)
-    return (hit * hit.cumsum(-1) / rank).sum(-1) / hit.sum(-1).clamp(min=1)        # (..., B)
+    return (hit * hit.cumsum(-1) / rank).sum(-1) / hit.sum(-1).clamp(min=1)  # (..., B)

@@ -283,7 +283,7 @@ def test_distance_weights_are_finite_over_the_whole_range():
 def test_distance_honours_both_cutoffs():
     angle = torch.tensor([0.0, 0.05, 0.1, 0.45, 1.5, 1.6])                         # on a circle; chords 2 sin(angle/2)
     flat = torch.stack([angle.cos(), angle.sin()], 1)
-    x = torch.cat([flat, torch.zeros(6, 6)], 1)                                    # (6, 8)
+    x = torch.cat([flat, torch.zeros(6, 6)], 1)  # (6, 8)
     label = torch.tensor([0, 0, 1, 1, 1, 2])
     counts = Counter(n for a, _, n in frequencies(select("distance", lower_cutoff=0.5, upper_cutoff=1.4), x, label)
                      .elements() if a == 0)

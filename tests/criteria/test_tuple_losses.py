@@ -121,7 +121,7 @@ def test_given_negatives_are_not_read_and_repeated_pairs_count_again(name):
 def test_multiclass_npair_is_a_cross_entropy_over_one_pair_of_each_class():
     x, label, _ = batch("mixed sizes", "npair")
     given = tuples((1, 0, 3), (3, 4, 0), (8, 5, 0))
-    logit = x[given.anchor] @ x[given.positive].T                                  # (3, 3)
+    logit = x[given.anchor] @ x[given.positive].T  # (3, 3)
     ours = build("npair", arguments={"multiclass": True, "l2": 0.0})(x, label, given)
     torch.testing.assert_close(ours, cross_entropy(logit, torch.arange(3)), rtol=1e-12, atol=1e-12)
 

@@ -214,7 +214,7 @@ def test_density_of_a_realnvp_integrates_to_one():
     samples = invert(flow, torch.randn(4000, 2, dtype=torch.float64), context.expand(4000, 2))
     low, high = samples.amin(0) - 2, samples.amax(0) + 2
     axes = [torch.linspace(float(a), float(b), 600, dtype=torch.float64) for a, b in zip(low, high)]
-    grid = torch.cartesian_prod(*axes)                                             # (600 * 600, 2)
+    grid = torch.cartesian_prod(*axes)  # (600 * 600, 2)
     cell = (axes[0][1] - axes[0][0]) * (axes[1][1] - axes[1][0])
     density = log_prob(flow, grid, context.expand(len(grid), 2)).exp()
     assert abs(float(density.sum() * cell) - 1) < 0.01
