@@ -143,7 +143,7 @@ def test_recallatk_tends_to_recall():
 def test_recallatk_takes_its_ks_from_the_command_line():
     opt = get_options(["--loss", "recallatk", "--loss_recallatk_ks", "1", "10"])
     criterion = build_method(opt, build_network(opt), 6).base
-    assert criterion.ks.tolist() == [1, 10] and not criterion.state_dict()
+    assert criterion.lengths.tolist() == [1, 10] and not criterion.state_dict()
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
