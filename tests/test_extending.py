@@ -53,7 +53,7 @@ def test_a_new_loss_and_a_new_miner_pass_every_test(extended):
     ["--loss", "my_losses.SquaredPairs", "--xbm_size", "32", "--xbm_start", "1"]])
 def test_it_trains_with_learned_weights(extended, flags):
     small = ["--glyphs_classes", "16", "--glyphs_images_per_class", "8", "--bs", "16", "--n_epochs", "1", "--log_every",
-             "1", "--device", "cpu"]
+             "1", "--device", "cpu", "--no-figures"]
     assert "trained" in run(extended, "main.py", *small, *flags)
 
 
