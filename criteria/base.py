@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from batchminer.base import Quadruplets, Triplets
 from utilities.errors import UsageError
-from utilities.pairwise import at_least_float32, masked_logsumexp, negative_mask, positive_mask
+from utilities.pairwise import at_least_float32, masked_logsumexp
 
 
 class PairWeights(NamedTuple):
@@ -136,11 +136,6 @@ class TripletCriterion(PairCriterion):
     """A loss over the pairs of mined triplets."""
 
     needs_triplets = True
-
-
-def pair_masks(label: Tensor, anchors: int | None = None) -> tuple[Tensor, Tensor]:
-    """The masks of positive and negative pairs, (A, N) each: (B, B) where all rows are anchors."""
-    return positive_mask(label, anchors), negative_mask(label, anchors)
 
 
 def weight_of(weight: Tensor | None, i: Tensor, j: Tensor) -> Tensor | float:

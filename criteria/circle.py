@@ -1,8 +1,8 @@
 """Circle loss: every pair pulled or pushed by as much as it is away from where it should be."""
 from torch.nn.functional import relu, softplus
 
-from criteria.base import PairCriterion, mean_over_anchors, pair_masks, weighted_logsumexp
-from utilities.pairwise import similarity
+from criteria.base import PairCriterion, mean_over_anchors, weighted_logsumexp
+from utilities.pairwise import pair_masks, similarity
 
 
 class Circle(PairCriterion):

@@ -4,9 +4,8 @@ from criteria.base import (
     masked_weights,
     mean_over_anchors,
     mean_over_pairs,
-    pair_masks,
 )
-from utilities.pairwise import similarity
+from utilities.pairwise import pair_masks, similarity
 
 
 class GPW(PairCriterion):

@@ -2,9 +2,9 @@
 import torch
 from torch import Tensor
 
-from criteria.base import PairCriterion, masked_weights, pair_masks
+from criteria.base import PairCriterion, masked_weights
 from utilities.errors import UsageError
-from utilities.pairwise import similarity
+from utilities.pairwise import pair_masks, similarity
 
 
 class Histogram(PairCriterion):

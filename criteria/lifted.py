@@ -2,8 +2,8 @@
 from torch import Tensor
 from torch.nn.functional import relu
 
-from criteria.base import PairCriterion, mean_over_anchors, pair_masks, weighted_logsumexp
-from utilities.pairwise import distance, root
+from criteria.base import PairCriterion, mean_over_anchors, weighted_logsumexp
+from utilities.pairwise import distance, pair_masks, root
 
 
 class Lifted(PairCriterion):

@@ -1,9 +1,9 @@
 """Multi-similarity loss with its own pair mining."""
-import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from criteria.base import PairCriterion, pair_masks, weighted_logsumexp
+from batchminer.multisimilarity import hard_pairs
+from criteria.base import PairCriterion, weighted_logsumexp
 from utilities.pairwise import similarity
 
 
@@ -30,7 +30,7 @@ class MultiSimilarity(PairCriterion):
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,) -> scalar."""
         s = similarity(x[:anchors], x)  # (A, N)
-        positive, negative = self.mined(s.detach(), label, anchors)  # (A, N) each
+        positive, negative = hard_pairs(s.detach(), label, anchors, self.margin)  # (A, N) each
         pull = self.term(-self.pos_weight, s, weight.positive, positive)  # (A,)
         push = self.term(self.neg_weight, s, weight.negative, negative)  # (A,)
         return (pull + push).mean()
@@ -39,12 +39,3 @@ class MultiSimilarity(PairCriterion):
         """The part of l_i (A,) of one sign, whose pairs the mask (A, N) holds."""
         exponent = weighted_logsumexp(scale * (s - self.thresh), weight, mask)  # (A,)
         return softplus(exponent) / abs(scale)  # (A,)
-
-    def mined(self, s: Tensor, label: Tensor, anchors: int | None) -> tuple[Tensor, Tensor]:
-        """The masks of P_i and N_i, (A, N) each."""
-        positive, negative = pair_masks(label, anchors)  # (A, N) each
-        hardest_negative = s.masked_fill(~negative, -torch.inf).amax(-1, keepdim=True)  # (A, 1)
-        hardest_positive = s.masked_fill(~positive, torch.inf).amin(-1, keepdim=True)  # (A, 1)
-        hard_positive = positive & (s - self.margin < hardest_negative)
-        hard_negative = negative & (s + self.margin > hardest_positive)
-        return hard_positive, hard_negative

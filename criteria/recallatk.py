@@ -1,9 +1,9 @@
 """Recall@k surrogate: the share of positives among the first k, with sigmoids for both steps."""
 import torch
 
-from criteria.base import PairCriterion, masked_weights, pair_masks
+from criteria.base import PairCriterion, masked_weights
 from criteria.ranking import mean_over_queries, sigmoids, standing_above
-from utilities.pairwise import similarity
+from utilities.pairwise import pair_masks, similarity
 
 
 class RecallAtK(PairCriterion):

@@ -1,9 +1,9 @@
 """Smooth-AP: average precision with sigmoids for steps."""
 
 
-from criteria.base import PairCriterion, masked_weights, pair_masks
+from criteria.base import PairCriterion, masked_weights
 from criteria.ranking import mean_over_queries, sigmoids, standing_above
-from utilities.pairwise import identity, similarity
+from utilities.pairwise import identity, pair_masks, similarity
 
 
 class SmoothAP(PairCriterion):

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from criteria.base import PairCriterion, masked_weights, mean_over_pairs, pair_masks
+from criteria.base import PairCriterion, masked_weights, mean_over_pairs
 from criteria.ranking import mean_over_queries, standing_above
-from utilities.pairwise import similarity
+from utilities.pairwise import pair_masks, similarity
 
 
 class SupAP(PairCriterion):

@@ -6,10 +6,9 @@ from criteria.base import (
     masked_weight,
     mean_over_anchors,
     mean_over_pairs,
-    pair_masks,
     weighted_logsumexp,
 )
-from utilities.pairwise import identity, similarity
+from utilities.pairwise import identity, pair_masks, similarity
 
 
 class SupCon(PairCriterion):

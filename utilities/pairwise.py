@@ -79,21 +79,26 @@ def negative_mask(label: Tensor, anchors: int | None = None) -> Tensor:
     return label[:anchors, None] != label
 
 
+def pair_masks(label: Tensor, anchors: int | None = None) -> tuple[Tensor, Tensor]:
+    """The masks of positive and negative pairs, (A, N) each: (B, B) where all rows are anchors."""
+    return positive_mask(label, anchors), negative_mask(label, anchors)
+
+
 def masked_logsumexp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     """log sum exp over the entries where mask is true.
 
     Over none of them a huge negative number with zero gradient, so that its softplus is zero; a
     true -inf would make the gradient NaN.
     """
-    return _only(x, mask).logsumexp(dim)
+    return only(x, mask).logsumexp(dim)
 
 
 def masked_softmax(x: Tensor, mask: Tensor) -> Tensor:
     """Softmax of each row over the entries where mask is true; zero elsewhere and in empty rows."""
-    return _only(x, mask).softmax(-1) * mask  # (..., N, M)
+    return only(x, mask).softmax(-1) * mask  # (..., N, M)
 
 
-def _only(x: Tensor, mask: Tensor) -> Tensor:
+def only(x: Tensor, mask: Tensor) -> Tensor:
     """x with a huge negative number where mask is false."""
     return x.masked_fill(~mask, torch.finfo(x.dtype).min / 2)
 
