@@ -65,15 +65,33 @@ class First(Miner):
         keep = (blocks.positives > 0) & (blocks.negatives > 0)
         return admissible(keep, blocks.positive(zero), blocks.negative(zero))
 '''
-SMALL = ["--glyphs_classes", "8", "--glyphs_images_per_class", "8", "--bs", "16", "--n_epochs", "1",
-         "--log_every", "1", "--device", "cpu", "--no-figures"]
+SMALL = [
+    "--glyphs_classes",
+    "8",
+    "--glyphs_images_per_class",
+    "8",
+    "--bs",
+    "16",
+    "--n_epochs",
+    "1",
+    "--log_every",
+    "1",
+    "--device",
+    "cpu",
+    "--no-figures",
+]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A current folder with files of losses and miners; what they import is forgotten afterwards."""
-    files = {"own_losses": LOSS, "own_miners": MINER, "broken_losses": "import no_such_library",
-             "unfinished_losses": "class Unfinished(:"}
+    """A current folder with files of losses and miners; what they import is forgotten
+    afterwards."""
+    files = {
+        "own_losses": LOSS,
+        "own_miners": MINER,
+        "broken_losses": "import no_such_library",
+        "unfinished_losses": "class Unfinished(:",
+    }
     for name, text in files.items():
         (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -115,20 +133,40 @@ def test_a_miner_of_an_own_file(folder):
     assert [t.tolist() for t in triplets] == [[0, 2], [2, 0], [1, 1]]
 
 
-@pytest.mark.parametrize("name,words", [
-    ("no_such_file.Loss", "--loss no_such_file.Loss: there is no module no_such_file: put no_such_file.py "
-                          "beside main.py or in the current folder."),
-    ("broken_losses.Loss", "--loss broken_losses.Loss: module broken_losses fails on import: "
-                           "ModuleNotFoundError: No module named 'no_such_library'"),
-    ("unfinished_losses.Loss", "--loss unfinished_losses.Loss: module unfinished_losses fails on import: "
-                               "SyntaxError: invalid syntax (unfinished_losses.py, line 1)"),
-    ("own_losses.Cenred", "--loss own_losses.Cenred: own_losses has no class Cenred. "
-                          "Did you mean 'Centred'?"),
-    ("own_losses.NoCriterion", "--loss own_losses.NoCriterion: NoCriterion must be a subclass of "
-                               "criteria.base.Criterion."),
-    ("own_losses.NoDefault", "--loss own_losses.NoDefault: its constructor's argument margin needs a "
-                             "default, which you set in the file."),
-])
+@pytest.mark.parametrize(
+    "name,words",
+    [
+        (
+            "no_such_file.Loss",
+            "--loss no_such_file.Loss: there is no module no_such_file: put no_such_file.py "
+            "beside main.py or in the current folder.",
+        ),
+        (
+            "broken_losses.Loss",
+            "--loss broken_losses.Loss: module broken_losses fails on import: "
+            "ModuleNotFoundError: No module named 'no_such_library'",
+        ),
+        (
+            "unfinished_losses.Loss",
+            "--loss unfinished_losses.Loss: module unfinished_losses fails on import: "
+            "SyntaxError: invalid syntax (unfinished_losses.py, line 1)",
+        ),
+        (
+            "own_losses.Cenred",
+            "--loss own_losses.Cenred: own_losses has no class Cenred. Did you mean 'Centred'?",
+        ),
+        (
+            "own_losses.NoCriterion",
+            "--loss own_losses.NoCriterion: NoCriterion must be a subclass of "
+            "criteria.base.Criterion.",
+        ),
+        (
+            "own_losses.NoDefault",
+            "--loss own_losses.NoDefault: its constructor's argument margin needs a "
+            "default, which you set in the file.",
+        ),
+    ],
+)
 def test_what_cannot_work_is_refused_in_one_sentence(folder, name, words):
     with pytest.raises(UsageError) as refusal:
         select(name)
@@ -136,13 +174,19 @@ def test_what_cannot_work_is_refused_in_one_sentence(folder, name, words):
 
 
 def test_a_miner_must_be_a_miner(folder):
-    with pytest.raises(UsageError, match="--batch_mining own_losses.Centred: .* subclass of batchminer.base.Miner"):
+    with pytest.raises(
+        UsageError, match="--batch_mining own_losses.Centred: .* subclass of batchminer.base.Miner"
+    ):
         batchminer.select("own_losses.Centred")
 
 
 def test_the_options_of_an_own_loss(folder):
     opt = get_options(["--loss", "own_losses.Centred"])
-    assert (opt.loss, opt.batch_mining, opt.pair_weight_on) == ("own_losses.Centred", "none", "term")
+    assert (opt.loss, opt.batch_mining, opt.pair_weight_on) == (
+        "own_losses.Centred",
+        "none",
+        "term",
+    )
     paper = get_options(["--recipe", "paper", "--loss", "own_losses.OnTriplets"])
     assert (paper.batch_mining, paper.pair_weight_on) == ("none", "term")
     given = get_options(["--loss", "own_losses.OnTriplets", "--batch_mining", "own_miners.First"])
@@ -165,7 +209,15 @@ def test_method_and_miner_are_built_from_own_classes(folder):
 
 
 def test_main_trains_with_an_own_loss(folder):
-    command = [sys.executable, str(MAIN), *SMALL, "--loss", "own_losses.Centred", "--savename", "own"]
+    command = [
+        sys.executable,
+        str(MAIN),
+        *SMALL,
+        "--loss",
+        "own_losses.Centred",
+        "--savename",
+        "own",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     run = folder / "runs" / "glyphs" / "own"
