@@ -24,8 +24,11 @@ class AllTriplets(Miner):
     def mine(self, x, label, generator, anchors):
         """x (N, D) is not read, label (N,) -> Triplets."""
         blocks = ClassBlocks(label, anchors)
-        anchor, i, j = combinations(blocks.positives, blocks.negatives, self.cap, generator)
-        return Triplets(anchor, blocks.positive(i, anchor), blocks.negative(j, anchor))
+        sizes = blocks.positives, blocks.negatives  # (A,) each
+        anchor, i, j = combinations(*sizes, self.cap, generator)  # (T,) each
+        positive = blocks.positive(i, anchor)  # (T,)
+        negative = blocks.negative(j, anchor)  # (T,)
+        return Triplets(anchor, positive, negative)
 
 
 def check_cap(cap: int, flag: str) -> None:

@@ -75,7 +75,11 @@ class Miner:
             return triplets
 
     def mine(
-        self, x: Tensor, label: Tensor, generator: torch.Generator, anchors: int | None
+        self,
+        x: Tensor,
+        label: Tensor,
+        generator: torch.Generator,
+        anchors: int | None,
     ) -> Triplets:
         """The rule itself: rows x (N, D), label (N,); every draw comes from `generator`."""
         raise NotImplementedError
@@ -121,7 +125,8 @@ class ClassBlocks:
         """The k-th row of another class than the anchor's; any row where there is none."""
         after = k >= self.first[anchor]
         place = k + after * (self.positives[anchor] + 1)
-        return self.order[place.clamp(max=len(self.order) - 1)]
+        last = len(self.order) - 1
+        return self.order[place.clamp(max=last)]
 
     def draw_positive(self, generator: torch.Generator) -> Tensor:
         """A uniformly random positive of every anchor, (A,); any row where `positives` is 0."""
@@ -163,7 +168,8 @@ def draw(
     u = torch.rand(len(mask), 1, generator=generator, device=mask.device, dtype=weight.dtype)
     drawn = u * cumulative[:, -1:]  # (A, 1)
     column = torch.searchsorted(cumulative, drawn, right=True)  # (A, 1)
-    column = column.clamp(max=mask.shape[-1] - 1).squeeze(-1)  # (A,)
+    last = mask.shape[-1] - 1
+    column = column.clamp(max=last).squeeze(-1)  # (A,)
     return column, is_in(mask, column)
 
 

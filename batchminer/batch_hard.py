@@ -21,4 +21,5 @@ class BatchHard(Miner):
         positive, negative = pair_masks(label, anchors)  # (A, N) each
         p = d.masked_fill(~positive, -torch.inf).argmax(-1)  # (A,)
         n = d.masked_fill(~negative, torch.inf).argmin(-1)  # (A,)
-        return admissible(is_in(positive, p) & is_in(negative, n), p, n)
+        has_both = is_in(positive, p) & is_in(negative, n)  # (A,)
+        return admissible(has_both, p, n)

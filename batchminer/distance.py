@@ -53,7 +53,9 @@ class DistanceWeighted(Miner):
         """
         square = square.clamp(min=self.lower_cutoff**2)
         opposite = (4 - square).clamp(min=4e-8)
-        return (1 - dim / 2) * square.log() + (3 - dim) / 2 * opposite.log()  # (A, N)
+        near = (1 - dim / 2) * square.log()  # (A, N)
+        far = (3 - dim) / 2 * opposite.log()  # (A, N)
+        return near + far
 
 
 def sphere_square(x: Tensor, anchors: int | None = None) -> Tensor:

@@ -19,6 +19,9 @@ class Lifted(Miner):
         """x (N, D) is not read, label (N,) -> Triplets."""
         blocks = ClassBlocks(label, anchors)
         pairs = blocks.positives * (blocks.negatives > 0)  # (A,)
-        anchor, k, _ = combinations(pairs, torch.ones_like(pairs), None, generator)  # (T,) each
-        negative = below(blocks.negatives[anchor], generator)  # (T,)
-        return Triplets(anchor, blocks.positive(k, anchor), blocks.negative(negative, anchor))
+        one = torch.ones_like(pairs)
+        anchor, i, _ = combinations(pairs, one, None, generator)  # (T,) each
+        j = below(blocks.negatives[anchor], generator)  # (T,)
+        positive = blocks.positive(i, anchor)  # (T,)
+        negative = blocks.negative(j, anchor)  # (T,)
+        return Triplets(anchor, positive, negative)

@@ -34,7 +34,9 @@ class MultiSimilarityMiner(Miner):
         positive, negative = hard_pairs(s, label, anchors, self.eps)  # (A, N) each
         sizes = positive.sum(-1), negative.sum(-1)  # (A,) each
         anchor, i, j = combinations(*sizes, self.cap, generator)  # (T,) each
-        return Triplets(anchor, nth(positive, anchor, i), nth(negative, anchor, j))
+        positive = nth(positive, anchor, i)  # (T,)
+        negative = nth(negative, anchor, j)  # (T,)
+        return Triplets(anchor, positive, negative)
 
 
 def hard_pairs(

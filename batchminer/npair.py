@@ -19,7 +19,8 @@ class NPair(Miner):
         batch = ClassBlocks(label[:anchors])
         # one row of every class that has a pair
         first = batch.order[batch.first] == batch.row  # (A,)
-        row = (first & (blocks.positives > 0)).nonzero().squeeze(-1)  # (C,)
+        first &= blocks.positives > 0
+        row = first.nonzero().squeeze(-1)  # (C,)
         if len(row) == 1:
             row = row[:0]
         k = below(batch.positives[row] + 1, generator)  # (C,)

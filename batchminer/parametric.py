@@ -74,7 +74,8 @@ class Parametric(Miner):
         self.choices = RandomStream(self.seed)
         inputs = len(self.horizons) * len(self.metrics) + len(centre) + 1
         self.policy = self.new_policy(inputs, 3 * len(centre))
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.lr)
+        weights = self.policy.parameters()
+        self.optimizer = torch.optim.Adam(weights, lr=self.lr)
         self.past = {
             "history": torch.zeros(0, len(self.metrics), dtype=torch.float64),
             "baseline": 0.0,
@@ -118,9 +119,11 @@ class Parametric(Miner):
         past = self.past
         history = past["history"]
         if len(history):
-            change = now[:2].mean() - history[-1, :2].mean()
+            last = history[-1]  # (M,)
+            change = now[:2].mean() - last[:2].mean()
             self.learn(change.sign().item())
-        history = torch.cat([history, now[None]])[-max(self.horizons):]  # (<= 32, M)
+        history = torch.cat([history, now[None]])
+        history = history[-max(self.horizons):]  # (<= 32, M)
         means = [history[-h:].mean(0) for h in self.horizons]  # (M,) each
         done = torch.tensor([progress]).double()
         past["history"] = history
@@ -149,7 +152,8 @@ class Parametric(Miner):
 
     def action_logits(self, state: Tensor) -> Tensor:
         """log pi(action | state) of every bin: to decrease, keep or increase its mass, (K, 3)."""
-        return self.policy(state).unflatten(0, (-1, 3)).log_softmax(-1)  # (K, 3)
+        logits = self.policy(state).unflatten(0, (-1, 3))  # (K, 3)
+        return logits.log_softmax(-1)
 
     def state_dict(self) -> dict:
         """Random streams, distribution, policy, optimizer, and what the next `adapt` reads."""

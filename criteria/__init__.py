@@ -70,7 +70,12 @@ def class_of(name: str) -> type[Criterion]:
 
 
 def select(
-    name: str, *, n_classes: int, embed_dim: int, weight_on: str = "term", **kwargs
+    name: str,
+    *,
+    n_classes: int,
+    embed_dim: int,
+    weight_on: str = "term",
+    **kwargs,
 ) -> Criterion:
     """The criterion called `name`; pair weights, where it gets any, enter at `weight_on`.
 
@@ -95,6 +100,7 @@ def select(
 
 def base_of_separation(name: str, **arguments) -> Criterion:
     """The criterion that adversarial_separation adds to: any but itself."""
-    others = {key: cls for key, cls in CRITERIA.items() if cls is not AdversarialSeparation}
+    others = dict(CRITERIA)
+    del others["adversarial_separation"]
     lookup(others, name, "criterion to add to", "--loss_adversarial_separation_on")
     return select(name, **arguments)

@@ -107,14 +107,14 @@ class AdversarialSeparation(Criterion):
         hidden = relu(layer(source, self.w1, self.b1))  # (F, B, H)
         prediction = unit(layer(hidden, self.w2, self.b2))  # (F, B, d)
         target = reversed_u[self.target]  # (F, B, d)
-        return (target * prediction).square().mean((-1, -2)).sum()
+        similar = (target * prediction).square()  # (F, B, d)
+        return similar.mean((-1, -2)).sum()
 
     def regulariser(self) -> Tensor:
         """W: rows of unit length, biases at most that."""
-        rows = length_penalty(self.w1) + length_penalty(self.w2)
-        b1 = relu(self.b1.square().sum(-1) - 1).sum()
-        b2 = relu(self.b2.square().sum(-1) - 1).sum()
-        return rows + (b1 + b2)
+        rows = rows_penalty(self.w1) + rows_penalty(self.w2)
+        biases = bias_penalty(self.b1) + bias_penalty(self.b2)
+        return rows + biases
 
 
 def uniform(fan_in: int, *shape: int) -> nn.Parameter:
@@ -125,9 +125,18 @@ def uniform(fan_in: int, *shape: int) -> nn.Parameter:
 
 def layer(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """Linear layers, one for each of x (F, B, in): w (F, out, in), b (F, out) -> (F, B, out)."""
-    return x @ w.to(x.dtype).mT + b.to(x.dtype)[:, None]
+    w = w.to(x.dtype)
+    b = b.to(x.dtype)
+    return x @ w.mT + b[:, None]
 
 
-def length_penalty(w: Tensor) -> Tensor:
-    """sum over layers (F, out, in) of mean_rows (|row|^2 - 1)^2."""
-    return (w.square().sum(-1) - 1).square().mean(-1).sum()
+def rows_penalty(w: Tensor) -> Tensor:
+    """Sum over layers (F, out, in) of mean_rows (|row|^2 - 1)^2."""
+    excess = w.square().sum(-1) - 1  # (F, out)
+    return excess.square().mean(-1).sum()
+
+
+def bias_penalty(b: Tensor) -> Tensor:
+    """Sum over layers (F, out) of relu(|b|^2 - 1)."""
+    excess = b.square().sum(-1) - 1  # (F,)
+    return relu(excess).sum()

@@ -68,7 +68,8 @@ class Criterion(nn.Module):
         """
         params = [p for p in self.parameters() if p.requires_grad]
         rate = lr if self.own_lr is None else self.own_lr
-        return [{"params": params, "lr": rate, "weight_decay": 0.0}] if params else []
+        group = {"params": params, "lr": rate, "weight_decay": 0.0}
+        return [group] if params else []
 
     def forward(
         self,
@@ -160,7 +161,10 @@ def mean_over(term: Tensor, *weights: Tensor | float, nonzero: bool = False) -> 
     With `nonzero` the sum is divided by the number of positive terms, counted without the weights,
     so that a small weight lowers the mean.
     """
-    count = (term > 0).sum().clamp(min=1) if nonzero else max(1, len(term))
+    if nonzero:
+        count = (term > 0).sum().clamp(min=1)
+    else:
+        count = max(1, len(term))
     for weight in weights:
         term = weight * term  # (T,)
     return term.sum() / count

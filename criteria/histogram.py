@@ -40,7 +40,8 @@ class Histogram(PairCriterion):
         w_positive, w_negative = masked_weights(weight, masks, x.dtype)  # (A, N) each
         total = torch.stack([w_positive.sum(), w_negative.sum()])  # (2,)
         sums = self.sums(s, w_positive + w_negative, negative)  # (2, R)
-        h_positive, h_negative = sums / torch.where(total > 0, total, 1)[:, None]  # (R,) each
+        total = torch.where(total > 0, total, 1)
+        h_positive, h_negative = sums / total[:, None]  # (R,) each
         return (h_negative * h_positive.cumsum(-1)).sum()
 
     def sums(self, s: Tensor, weight: Tensor, second: Tensor) -> Tensor:
@@ -51,7 +52,9 @@ class Histogram(PairCriterion):
         (|o| + o) / 2 the slope at a node, where the kernel has a kink, is the mean of both sides.
         Two spare nodes at either end take what lies outside.
         """
-        node = ((s + 1) * ((self.nbins - 1) / 2)).clamp(-1, self.nbins)  # (A, N)
+        nodes_per_unit = (self.nbins - 1) / 2
+        node = (s + 1) * nodes_per_unit  # (A, N)
+        node = node.clamp(-1, self.nbins)
         # NaN lies at no node
         nearest = node.detach().round().nan_to_num()  # (A, N)
         offset = node - nearest

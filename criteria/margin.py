@@ -45,7 +45,8 @@ class Margin(TripletCriterion):
         self.own_lr = beta_lr
         self.beta = beta
         if not beta_constant:
-            self.beta = nn.Parameter(torch.full((n_classes,), float(beta)))  # (n_classes,)
+            boundaries = torch.full((n_classes,), float(beta))
+            self.beta = nn.Parameter(boundaries)  # (n_classes,)
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,), T triplets -> scalar."""

@@ -25,7 +25,12 @@ class PML(Criterion):
     """
 
     def __init__(
-        self, name: str, n_classes: int, embed_dim: int, args: Sequence[str] = (), lr: float = 1e-2
+        self,
+        name: str,
+        n_classes: int,
+        embed_dim: int,
+        args: Sequence[str] = (),
+        lr: float = 1e-2,
     ):
         super().__init__()
         self.own_lr = lr
@@ -36,7 +41,8 @@ class PML(Criterion):
             "embedding_size": embed_dim,
             "descriptors_dim": embed_dim,
         }
-        arguments = {key: size for key, size in sizes.items() if key in known} | parse(args)
+        filled_in = {key: size for key, size in sizes.items() if key in known}
+        arguments = filled_in | parse(args)
         for word in arguments:
             if word not in known:
                 hint = did_you_mean(word, known)
@@ -47,7 +53,8 @@ class PML(Criterion):
             self.wrapped = cls(**arguments)
             try_out(copy.deepcopy(self.wrapped), n_classes, embed_dim)
         except Exception as error:
-            sentence = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+            words = " ".join(str(error).split())
+            sentence = words.split(". ")[0].rstrip(".")
             given = f"with --loss_pml_args {' '.join(args)}" if args else "without --loss_pml_args"
             raise UsageError(f"--loss pml.{name} {given} does not work here: "
                              f"{sentence or type(error).__name__}.") from error
@@ -59,7 +66,8 @@ class PML(Criterion):
 
 def try_out(loss: nn.Module, n_classes: int, embed_dim: int) -> None:
     """Two steps on two classes of two images: what fails in them would fail in training."""
-    x = torch.linspace(-1, 1, 4 * embed_dim).view(4, embed_dim).requires_grad_()
+    x = torch.linspace(-1, 1, 4 * embed_dim).view(4, embed_dim)
+    x.requires_grad_()
     label = torch.tensor([0, 0, 1, 1]) % n_classes
     with preserved_randomness():
         for _ in range(2):

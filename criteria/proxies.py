@@ -7,7 +7,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from criteria.base import Criterion, PairWeights, weighted_logsumexp
-from utilities.pairwise import similarity
+from utilities.pairwise import lowest, similarity
 
 
 def new_proxies(*shape: int) -> nn.Parameter:
@@ -90,7 +90,8 @@ def own_and_others(logit: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     In the second a huge negative number stands at the own class.
     """
     own = label[:, None]  # (B, 1)
-    return logit.gather(1, own), logit.scatter(1, own, torch.finfo(logit.dtype).min / 2)
+    others = logit.scatter(1, own, lowest(logit))  # (B, C)
+    return logit.gather(1, own), others
 
 
 def weighted(term: Tensor, weight: Tensor | None) -> Tensor:

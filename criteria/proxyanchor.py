@@ -5,6 +5,7 @@ from torch.nn.functional import softplus
 
 from criteria.base import mean_over_anchors, weighted_logsumexp
 from criteria.proxies import ProxyCriterion, cosine
+from utilities.pairwise import lowest
 
 
 class ProxyAnchor(ProxyCriterion):
@@ -35,13 +36,14 @@ class ProxyAnchor(ProxyCriterion):
         a_s = cosine(x, self.proxies, self.alpha)  # (B, C)
         a_d = self.alpha * self.delta
         own = label[:, None]  # (B, 1)
-        others = torch.ones_like(a_s, dtype=torch.bool).scatter(1, own, False)  # (B, C)
+        is_own = torch.zeros_like(a_s, dtype=torch.bool).scatter(1, own, True)  # (B, C)
         # P+
-        present = torch.zeros_like(a_s[0], dtype=torch.bool).scatter(0, label, True)  # (C,)
+        present = is_own.any(0)  # (C,)
         own_logit = -a_s.gather(1, own).squeeze(1)  # (B,)
         pull = grouped_logsumexp(own_logit, weight.positive, label, self.n_classes)  # (C,)
-        push = weighted_logsumexp(a_s, weight.negative, others, dim=0)  # (C,)
-        return mean_over_anchors(softplus(pull + a_d), present) + softplus(push + a_d).mean()
+        push = weighted_logsumexp(a_s, weight.negative, ~is_own, dim=0)  # (C,)
+        pull = mean_over_anchors(softplus(pull + a_d), present)
+        return pull + softplus(push + a_d).mean()
 
 
 def grouped_logsumexp(logit: Tensor, weight: Tensor | None, group: Tensor, groups: int) -> Tensor:
@@ -58,4 +60,4 @@ def grouped_logsumexp(logit: Tensor, weight: Tensor | None, group: Tensor, group
     total = torch.zeros_like(most).index_add(0, group, share)  # (G,)
     some = total > 0
     log_sum = torch.where(some, total, 1).log() + most
-    return torch.where(some, log_sum, torch.finfo(logit.dtype).min / 2)
+    return torch.where(some, log_sum, lowest(logit))

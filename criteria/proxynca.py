@@ -36,4 +36,6 @@ class ProxyNCA(ProxyCriterion):
         far = rivals.logsumexp(-1, keepdim=True) - most  # (B, 1)
         if self.n_classes == 1 and not self.include_positive:
             far = 0 * own
-        return (weighted(near, weight.positive) + weighted(far, weight.negative)).mean()
+        near = weighted(near, weight.positive)
+        far = weighted(far, weight.negative)
+        return (near + far).mean()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
-from criteria.base import mean_over_anchors
+from criteria.base import mean_over_anchors, mean_over_pairs
 
 # most comparisons at once: anchors x ranked items x items
 ENTRIES = 2**24
@@ -75,7 +75,8 @@ def standing_above(
 
     item, real = ranked(positive)  # (A, P) each
     weight = torch.stack([w_positive, w_negative], -1)  # (A, N, 2)
-    rows = max(1, ENTRIES // max(1, item.shape[1] * s.shape[1]))
+    of_one_anchor = item.shape[1] * s.shape[1]
+    rows = max(1, ENTRIES // max(1, of_one_anchor))
     if rows >= len(s):
         return compare(item, s, weight), real
     return InBlocks.apply(compare, rows, item, s, weight), real
@@ -89,6 +90,5 @@ def sigmoids(gap: Tensor, weight: Tensor) -> Tensor:
 def mean_over_queries(term: Tensor, real: Tensor, *more: Tensor) -> Tensor:
     """Mean of the terms (A, P) over a query's ranked items, plus `more` (A,), over the queries that
     rank any."""
-    size = real.sum(-1)  # (A,)
-    of_query = (term * real).sum(-1) / size.clamp(min=1)  # (A,)
-    return mean_over_anchors(sum(more, of_query), size > 0)
+    of_query = mean_over_pairs(term * real, real)  # (A,)
+    return mean_over_anchors(sum(more, of_query), real.any(-1))

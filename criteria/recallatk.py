@@ -40,5 +40,6 @@ class RecallAtK(PairCriterion):
         weights = masked_weights(weight, masks, x.dtype)  # (A, N) each
         above, real = standing_above(sigmoids, s, masks[0], *weights)  # (A, P, 2), (A, P)
         rank = 1 + above.sum(-1)  # (A, P)
-        missed = ((rank[..., None] - self.lengths) / self.tau1).sigmoid()  # (A, P, K)
+        late = rank[..., None] - self.lengths  # (A, P, K)
+        missed = (late / self.tau1).sigmoid()  # (A, P, K)
         return mean_over_queries(missed.mean(-1), real)

@@ -35,9 +35,11 @@ class SNR(TripletCriterion):
         ratio = (v_ap - v_an) / torch.where(has_signal, signal, 1)  # (T,)
         hinge = relu(ratio + self.margin) * has_signal  # (T,)
         loss = mean_over(hinge, *triplet_weights(weight, triplets), nonzero=True)
-        return loss + self.reg_lambda * mean_over(x[anchor].sum(-1).abs())
+        regulariser = mean_over(x[anchor].sum(-1).abs())
+        return loss + self.reg_lambda * regulariser
 
 
 def variance(row: Tensor) -> Tensor:
     """Variance over the features of each row; zero, not undefined, with one feature."""
-    return (row - row.mean(-1, keepdim=True)).square().mean(-1)  # (T,)
+    centred = row - row.mean(-1, keepdim=True)  # (T, D)
+    return centred.square().mean(-1)  # (T,)

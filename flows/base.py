@@ -34,7 +34,8 @@ class FlowStack(Flow):
 
     def inverse(self, z, context=None):
         """The last flow first."""
-        return _chain([flow.inverse for flow in reversed(self.flows)], z, context)
+        inverses = [flow.inverse for flow in reversed(self.flows)]
+        return _chain(inverses, z, context)
 
 
 def _chain(steps, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -65,4 +66,5 @@ def sum_rows(x: Tensor) -> Tensor:
 def halves(x: Tensor) -> tuple[Tensor, Tensor]:
     """The channels in two parts, the first the larger where their number is odd."""
     second = x.shape[1] // 2
-    return torch.split(x, [x.shape[1] - second, second], dim=1)
+    first = x.shape[1] - second
+    return torch.split(x, [first, second], dim=1)

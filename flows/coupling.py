@@ -39,14 +39,16 @@ class ConditionalCoupling(Flow):
         seen, moved = self._in_order(*halves(x))
         s, t = self._scale_and_shift(seen, context)
         moved = (moved + t) * s.exp()
-        return torch.cat(self._in_order(seen, moved), 1), sum_rows(s)
+        z = torch.cat(self._in_order(seen, moved), 1)
+        return z, sum_rows(s)
 
     def inverse(self, z, context=None):
         """The seen half is unchanged, so it gives the same scale and shift."""
         seen, moved = self._in_order(*halves(z))
         s, t = self._scale_and_shift(seen, context)
         moved = moved * (-s).exp() - t
-        return torch.cat(self._in_order(seen, moved), 1), -sum_rows(s)
+        x = torch.cat(self._in_order(seen, moved), 1)
+        return x, -sum_rows(s)
 
     def _in_order(self, one, other) -> tuple:
         """First and second half as the seen and the moved one, or these as first and second."""

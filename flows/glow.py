@@ -23,7 +23,12 @@ class Glow(Flow):
     """
 
     def __init__(
-        self, dim: int, context_dim: int, levels: int = 2, steps: int = 8, channels: int = 128
+        self,
+        dim: int,
+        context_dim: int,
+        levels: int = 2,
+        steps: int = 8,
+        channels: int = 128,
     ):
         super().__init__()
         _refuse_other_sizes(dim, context_dim, levels)
@@ -56,7 +61,8 @@ class Glow(Flow):
             image, log_det = level(image, condition)
             total = total + log_det
         parts.append(image)
-        return torch.cat([part.flatten(1) for part in parts], 1), total
+        latent = torch.cat([part.flatten(1) for part in parts], 1)
+        return latent, total
 
     def inverse(self, z, context=None):
         """Latent (B, D), context (B, D) -> x (B, D), log_det (B,)."""

@@ -50,9 +50,11 @@ class InvertibleLinear(Flow):
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         """L and U + diag(sign exp(log_s)), (C, C) each."""
-        identity = torch.eye(len(self.log_s), dtype=self.lower.dtype, device=self.lower.device)
+        like = {"dtype": self.lower.dtype, "device": self.lower.device}
+        identity = torch.eye(len(self.log_s), **like)
         lower = self.gain * self.lower.tril(-1) + identity
-        diagonal = torch.diag(self.sign * self.log_s.exp())
+        scale = self.sign * self.log_s.exp()  # (C,)
+        diagonal = torch.diag(scale)
         upper = self.gain * self.upper.triu(1) + diagonal
         return lower, upper
 

@@ -6,7 +6,10 @@ from torch import Tensor
 
 # constants of splitmix64, as int64: its increment, and shift and factor of two rounds
 GOLDEN = 0x9E3779B97F4A7C15 - 2**64
-ROUNDS = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))
+ROUNDS = (
+    (30, 0xBF58476D1CE4E5B9 - 2**64),
+    (27, 0x94D049BB133111EB - 2**64),
+)
 
 
 def counter_noise(index: Tensor, dim: int, *, seed: int = 0, draw: Tensor | int = 0) -> Tensor:
@@ -23,7 +26,8 @@ def counter_noise(index: Tensor, dim: int, *, seed: int = 0, draw: Tensor | int 
     word = torch.arange(2 * dim, device=index.device)
     bits = _absorb(row[:, None], word)  # (N, 2 dim)
     radius, angle = _uniform(bits).chunk(2, dim=1)  # (N, dim) each
-    return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()  # (N, dim)
+    radius = (-2 * radius.log()).sqrt()  # (N, dim)
+    return radius * (2 * math.pi * angle).cos()  # (N, dim)
 
 
 def _absorb(state: Tensor, value: Tensor | int) -> Tensor:

@@ -35,7 +35,8 @@ def squared_distance(x: Tensor, anchors: int | None = None) -> Tensor:
     """
     square = x.square().sum(-1)  # (..., N)
     product = similarity(x[..., :anchors, :], x)  # (..., A, N)
-    distance = square[..., :anchors, None] + square[..., None, :] - 2 * product
+    sums = square[..., :anchors, None] + square[..., None, :]
+    distance = sums - 2 * product
     itself = identity(square, anchors)  # (A, N)
     return distance.masked_fill(itself, 0).clamp(min=0)  # (..., A, N)
 
@@ -47,7 +48,8 @@ def distance(x: Tensor, anchors: int | None = None) -> Tensor:
 
 def squared_distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Squared Euclidean distance of row i[t] to row j[t] for every t."""
-    return (x[i] - x[j]).square().sum(-1)  # (T,)
+    difference = x[i] - x[j]
+    return difference.square().sum(-1)  # (T,)
 
 
 def distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -100,7 +102,12 @@ def masked_softmax(x: Tensor, mask: Tensor) -> Tensor:
 
 def only(x: Tensor, mask: Tensor) -> Tensor:
     """x with a huge negative number where mask is false."""
-    return x.masked_fill(~mask, torch.finfo(x.dtype).min / 2)
+    return x.masked_fill(~mask, lowest(x))
+
+
+def lowest(x: Tensor) -> float:
+    """A huge negative number of x's type; two of them can be added."""
+    return torch.finfo(x.dtype).min / 2
 
 
 def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
@@ -115,7 +122,8 @@ def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
     others = similarity.masked_fill(itself, -torch.inf)
     order = others.sort(dim=-1, descending=True, stable=True).indices
     # in the order of the ranks
-    hit = positive.expand_as(similarity).gather(-1, order).to(similarity.dtype)  # (..., B, B)
+    hit = positive.expand_as(similarity).gather(-1, order)  # (..., B, B)
+    hit = hit.to(similarity.dtype)
     rank = torch.arange(1, similarity.shape[-1] + 1, device=similarity.device)
     precision = hit * hit.cumsum(-1) / rank
     return precision.sum(-1) / hit.sum(-1).clamp(min=1)  # (..., B)
