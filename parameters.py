@@ -433,10 +433,12 @@ def add_loss_flags(parser: Parser) -> None:
     group = parser.add_argument_group("base loss and mining", "docs/criteria.md has the formulas.")
     add = group.add_argument
     add("--loss", default=None,
-        help=f"{', '.join(sorted({'gpw', *LOSS_FLAGS} - {'pml'}))}, or pml.CLASS: a loss of pytorch-metric-learning.")
+        help=f"{', '.join(sorted({'gpw', *LOSS_FLAGS} - {'pml'}))}, or pml.CLASS: a loss of pytorch-metric-learning, "
+             "or MODULE.CLASS: your own, from MODULE.py beside main.py (docs/extending.md).")
     add("--batch_mining", default=None,
         help="all, batch_hard, distance, intra_random, lifted, multisimilarity, npair, parametric, random, "
-             "random_distance, rho_distance, semihard or softhard; 'none' for losses over the whole batch.")
+             "random_distance, rho_distance, semihard or softhard; MODULE.CLASS: your own; 'none' for losses over the "
+             "whole batch.")
     for kind, table in (("loss", LOSS_FLAGS), ("miner", MINER_FLAGS)):
         for name, arguments in table.items():
             for argument, (default, text) in arguments.items():

@@ -13,7 +13,7 @@ from batchminer.random_triplets import RandomTriplets
 from batchminer.rho_distance import RhoDistance
 from batchminer.semihard import Semihard
 from batchminer.softhard import Softhard
-from utilities.registry import lookup
+from utilities.registry import lookup, own_class
 
 __all__ = ["MINERS", "Miner", "Triplets", "select"]
 
@@ -35,5 +35,12 @@ MINERS: dict[str, type[Miner]] = {
 
 
 def select(name: str, seed: int = 0, **kwargs) -> Miner:
-    """The miner called `name`; `none` is for the caller to know."""
-    return lookup(MINERS, name, "miner", "--batch_mining")(seed=seed, **kwargs)
+    """The miner called `name`: of MINERS, or `module.Class` of the user's own file.
+
+    `none` is for the caller to know.
+    """
+    if "." in name:
+        cls = own_class(name, Miner, ("seed",), "--batch_mining")
+    else:
+        cls = lookup(MINERS, name, "miner", "--batch_mining")
+    return cls(seed=seed, **kwargs)

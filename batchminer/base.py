@@ -1,12 +1,15 @@
 """The contract of every miner, and the few ways in which they draw."""
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from utilities.pairwise import at_least_float32, only
 from utilities.seed import RandomStream
 
-BEYOND = 1e9                                               # nats: what is so much less likely has no chance at all
+# nats: what is so much less likely is never drawn
+BEYOND = 1e9
 
 
 class Triplets(NamedTuple):
@@ -18,7 +21,7 @@ class Triplets(NamedTuple):
 
 
 class Quadruplets(NamedTuple):
-    """Triplets with a second negative, whose class is neither the anchor's nor that of the first negative."""
+    """Triplets with a second negative, of another class than the anchor and the first negative."""
 
     anchor: Tensor
     positive: Tensor
@@ -26,14 +29,20 @@ class Quadruplets(NamedTuple):
     second_negative: Tensor
 
 
+@dataclass(eq=False)
 class Miner:
-    """Chooses triplets from a batch, on the device of the embeddings, with a random stream of its own.
+    """Chooses triplets from a batch, on the device of the embeddings, with an own random stream.
 
     second_negative: draw one for every triplet as well, uniformly, and return Quadruplets.
     one_per_anchor: whether an anchor comes at most once in a batch.
-    positive_class, negative_class: the class of the rows drawn, 'same' as the anchor's, 'other' or 'any'.
+    positive_class, negative_class: the class of the rows drawn: 'same' as the anchor's, 'other' or
+        'any'.
     adapts: whether `adapt` wants validation metrics during training.
+
+    The arguments of a subclass are its annotated fields, as in a dataclass.
     """
+
+    seed: int = 0
 
     second_negative = False
     one_per_anchor = True
@@ -41,25 +50,38 @@ class Miner:
     negative_class = "other"
     adapts = False
 
-    def __init__(self, seed: int = 0):
-        self.stream = RandomStream(seed)
+    def __init_subclass__(cls) -> None:
+        dataclass(eq=False)(cls)
+
+    def __post_init__(self) -> None:
+        self.stream = RandomStream(self.seed)
 
     @torch.no_grad()
-    def __call__(self, embedding: Tensor, label: Tensor, anchors: int | None = None) -> Triplets | Quadruplets:
-        """embedding (N, D), label (N,) -> Triplets; an anchor with no admissible partner is left out.
+    def __call__(
+        self, embedding: Tensor, label: Tensor, anchors: int | None = None
+    ) -> Triplets | Quadruplets:
+        """embedding (N, D), label (N,) -> Triplets; an anchor without a partner is left out.
 
-        The first `anchors` rows (default: all) are anchors, all rows are their candidates. Half precision is mined in
-        float32. Leaving anchors out fixes T, which on a GPU waits for the masks.
+        The first `anchors` rows (default: all) are anchors, all rows are their candidates. Half
+        precision is mined in float32. Leaving anchors out fixes T, which on a GPU waits for the
+        masks.
         """
-        x = embedding.detach()
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-            generator = self.stream.on(x.device)
+        generator = self.stream.on(embedding.device)
+        with torch.autocast(embedding.device.type, enabled=False):
+            x = at_least_float32(embedding.detach())
             triplets = self.mine(x, label, generator, anchors)
-            return add_second_negative(triplets, label, generator) if self.second_negative else triplets
+            if self.second_negative:
+                return add_second_negative(triplets, label, generator)
+            return triplets
 
-    def mine(self, embedding: Tensor, label: Tensor, generator: torch.Generator, anchors: int | None) -> Triplets:
-        """The rule itself; every draw comes from `generator`."""
+    def mine(
+        self,
+        x: Tensor,
+        label: Tensor,
+        generator: torch.Generator,
+        anchors: int | None,
+    ) -> Triplets:
+        """The rule itself: rows x (N, D), label (N,); every draw comes from `generator`."""
         raise NotImplementedError
 
     def state_dict(self) -> dict:
@@ -72,76 +94,102 @@ class Miner:
 
 
 class ClassBlocks:
-    """The rows of a batch in the order of their classes, which turns "the k-th positive" into arithmetic.
+    """The rows of a batch in the order of their classes, so that "the k-th positive" is arithmetic.
 
     Draws uniformly with one random number a row, in O(N log N) and without a mask of A x N.
-    positives, negatives: how many rows of its own class (itself left out) and of other classes an anchor has, (A,).
+    positives, negatives: how many rows of its own class (itself left out) and of other classes an
+    anchor has, (A,).
     """
 
     def __init__(self, label: Tensor, anchors: int | None = None):
-        in_order, self.order = label.sort()                                        # (N,) each
-        own = label[:anchors]                                                      # (A,)
-        self.row = torch.arange(len(own), device=label.device)                     # (A,)
-        self.first = torch.searchsorted(in_order, own)                             # (A,) where its class begins
-        self.positives = torch.searchsorted(in_order, own, right=True) - self.first - 1  # (A,)
-        self.negatives = len(label) - 1 - self.positives                           # (A,)
+        in_order, self.order = label.sort()  # (N,) each
+        own = label[:anchors]  # (A,)
+        self.row = torch.arange(len(own), device=label.device)  # (A,)
+        # where each anchor's class begins and ends
+        self.first = torch.searchsorted(in_order, own)  # (A,)
+        end = torch.searchsorted(in_order, own, right=True)  # (A,)
+        self.positives = end - self.first - 1  # (A,)
+        self.negatives = len(label) - 1 - self.positives  # (A,)
 
     def positive(self, k: Tensor, anchor: Tensor | slice = slice(None)) -> Tensor:
-        """The k-th other row of the anchor's class, in an order in which its last row takes the anchor's own place;
-        the anchor where there is none."""
+        """The k-th other row of the anchor's class; the anchor where there is none.
+
+        The last row of the class takes the anchor's own place.
+        """
         first = self.first[anchor]
-        row, last = self.order[first + k], self.order[first + self.positives[anchor]]
+        row = self.order[first + k]
+        last = self.order[first + self.positives[anchor]]
         return torch.where(row == self.row[anchor], last, row)
 
     def negative(self, k: Tensor, anchor: Tensor | slice = slice(None)) -> Tensor:
-        """The k-th row of another class than the anchor's; an arbitrary row where there is none."""
+        """The k-th row of another class than the anchor's; any row where there is none."""
         after = k >= self.first[anchor]
-        return self.order[(k + after * (self.positives[anchor] + 1)).clamp(max=len(self.order) - 1)]
+        place = k + after * (self.positives[anchor] + 1)
+        last = len(self.order) - 1
+        return self.order[place.clamp(max=last)]
 
     def draw_positive(self, generator: torch.Generator) -> Tensor:
-        """A uniformly random positive of every anchor, (A,); arbitrary where `positives` is 0."""
+        """A uniformly random positive of every anchor, (A,); any row where `positives` is 0."""
         return self.positive(below(self.positives, generator))
 
     def draw_two_positives(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Two different ones, every ordered pair alike, (A,) each; the only one twice where `positives` is 1."""
-        k = below(self.positives, generator)                                       # (A,)
-        other = (k + 1 + below(self.positives - 1, generator)) % self.positives.clamp(min=1)
+        """Two different positives, every ordered pair alike, (A,) each.
+
+        Where `positives` is 1, the only one twice.
+        """
+        k = below(self.positives, generator)  # (A,)
+        step = 1 + below(self.positives - 1, generator)  # (A,)
+        other = (k + step) % self.positives.clamp(min=1)
         return self.positive(k), self.positive(other)
 
 
 def below(count: Tensor, generator: torch.Generator) -> Tensor:
-    """A uniformly random whole number from 0 to count - 1 for every count, of its shape; 0 where the count is 0."""
+    """A uniformly random whole number from 0 to count - 1 for every count; 0 where it is 0."""
     u = torch.rand(count.shape, generator=generator, device=count.device, dtype=torch.float64)
     return (u * count).long()
 
 
-def draw(mask: Tensor, generator: torch.Generator, logit: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One column of each row of the mask, with probability proportional to exp(logit) (default: uniform), and
-    whether the column is of the mask, which it is unless the row has none; (A,) each.
+def draw(
+    mask: Tensor, generator: torch.Generator, logit: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One column of each row of the mask (A, N), and whether it is of the mask, (A,) each.
 
-    Inverts the cumulative distribution: one random number a row. The softmax subtracts the largest logit, so that
-    logits of thousands neither overflow nor lose the likely entries; what is 104 nats (float32) below is never drawn.
+    Its probability is proportional to exp(logit) (default: uniform). A row without a true entry
+    gives any column.
+    Inverts the cumulative distribution: one random number a row. The softmax subtracts the largest
+    logit, so that logits of thousands neither overflow nor lose the likely entries; what is 104
+    nats (float32) below is never drawn.
     """
-    weight = mask.float() if logit is None else logit.masked_fill(~mask, torch.finfo(logit.dtype).min / 2).softmax(-1)
-    cumulative = weight.cumsum(-1)                                                 # (A, N)
+    if logit is None:
+        weight = mask.float()
+    else:
+        weight = only(logit, mask).softmax(-1)
+    cumulative = weight.cumsum(-1)  # (A, N)
     u = torch.rand(len(mask), 1, generator=generator, device=mask.device, dtype=weight.dtype)
-    column = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True).clamp(max=mask.shape[-1] - 1)  # (A, 1)
-    return column.squeeze(-1), is_in(mask, column.squeeze(-1))
+    drawn = u * cumulative[:, -1:]  # (A, 1)
+    column = torch.searchsorted(cumulative, drawn, right=True)  # (A, 1)
+    last = mask.shape[-1] - 1
+    column = column.clamp(max=last).squeeze(-1)  # (A,)
+    return column, is_in(mask, column)
 
 
 def is_in(mask: Tensor, column: Tensor) -> Tensor:
     """Whether the mask (A, N) is true at each row's column (A,)."""
-    return mask.gather(-1, column[:, None]).squeeze(-1)                            # (A,)
+    return mask.gather(-1, column[:, None]).squeeze(-1)  # (A,)
 
 
 def admissible(keep: Tensor, positive: Tensor, negative: Tensor) -> Triplets:
-    """The triplets of the anchors to keep (A,), given each anchor's positive (A,) and negative (A,)."""
-    anchor = keep.nonzero().squeeze(-1)                                            # (T,)
+    """The triplets of the anchors to keep; keep, positive and negative of all anchors (A,)."""
+    anchor = keep.nonzero().squeeze(-1)  # (T,)
     return Triplets(anchor, positive[anchor], negative[anchor])
 
 
-def add_second_negative(triplets: Triplets, label: Tensor, generator: torch.Generator) -> Quadruplets:
-    """Draw a row of a third class for every triplet, uniformly; triplets for which there is none are dropped."""
-    own, other = label[triplets.anchor, None], label[triplets.negative, None]      # (T, 1) each
-    second, found = draw((label != own) & (label != other), generator)             # (T,) each, from a mask (T, N)
-    return Quadruplets(*(t[found] for t in (*triplets, second)))
+def add_second_negative(
+    triplets: Triplets, label: Tensor, generator: torch.Generator
+) -> Quadruplets:
+    """Draw a row of a third class for every triplet, uniformly; drop triplets without one."""
+    own = label[triplets.anchor, None]  # (T, 1)
+    other = label[triplets.negative, None]  # (T, 1)
+    third = (label != own) & (label != other)  # (T, N)
+    second, found = draw(third, generator)  # (T,) each
+    return Quadruplets(*(rows[found] for rows in (*triplets, second)))

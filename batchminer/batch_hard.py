@@ -1,23 +1,25 @@
 """The hardest positive and negative of each anchor."""
 import torch
-from torch import Tensor
 
-from batchminer.base import Miner, Triplets, admissible, is_in
-from utilities.pairwise import distance, negative_mask, positive_mask
+from batchminer.base import Miner, admissible, is_in
+from utilities.pairwise import distance, pair_masks
 
 
 class BatchHard(Miner):
-    """Batch-hard mining (Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017):
+    """Batch-hard mining (Hermans et al., "In Defense of the Triplet Loss for Person
+    Re-Identification", arXiv 2017):
 
         p = argmax_{y_p = y_a} d_ap,   n = argmin_{y_n != y_a} d_an
 
-    with Euclidean distances of the rows as given; among equals the first. One triplet an anchor, nothing random.
+    with Euclidean distances of the rows as given; among equals the first. One triplet an anchor,
+    nothing random.
     """
 
-    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
-        """embedding (N, D), label (N,) -> Triplets."""
-        d = distance(embedding, anchors)                                           # (A, N)
-        positive, negative = positive_mask(label, anchors), negative_mask(label, anchors)  # (A, N) each
-        p = d.masked_fill(~positive, -torch.inf).argmax(-1)                        # (A,)
-        n = d.masked_fill(~negative, torch.inf).argmin(-1)                         # (A,)
-        return admissible(is_in(positive, p) & is_in(negative, n), p, n)
+    def mine(self, x, label, generator, anchors):
+        """x (N, D), label (N,) -> Triplets."""
+        d = distance(x, anchors)  # (A, N)
+        positive, negative = pair_masks(label, anchors)  # (A, N) each
+        p = d.masked_fill(~positive, -torch.inf).argmax(-1)  # (A,)
+        n = d.masked_fill(~negative, torch.inf).argmin(-1)  # (A,)
+        has_both = is_in(positive, p) & is_in(negative, n)  # (A,)
+        return admissible(has_both, p, n)

@@ -1,22 +1,21 @@
 """Random triplets within a class."""
-from torch import Tensor
-
-from batchminer.base import ClassBlocks, Miner, Triplets, admissible
+from batchminer.base import ClassBlocks, Miner, admissible
 
 
 class IntraRandom(Miner):
-    """DiVA's intra-class triplets (Milbich et al., "DiVA: Diverse Visual Feature Aggregation for Deep Metric Learning",
-    ECCV 2020): anchor, positive and negative are three rows of one class, so the label rule of triplets is broken on
-    purpose.
+    """DiVA's intra-class triplets (Milbich et al., "DiVA: Diverse Visual Feature Aggregation for
+    Deep Metric Learning", ECCV 2020): anchor, positive and negative are three rows of one class, so
+    the label rule of triplets is broken on purpose.
 
-    For each anchor an ordered pair of two other rows of its class, uniformly; one triplet an anchor, none in classes of
-    fewer than three. Deviation: the authors' code draws as many classes as the batch has rows, and the three rows with
-    replacement, so that they may coincide; with equally large classes an anchor then comes once on average.
+    For each anchor an ordered pair of two other rows of its class, uniformly; one triplet an
+    anchor, none in classes of fewer than three. Deviation: the authors' code draws as many classes
+    as the batch has rows, and the three rows with replacement, so that they may coincide; with
+    equally large classes an anchor then comes once on average.
     """
 
     negative_class = "same"
 
-    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
-        """embedding (N, D) is not read, label (N,) -> Triplets."""
+    def mine(self, x, label, generator, anchors):
+        """x (N, D) is not read, label (N,) -> Triplets."""
         blocks = ClassBlocks(label, anchors)
         return admissible(blocks.positives > 1, *blocks.draw_two_positives(generator))

@@ -4,93 +4,146 @@ import math
 import torch
 from torch import Tensor, nn
 
-from batchminer.base import ClassBlocks, Miner, Triplets, admissible, draw
+from batchminer.base import ClassBlocks, Miner, admissible, draw
 from batchminer.distance import sphere_square
 from utilities.errors import UsageError
 from utilities.pairwise import negative_mask
 from utilities.registry import lookup
 from utilities.seed import RandomStream, preserved_randomness
 
-STARTS = {"uniform": (0.0, math.inf), "semihards": (0.3, 0.7), "hards": (0.0, 0.5), "veryhards": (0.0, 0.3)}
-FLOOR = math.log(1e-15)                                    # log-mass below which no bin falls
+# first and last distance that is drawn at first
+STARTS = {
+    "uniform": (0.0, math.inf),
+    "semihards": (0.3, 0.7),
+    "hards": (0.0, 0.5),
+    "veryhards": (0.0, 0.3),
+}
+# log-mass below which no bin falls
+FLOOR = math.log(1e-15)
 
 
 class Parametric(Miner):
-    """PADS, policy-adapted sampling (Roth, Milbich and Ommer, "PADS: Policy-Adapted Sampling for Visual Similarity
-    Learning", CVPR 2020): the positive uniformly, the negative with probability
+    """PADS, policy-adapted sampling (Roth, Milbich and Ommer, "PADS: Policy-Adapted Sampling for
+    Visual Similarity Learning", CVPR 2020): the positive uniformly, the negative with probability
 
         P(n | a) ~ mass[bin(d_an)]      over the negatives of a, d of the normalised rows
 
-    over n_support - 1 equal bins of support_lim; distances outside belong to the end bins, as they do in the authors'
-    code. The mass starts even on the distances of `mode` ('semihards': [.3, .7]) with 1e-15 elsewhere, the authors'
-    floor. One triplet an anchor. At every `adapt` a policy network multiplies each bin by alpha, 1 or beta. Its reward
-    is the sign of the change in the mean of the first two of `metrics` since its last action.
+    over n_support - 1 equal bins of support_lim; distances outside belong to the end bins, as they
+    do in the authors' code. The mass starts even on the distances of `mode` ('semihards': [.3, .7])
+    with 1e-15 elsewhere, the authors' floor. One triplet an anchor. At every `adapt` a policy
+    network multiplies each bin by alpha, 1 or beta. Its reward is the sign of the change in the
+    mean of the first two of `metrics` since its last action.
 
-    every: training steps between two calls of `adapt`, for the caller to keep. lr: learning rate of the policy.
-    Deviations: the plain policy gradient with a moving baseline, which the authors' code offers too, not PPO with a
-    critic: each reward serves one gradient step, where PPO's ratio is one up to the lag of its old policy, and the
-    critic regresses on the metric and not on the reward. lr 1e-3, not 1e-2: at the latter the policy settles before it
-    has learned. The state has running means but no list of past metrics.
+    every: training steps between two calls of `adapt`, for the caller to keep. lr: learning rate of
+    the policy. Deviations: the plain policy gradient with a moving baseline, which the authors'
+    code offers too, not PPO with a critic: each reward serves one gradient step, where PPO's ratio
+    is one up to the lag of its old policy, and the critic regresses on the metric and not on the
+    reward. lr 1e-3, not 1e-2: at the latter the policy settles before it has learned. The state has
+    running means but no list of past metrics.
     """
+
+    mode: str = "semihards"
+    n_support: int = 30
+    support_lim: tuple[float, ...] = (0.1, 1.4)
+    alpha: float = 0.8
+    beta: float = 1.25
+    every: int = 30
+    lr: float = 1e-3
 
     adapts = True
     metrics = ("e_recall@1", "nmi", "dists@intra", "dists@inter")
     horizons = (2, 8, 16, 32)
-    hidden, momentum = 128, 0.05
+    hidden = 128
+    momentum = 0.05
 
-    def __init__(self, seed: int = 0, mode: str = "semihards", n_support: int = 30,
-                 support_lim: tuple[float, ...] = (0.1, 1.4), alpha: float = 0.8, beta: float = 1.25, every: int = 30,
-                 lr: float = 1e-3):
-        super().__init__(seed)
-        if n_support < 3 or len(support_lim) != 2 or not 0 <= support_lim[0] < support_lim[1]:
-            raise UsageError(f"--miner_parametric_support_lim {support_lim} must be two rising distances, and "
-                             f"--miner_parametric_n_support {n_support} at least 3.")
-        low, high = lookup(STARTS, mode, "start", "--miner_parametric_mode")
-        support = torch.linspace(*support_lim, n_support, dtype=torch.float64)     # (K + 1,)
-        centre = (support[1:] + support[:-1]) / 2                                  # (K,)
-        self.edges, self.every = support[1:-1].square(), every                     # (K - 1,)
-        self.log_mass = normalised(torch.where((centre >= low) & (centre <= high), 0, FLOOR).double())  # (K,)
-        self.log_factor = torch.tensor([alpha, 1, beta], dtype=torch.float64).log()  # (3,)
-        self.choices = RandomStream(seed)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limits = self.support_lim
+        if self.n_support < 3 or len(limits) != 2 or not 0 <= limits[0] < limits[1]:
+            raise UsageError(f"--miner_parametric_support_lim {limits} must be two rising "
+                             f"distances, and --miner_parametric_n_support {self.n_support} at "
+                             "least 3.")
+        low, high = lookup(STARTS, self.mode, "start", "--miner_parametric_mode")
+        support = torch.linspace(*limits, self.n_support, dtype=torch.float64)  # (K + 1,)
+        self.edges = support[1:-1].square()  # (K - 1,)
+        centre = (support[1:] + support[:-1]) / 2  # (K,)
+        start = (centre >= low) & (centre <= high)  # (K,)
+        self.log_mass = normalised(torch.where(start, 0, FLOOR).double())  # (K,)
+        factor = torch.tensor([self.alpha, 1, self.beta], dtype=torch.float64)
+        self.log_factor = factor.log()  # (3,)
+        self.choices = RandomStream(self.seed)
         inputs = len(self.horizons) * len(self.metrics) + len(centre) + 1
-        with preserved_randomness():
-            torch.manual_seed(seed)
-            self.policy = nn.Sequential(nn.Linear(inputs, self.hidden), nn.ReLU(), nn.Linear(self.hidden, self.hidden),
-                                        nn.ReLU(), nn.Linear(self.hidden, 3 * len(centre))).double()
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=lr)
-        self.past = {"history": torch.zeros(0, len(self.metrics), dtype=torch.float64), "baseline": 0.0,
-                     "input": torch.zeros(inputs, dtype=torch.float64), "action": torch.zeros(len(centre)).long()}
+        self.policy = self.new_policy(inputs, 3 * len(centre))
+        weights = self.policy.parameters()
+        self.optimizer = torch.optim.Adam(weights, lr=self.lr)
+        self.past = {
+            "history": torch.zeros(0, len(self.metrics), dtype=torch.float64),
+            "baseline": 0.0,
+            "input": torch.zeros(inputs, dtype=torch.float64),
+            "action": torch.zeros(len(centre)).long(),
+        }
 
-    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
-        """embedding (N, D), label (N,) -> Triplets."""
-        square, blocks = sphere_square(embedding, anchors), ClassBlocks(label, anchors)  # (A, N)
-        logit = self.log_mass.to(square)[torch.bucketize(square, self.edges.to(square))]  # (A, N)
-        negative, found = draw(negative_mask(label, anchors), generator, logit)    # (A,) each
-        return admissible((blocks.positives > 0) & found, blocks.draw_positive(generator), negative)
+    def new_policy(self, inputs: int, outputs: int) -> nn.Module:
+        """The policy network, in float64."""
+        with preserved_randomness():
+            torch.manual_seed(self.seed)
+            network = nn.Sequential(
+                nn.Linear(inputs, self.hidden),
+                nn.ReLU(),
+                nn.Linear(self.hidden, self.hidden),
+                nn.ReLU(),
+                nn.Linear(self.hidden, outputs),
+            )
+        return network.double()
+
+    def mine(self, x, label, generator, anchors):
+        """x (N, D), label (N,) -> Triplets."""
+        blocks = ClassBlocks(label, anchors)
+        square = sphere_square(x, anchors)  # (A, N)
+        place = torch.bucketize(square, self.edges.to(square))  # (A, N)
+        logit = self.log_mass.to(square)[place]  # (A, N)
+        negative, found = draw(negative_mask(label, anchors), generator, logit)  # (A,) each
+        positive = blocks.draw_positive(generator)  # (A,)
+        return admissible((blocks.positives > 0) & found, positive, negative)
 
     def adapt(self, metrics: dict | Tensor, progress: float = 0.0) -> None:
-        """Learn from the last action, then take the next one; call it every `every` training steps.
+        """Learn from the last action, then take the next one; call it every `every` steps.
 
-        metrics: validation metrics by the names of `self.metrics` (recall@1 and NMI, which are rewarded, and the mean
-        distances within and between classes), or a tensor of them in that order. progress: share of the training done.
+        metrics: validation metrics by the names of `self.metrics` (recall@1 and NMI, which are
+        rewarded, and the mean distances within and between classes), or a tensor of them in that
+        order. progress: share of the training done.
         """
-        now = torch.as_tensor([metrics[m] for m in self.metrics] if isinstance(metrics, dict) else metrics).double()
+        if isinstance(metrics, dict):
+            metrics = [metrics[name] for name in self.metrics]
+        now = torch.as_tensor(metrics).double().cpu()  # (M,)
         past = self.past
-        if len(past["history"]):
-            self.learn((now[:2].mean() - past["history"][-1, :2].mean()).sign().item())
-        past["history"] = torch.cat([past["history"], now[None].cpu()])[-max(self.horizons):]  # (<= 32, M)
-        means = [past["history"][-h:].mean(0) for h in self.horizons]              # (M,) each
-        past["input"] = torch.cat([*means, self.log_mass.exp(), torch.tensor([progress]).double()])
+        history = past["history"]
+        if len(history):
+            last = history[-1]  # (M,)
+            change = now[:2].mean() - last[:2].mean()
+            self.learn(change.sign().item())
+        history = torch.cat([history, now[None]])
+        history = history[-max(self.horizons):]  # (<= 32, M)
+        means = [history[-h:].mean(0) for h in self.horizons]  # (M,) each
+        done = torch.tensor([progress]).double()
+        past["history"] = history
+        past["input"] = torch.cat([*means, self.log_mass.exp(), done])
         with torch.no_grad():
-            chance = self.action_logits(past["input"]).exp()                       # (K, 3)
-        past["action"] = chance.multinomial(1, generator=self.choices.on(chance.device)).squeeze(-1)  # (K,)
-        self.log_mass = normalised(self.log_mass + self.log_factor[past["action"]])
+            chance = self.action_logits(past["input"]).exp()  # (K, 3)
+        generator = self.choices.on(chance.device)
+        action = chance.multinomial(1, generator=generator).squeeze(-1)  # (K,)
+        past["action"] = action
+        self.log_mass = normalised(self.log_mass + self.log_factor[action])
 
     @torch.enable_grad()
     def learn(self, reward: float) -> None:
-        """One step of the policy gradient for the last action: -(r - baseline) mean_k log pi(a_k | input)."""
+        """One step of the policy gradient for the last action.
+
+            -(r - baseline) mean_k log pi(a_k | input)
+        """
         past = self.past
-        chosen = self.action_logits(past["input"]).gather(1, past["action"][:, None])  # (K, 1)
+        logits = self.action_logits(past["input"])  # (K, 3)
+        chosen = logits.gather(1, past["action"][:, None])  # (K, 1)
         loss = (past["baseline"] - reward) * chosen.mean()
         past["baseline"] += self.momentum * (reward - past["baseline"])
         self.optimizer.zero_grad()
@@ -99,12 +152,19 @@ class Parametric(Miner):
 
     def action_logits(self, state: Tensor) -> Tensor:
         """log pi(action | state) of every bin: to decrease, keep or increase its mass, (K, 3)."""
-        return self.policy(state).unflatten(0, (-1, 3)).log_softmax(-1)            # (K, 3)
+        logits = self.policy(state).unflatten(0, (-1, 3))  # (K, 3)
+        return logits.log_softmax(-1)
 
     def state_dict(self) -> dict:
-        """Both random streams, the distribution, the policy with its optimizer, and what the next `adapt` looks at."""
-        return {"draws": super().state_dict(), "choices": self.choices.state_dict(), "log_mass": self.log_mass,
-                "policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict(), "past": dict(self.past)}
+        """Random streams, distribution, policy, optimizer, and what the next `adapt` reads."""
+        return {
+            "draws": super().state_dict(),
+            "choices": self.choices.state_dict(),
+            "log_mass": self.log_mass,
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "past": dict(self.past),
+        }
 
     def load_state_dict(self, state: dict) -> None:
         """Continue drawing and learning where `state_dict` was taken."""
@@ -112,9 +172,11 @@ class Parametric(Miner):
         self.choices.load_state_dict(state["choices"])
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.log_mass, self.past = state["log_mass"].cpu(), dict(state["past"])
+        self.log_mass = state["log_mass"].cpu()
+        self.past = dict(state["past"])
 
 
 def normalised(log_mass: Tensor) -> Tensor:
     """Log-masses that sum to one, none below the floor."""
-    return log_mass.clamp(min=log_mass.logsumexp(0) + FLOOR).log_softmax(0)        # (K,)
+    floor = log_mass.logsumexp(0) + FLOOR
+    return log_mass.clamp(min=floor).log_softmax(0)  # (K,)

@@ -1,24 +1,23 @@
 """Distance-weighted triplets of shuffled labels."""
 import torch
-from torch import Tensor
 
-from batchminer.base import Triplets
 from batchminer.distance import DistanceWeighted
 
 
 class RandomDistance(DistanceWeighted):
-    """Distance-weighted sampling on labels that are shuffled over the batch anew at every call: the control of DiVA's
-    class-shared features (Milbich et al., "DiVA: Diverse Visual Feature Aggregation for Deep Metric Learning", ECCV
-    2020, the authors' `random` sharing).
+    """Distance-weighted sampling on labels that are shuffled over the batch anew at every call: the
+    control of DiVA's class-shared features (Milbich et al., "DiVA: Diverse Visual Feature
+    Aggregation for Deep Metric Learning", ECCV 2020, the authors' `random` sharing).
 
-    Positive and negative are thus of any class, and the label rule of triplets is broken on purpose; anchors whose
-    shuffled class has one row are left out.
+    Positive and negative are thus of any class, and the label rule of triplets is broken on
+    purpose; anchors whose shuffled class has one row are left out.
     """
 
-    positive_class = negative_class = "any"
+    positive_class = "any"
+    negative_class = "any"
     flag = "--miner_random_distance_"
 
-    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
-        """embedding (N, D), label (N,) -> Triplets."""
-        shuffled = label[torch.randperm(len(label), generator=generator, device=label.device)]  # (N,)
-        return super().mine(embedding, shuffled, generator, anchors)
+    def mine(self, x, label, generator, anchors):
+        """x (N, D), label (N,) -> Triplets."""
+        order = torch.randperm(len(label), generator=generator, device=label.device)  # (N,)
+        return super().mine(x, label[order], generator, anchors)

@@ -1,15 +1,15 @@
 """Random triplets."""
-from torch import Tensor
-
-from batchminer.base import ClassBlocks, Miner, Triplets, admissible, below
+from batchminer.base import ClassBlocks, Miner, admissible, below
 
 
 class RandomTriplets(Miner):
-    """For each anchor with a positive and a negative, one of each, uniformly at random; one triplet an anchor."""
+    """For each anchor with a positive and a negative, one of each, uniformly at random; one triplet
+    an anchor."""
 
-    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
-        """embedding (N, D) is not read, label (N,) -> Triplets."""
+    def mine(self, x, label, generator, anchors):
+        """x (N, D) is not read, label (N,) -> Triplets."""
         blocks = ClassBlocks(label, anchors)
-        negative = blocks.negative(below(blocks.negatives, generator))             # (A,)
-        keep = (blocks.positives > 0) & (blocks.negatives > 0)                     # (A,)
-        return admissible(keep, blocks.draw_positive(generator), negative)
+        negative = blocks.negative(below(blocks.negatives, generator))  # (A,)
+        positive = blocks.draw_positive(generator)  # (A,)
+        keep = (blocks.positives > 0) & (blocks.negatives > 0)  # (A,)
+        return admissible(keep, positive, negative)

@@ -1,36 +1,39 @@
 """Distance-weighted negatives, some of which are exchanged for rows of the anchor's own class."""
 import torch
-from torch import Tensor
 
-from batchminer.base import ClassBlocks, Triplets, admissible
+from batchminer.base import ClassBlocks, admissible
 from batchminer.distance import DistanceWeighted
 from utilities.errors import UsageError
 
 
 class RhoDistance(DistanceWeighted):
-    """Spectrum regularisation (Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep
-    Metric Learning", ICML 2020, rho-regularisation): distance-weighted triplets in which, with probability cp, the
-    negative is exchanged for a row of the anchor's own class, so that classes are not compressed to a point.
+    """Spectrum regularisation (Roth et al., "Revisiting Training Strategies and Generalization
+    Performance in Deep Metric Learning", ICML 2020, rho-regularisation): distance-weighted triplets
+    in which, with probability cp, the negative is exchanged for a row of the anchor's own class, so
+    that classes are not compressed to a point.
 
-    That row is uniform over the class without the anchor and its positive (a tuple (a, p, p) pushes what it pulls);
-    in a class of two it is the positive. The label rule of triplets is broken on purpose. Deviations: the authors' code
-    also makes the anchor its own positive in these tuples, which takes the pull out; it ignores upper_cutoff.
+    That row is uniform over the class without the anchor and its positive (a tuple (a, p, p) pushes
+    what it pulls); in a class of two it is the positive. The label rule of triplets is broken on
+    purpose. Deviations: the authors' code also makes the anchor its own positive in these tuples,
+    which takes the pull out; it ignores upper_cutoff.
     """
+
+    cp: float = 0.2
 
     negative_class = "any"
     flag = "--miner_rho_distance_"
 
-    def __init__(self, seed: int = 0, lower_cutoff: float = 0.5, upper_cutoff: float = 1.4, cp: float = 0.2):
-        super().__init__(seed, lower_cutoff, upper_cutoff)
-        if not 0 <= cp <= 1:
-            raise UsageError(f"{self.flag}cp {cp} is a probability: pass a number from 0 to 1.")
-        self.cp = cp
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.cp <= 1:
+            raise UsageError(f"{self.flag}cp {self.cp} is a probability: "
+                             "pass a number from 0 to 1.")
 
-    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
-        """embedding (N, D), label (N,) -> Triplets."""
+    def mine(self, x, label, generator, anchors):
+        """x (N, D), label (N,) -> Triplets."""
         blocks = ClassBlocks(label, anchors)
-        positive, same_class = blocks.draw_two_positives(generator)                # (A,) each
-        negative, found = self.draw_negative(embedding, label, generator, anchors)  # (A,) each
-        exchange = torch.rand(positive.shape, generator=generator, device=label.device) < self.cp  # (A,)
-        negative = torch.where(exchange, same_class, negative)                     # (A,)
+        positive, same_class = blocks.draw_two_positives(generator)  # (A,) each
+        negative, found = self.draw_negative(x, label, generator, anchors)  # (A,) each
+        u = torch.rand(positive.shape, generator=generator, device=label.device)  # (A,)
+        negative = torch.where(u < self.cp, same_class, negative)  # (A,)
         return admissible((blocks.positives > 0) & found, positive, negative)

@@ -1,26 +1,27 @@
 """Soft-hard positives and negatives: any that violate the order, not the worst."""
 import torch
-from torch import Tensor
 
-from batchminer.base import BEYOND, Miner, Triplets, admissible, draw
-from utilities.pairwise import distance, negative_mask, positive_mask
+from batchminer.base import BEYOND, Miner, admissible, draw
+from utilities.pairwise import distance, pair_masks
 
 
 class Softhard(Miner):
-    """Soft-hard mining (base framework, Roth et al., "Revisiting Training Strategies", ICML 2020; Roth and Brattoli's
-    baselines): positive and negative independently and uniformly among those that break the order,
+    """Soft-hard mining (base framework, Roth et al., "Revisiting Training Strategies", ICML 2020;
+    Roth and Brattoli's baselines): positive and negative independently and uniformly among those
+    that break the order,
 
         d_ap > min_n d_an,   d_an < max_p d_ap
 
-    and among all of that sign where none does; distances of the rows as given. One triplet an anchor.
+    and among all of that sign where none does; distances of the rows as given. One triplet an
+    anchor.
     """
 
-    def mine(self, embedding: Tensor, label: Tensor, generator, anchors=None) -> Triplets:
-        """embedding (N, D), label (N,) -> Triplets."""
-        d = distance(embedding, anchors)                                           # (A, N)
-        positive, negative = positive_mask(label, anchors), negative_mask(label, anchors)  # (A, N) each
-        nearest = d.masked_fill(~negative, torch.inf).amin(-1, keepdim=True)       # (A, 1)
-        farthest = d.masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)     # (A, 1)
-        p, has_positive = draw(positive, generator, BEYOND * (d > nearest))        # (A,) each
-        n, has_negative = draw(negative, generator, BEYOND * (d < farthest))       # (A,) each
+    def mine(self, x, label, generator, anchors):
+        """x (N, D), label (N,) -> Triplets."""
+        d = distance(x, anchors)  # (A, N)
+        positive, negative = pair_masks(label, anchors)  # (A, N) each
+        nearest = d.masked_fill(~negative, torch.inf).amin(-1, keepdim=True)  # (A, 1)
+        farthest = d.masked_fill(~positive, -torch.inf).amax(-1, keepdim=True)  # (A, 1)
+        p, has_positive = draw(positive, generator, BEYOND * (d > nearest))  # (A,) each
+        n, has_negative = draw(negative, generator, BEYOND * (d < farthest))  # (A,) each
         return admissible(has_positive & has_negative, p, n)

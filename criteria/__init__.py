@@ -25,9 +25,9 @@ from criteria.supap import SupAP
 from criteria.supcon import SupCon
 from criteria.triplet import Triplet
 from utilities.errors import UsageError
-from utilities.registry import accepted, lookup
+from utilities.registry import accepted, lookup, own_class
 
-__all__ = ["CRITERIA", "Criterion", "PairWeights", "select"]
+__all__ = ["CRITERIA", "Criterion", "PairWeights", "class_of", "select"]
 
 CRITERIA: dict[str, type[Criterion]] = {
     "adversarial_separation": AdversarialSeparation,
@@ -56,30 +56,51 @@ CRITERIA: dict[str, type[Criterion]] = {
 }
 
 
-def select(name: str, *, n_classes: int, embed_dim: int, weight_on: str = "term", **kwargs) -> Criterion:
-    """The criterion called `name`, with the pair weights (if it gets any) entering at `weight_on`.
+def class_of(name: str) -> type[Criterion]:
+    """The class that a name of `--loss` stands for.
 
-    `pml.X` is the loss X of pytorch-metric-learning. adversarial_separation wraps the criterion that `on` names, made
-    with `on_arguments`.
+    A name of CRITERIA, `pml.X` for the loss X of pytorch-metric-learning, or `module.Class` for a
+    class of the user's own file (docs/extending.md).
     """
+    if name.split(".")[0] == "pml":
+        return PML
+    if "." in name:
+        return own_class(name, Criterion, ("n_classes", "embed_dim"), "--loss")
+    return lookup(CRITERIA, name, "criterion", "--loss")
+
+
+def select(
+    name: str,
+    *,
+    n_classes: int,
+    embed_dim: int,
+    weight_on: str = "term",
+    **kwargs,
+) -> Criterion:
+    """The criterion called `name`; pair weights, where it gets any, enter at `weight_on`.
+
+    adversarial_separation adds to the criterion that `on` names, made with `on_arguments`.
+    """
+    cls = class_of(name)
     sizes = {"n_classes": n_classes, "embed_dim": embed_dim}
-    if name.startswith("pml."):
-        criterion = PML(name.removeprefix("pml."), **sizes, **kwargs)
-    else:
-        cls = lookup(CRITERIA, name, "criterion", "--loss")
-        if cls is AdversarialSeparation:
-            kwargs["base"] = wrapped(kwargs.pop("on", "multisimilarity"), kwargs.pop("on_arguments", {}),
-                                     weight_on=weight_on, **sizes)
-        criterion = cls(**accepted(cls, sizes), **kwargs)
+    if cls is PML:
+        kwargs["name"] = name.removeprefix("pml.")
+    if cls is AdversarialSeparation:
+        on = kwargs.pop("on", "multisimilarity")
+        on_arguments = kwargs.pop("on_arguments", {})
+        kwargs["base"] = base_of_separation(on, weight_on=weight_on, **sizes, **on_arguments)
+    criterion = cls(**accepted(cls, sizes), **kwargs)
     if weight_on not in criterion.placements:
+        placements = " or ".join(criterion.placements)
         raise UsageError(f"--pair_weight_on {weight_on}: --loss {name} takes weights on "
-                         f"{' or '.join(criterion.placements)}.")
+                         f"{placements}.")
     criterion.weight_on = weight_on
     return criterion
 
 
-def wrapped(on: str, arguments: dict, **settings) -> Criterion:
+def base_of_separation(name: str, **arguments) -> Criterion:
     """The criterion that adversarial_separation adds to: any but itself."""
-    lookup({name: cls for name, cls in CRITERIA.items() if cls is not AdversarialSeparation}, on, "criterion to add to",
-           "--loss_adversarial_separation_on")
-    return select(on, **settings, **arguments)
+    others = dict(CRITERIA)
+    del others["adversarial_separation"]
+    lookup(others, name, "criterion to add to", "--loss_adversarial_separation_on")
+    return select(name, **arguments)

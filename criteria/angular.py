@@ -4,46 +4,54 @@ import math
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from criteria.base import Criterion, mean_over, weight_of, weighted_logsumexp
+from criteria.base import TripletCriterion, mean_over, weight_of, weighted_logsumexp
 from criteria.npair import NPair
 from utilities.pairwise import negative_mask, unit
 
 
-class Angular(Criterion):
-    """Angular loss beside the N-pair loss (Wang et al., "Deep Metric Learning with Angular Loss", ICCV 2017):
+class Angular(TripletCriterion):
+    """Angular loss beside the N-pair loss (Wang et al., "Deep Metric Learning with Angular Loss",
+    ICCV 2017):
 
         L = NP + npair_ang_weight ANG + npair_l2 mean_i ||x_i||
-        ANG = mean_(a,p) w+_ap log(1 + sum_n w-_an exp(4 t^2 (u_a + u_p) . u_n - 2 (1 + t^2) u_a . u_p))
+        ANG = mean_(a,p) w+_ap
+              log(1 + sum_n w-_an exp(4 t^2 (u_a + u_p) . u_n - 2 (1 + t^2) u_a . u_p))
 
-    t = tan(alpha), alpha in degrees, u = x / ||x||; NP is the N-pair loss on x as given, without its norm term. Both
-    run over the pairs (a, p) of the given triplets, n over all images of other classes than a's. angular_only: L = ANG.
-    Deviation: all images of other classes are negatives, in the paper one of each class.
+    t = tan(alpha), alpha in degrees, u = x / ||x||; NP is the N-pair loss on x as given, without
+    its norm term. Both run over the pairs (a, p) of the given triplets, n over all images of other
+    classes than a's. angular_only: L = ANG. Deviation: all images of other classes are negatives,
+    in the paper one of each class.
 
     Weights: w+ scales both terms of a positive pair, w- both exponentials of a negative one.
     """
 
-    needs_triplets = True
-    takes_references = True
-    accepts_weight = "pair"
+    alpha: float = 45.0
+    npair_ang_weight: float = 2.0
+    npair_l2: float = 0.005
+    angular_only: bool = False
 
-    def __init__(self, alpha: float = 45.0, npair_ang_weight: float = 2.0, npair_l2: float = 0.005,
-                 angular_only: bool = False):
-        super().__init__()
-        self.square_tan, self.npair_ang_weight = math.tan(math.radians(alpha)) ** 2, npair_ang_weight
-        self.npair = None if angular_only else NPair(npair_l2)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.npair = NPair(self.npair_l2)
 
-    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
+    def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,), T triplets -> scalar."""
         angular = self.angular(unit(x), negative_mask(label, anchors), triplets, weight)
-        if self.npair is None:
+        if self.angular_only:
             return angular
-        return self.npair.loss(x, label, triplets, weight, anchors) + self.npair_ang_weight * angular
+        npair = self.npair.loss(x, label, triplets, weight, anchors)
+        return npair + self.npair_ang_weight * angular
 
     def angular(self, u: Tensor, is_negative: Tensor, triplets, weight) -> Tensor:
         """ANG of unit rows u (N, D) with the mask (A, N) of negative pairs -> scalar."""
         anchor, positive, _ = triplets
-        u_a, u_p, (w_positive, w_negative) = u[anchor], u[positive], weight        # (T, D) each
-        w_negative = None if w_negative is None else w_negative[anchor]            # (T, 1 or N)
-        against = weighted_logsumexp(4 * self.square_tan * (u_a + u_p) @ u.T, w_negative, is_negative[anchor])  # (T,)
-        term = softplus(against - 2 * (1 + self.square_tan) * (u_a * u_p).sum(-1))  # (T,)
-        return mean_over(term, weight_of(w_positive, anchor, positive))
+        square_tan = math.tan(math.radians(self.alpha)) ** 2
+        u_a = u[anchor]  # (T, D)
+        u_p = u[positive]  # (T, D)
+        w_negative = weight.negative
+        if w_negative is not None:
+            w_negative = w_negative[anchor]  # (T, 1 or N)
+        exponent = 4 * square_tan * (u_a + u_p) @ u.T  # (T, N)
+        log_sum = weighted_logsumexp(exponent, w_negative, is_negative[anchor])  # (T,)
+        own = 2 * (1 + square_tan) * (u_a * u_p).sum(-1)  # (T,)
+        return mean_over(softplus(log_sum - own), weight_of(weight.positive, anchor, positive))

@@ -1,42 +1,42 @@
-"""ArcFace: classification by the cosine to a proxy of each class, with a margin on the own angle."""
+"""ArcFace: classification by the cosine to proxies of classes, with a margin on the own angle."""
 import math
 
 import torch
-from torch import Tensor
 
-from criteria.base import Criterion
-from criteria.proxies import apart, cosine, cross_entropy, new_proxies
+from criteria.proxies import ProxyCriterion, cosine, cross_entropy, own_and_others
 from utilities.pairwise import root
 
 
-class ArcFace(Criterion):
-    """ArcFace (Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, eq. 3):
+class ArcFace(ProxyCriterion):
+    """ArcFace (Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR
+    2019, eq. 3):
 
-        z_iy = s cos(theta_iy + m),   z_ik = s cos theta_ik for k != y,   cos theta_ik = x_i . p_k / |p_k|
+        z_iy = s cos(theta_iy + m),   z_ik = s cos theta_ik for k != y
+        cos theta_ik = x_i . p_k / |p_k|
         L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{k != y} exp(z_ik) ) ]
 
-    s = feature_scale, m = angular_margin in radians; y is the class of image i, p_k the proxy of class k and lr the
-    proxies' own learning rate. x is used as given and must have unit rows. cos(theta + m) = cos theta cos m - sin theta
-    sin m needs no arc cosine and no clamping; where theta is 0, sin theta has gradient zero. Deviation: where theta_iy
-    > pi - m, z_iy = s (cos theta_iy - m sin m), as in the authors' code: the paper's formula rises again there and
-    pushes an image that is opposite to its proxy farther away.
+    s = feature_scale, m = angular_margin in radians; y is the class of image i, p_k the proxy of
+    class k and lr the proxies' own learning rate. x is used as given and must have unit rows.
+    cos(theta + m) = cos theta cos m - sin theta sin m needs no arc cosine and no clamping; where
+    theta is 0, sin theta has gradient zero. Deviation: where theta_iy > pi - m, z_iy = s (cos
+    theta_iy - m sin m), as in the authors' code: the paper's formula rises again there and pushes
+    an image that is opposite to its proxy farther away.
 
     Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes.
     """
 
-    accepts_weight = "anchor"
+    angular_margin: float = 0.5
+    feature_scale: float = 16.0
+    lr: float = 5e-4
 
-    def __init__(self, n_classes: int, embed_dim: int, angular_margin: float = 0.5, feature_scale: float = 16.0,
-                 lr: float = 5e-4):
-        super().__init__()
-        self.angular_margin, self.feature_scale, self.own_lr = angular_margin, feature_scale, lr
-        self.proxies = new_proxies(n_classes, embed_dim)                           # (C, D)
-
-    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
+    def loss(self, x, label, triplets, weight, anchors):
         """x (B, D), label (B,) below n_classes -> scalar."""
-        m, s = self.angular_margin, self.feature_scale
-        own, others = apart(cosine(x, self.proxies, s), label)                     # (B, 1), (B, C) s cos theta
-        sine = root((s - own) * (s + own))                                         # (B, 1) s sin theta
-        within = own * math.cos(m) - sine * math.sin(m)                            # (B, 1)
-        beyond = own - s * m * math.sin(m)                                         # (B, 1)
-        return cross_entropy(torch.where(own >= -s * math.cos(m), within, beyond), others, weight)
+        m = self.angular_margin
+        s = self.feature_scale
+        s_cos = cosine(x, self.proxies, s)  # (B, C)
+        own, others = own_and_others(s_cos, label)  # (B, 1), (B, C)
+        s_sin = root((s - own) * (s + own))  # (B, 1)
+        within = own * math.cos(m) - s_sin * math.sin(m)  # (B, 1)
+        beyond = own - s * m * math.sin(m)  # (B, 1)
+        z_own = torch.where(own >= -s * math.cos(m), within, beyond)  # (B, 1)
+        return cross_entropy(z_own, others, weight)

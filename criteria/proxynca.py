@@ -1,39 +1,41 @@
 """Proxy-NCA: near the proxy of the own class, far from all others."""
-from torch import Tensor
 
-from criteria.base import Criterion
-from criteria.proxies import apart, cosine, new_proxies, weigh
+
+from criteria.proxies import ProxyCriterion, cosine, own_and_others, weighted
 from utilities.pairwise import unit
 
 
-class ProxyNCA(Criterion):
-    """Proxy-NCA (Movshovitz-Attias et al., "No Fuss Distance Metric Learning using Proxies", ICCV 2017, eq. 4):
+class ProxyNCA(ProxyCriterion):
+    """Proxy-NCA (Movshovitz-Attias et al., "No Fuss Distance Metric Learning using Proxies", ICCV
+    2017, eq. 4):
 
-        L = mean_i [ w+_i d_iy^2 + w-_i log sum_{k != y} exp(-d_ik^2) ],   d_ik = |r x_i / |x_i| - r p_k / |p_k||
+        L = mean_i [ w+_i d_iy^2 + w-_i log sum_{k != y} exp(-d_ik^2) ]
+        d_ik = |r x_i / |x_i| - r p_k / |p_k||
 
-    r = scale; y is the class of image i, p_k the proxy of class k and lr the proxies' own learning rate. With
-    include_positive the sum runs over all proxies, so that the term is a cross-entropy (Teh et al., "ProxyNCA++", ECCV
-    2020). x is normalised inside. Without include_positive and with one class only, there is nothing to push from: the
-    second term is zero. Deviation: r = 3 as in the base framework, where the paper has unit rows.
+    r = scale; y is the class of image i, p_k the proxy of class k and lr the proxies' own learning
+    rate. With include_positive the sum runs over all proxies, so that the term is a cross-entropy
+    (Teh et al., "ProxyNCA++", ECCV 2020). x is normalised inside. Without include_positive and with
+    one class only, there is nothing to push from: the second term is zero. Deviation: r = 3 as in
+    the base framework, where the paper has unit rows.
 
     Weights: w+ scales the squared distance to the own proxy, w- the log-sum over the proxies.
     """
 
-    accepts_weight = "anchor"
+    scale: float = 3.0
+    include_positive: bool = False
+    lr: float = 5e-4
 
-    def __init__(self, n_classes: int, embed_dim: int, scale: float = 3.0, include_positive: bool = False,
-                 lr: float = 5e-4):
-        super().__init__()
-        self.scale, self.include_positive, self.own_lr = scale, include_positive, lr
-        self.proxies = new_proxies(n_classes, embed_dim)                           # (C, D)
-
-    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
+    def loss(self, x, label, triplets, weight, anchors):
         """x (B, D), label (B,) below n_classes -> scalar."""
-        most = 2 * self.scale**2                                                   # d^2 = most - most cos
-        s = cosine(unit(x), self.proxies, most)                                    # (B, C)
-        own, others = apart(s, label)                                              # (B, 1), (B, C)
-        rivals = s if self.include_positive else others                            # (B, C)
-        near, far = most - own, rivals.logsumexp(-1, keepdim=True) - most          # (B, 1) each
-        if len(self.proxies) == 1 and not self.include_positive:
-            far = 0 * own                                                          # a sum over no proxies
-        return (weigh(near, weight[0]) + weigh(far, weight[1])).mean()
+        # d^2 = 2 r^2 - 2 r^2 cos
+        most = 2 * self.scale**2
+        s = cosine(unit(x), self.proxies, most)  # (B, C)
+        own, others = own_and_others(s, label)  # (B, 1), (B, C)
+        rivals = s if self.include_positive else others  # (B, C)
+        near = most - own  # (B, 1)
+        far = rivals.logsumexp(-1, keepdim=True) - most  # (B, 1)
+        if self.n_classes == 1 and not self.include_positive:
+            far = 0 * own
+        near = weighted(near, weight.positive)
+        far = weighted(far, weight.negative)
+        return (near + far).mean()

@@ -1,6 +1,7 @@
-"""What the losses over rankings share: which items are ranked, how many stand above each, and the mean over queries.
+"""What the losses over rankings share: the ranked items, what stands above each, and the mean.
 
-Only the positives of a query are ranked: A x P x N comparisons for A queries and N items, not A x N x N.
+Only the positives of a query are ranked: A x P x N comparisons for A queries and N items, not A x N
+x N.
 """
 from collections.abc import Callable
 
@@ -8,18 +9,23 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
-ENTRIES = 2 ** 24                                # anchors x ranked items x items that are compared at once, at most
+from criteria.base import mean_over_anchors, mean_over_pairs
+
+# most comparisons at once: anchors x ranked items x items
+ENTRIES = 2**24
 
 
 class InBlocks(torch.autograd.Function):
-    """function(item, s, weight) in blocks of so many rows; the gradient computes each block again, so that only one
-    block's comparisons are held at a time."""
+    """function(item, s, weight) in blocks of so many rows.
+
+    The gradient computes each block again, so that only one block's comparisons are held at a time.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(function: Callable, rows: int, *tensors: Tensor) -> Tensor:
-        return torch.cat([function(*block) for block in zip(*(t.split(rows) for t in tensors))])
+        return torch.cat([function(*block) for block in split(rows, *tensors)])
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -28,33 +34,52 @@ class InBlocks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple:
-        parts = [vjp(lambda s, w, item=item: ctx.function(item, s, w), s, weight)[1](above)
-                 for item, s, weight, above in zip(*(t.split(ctx.rows) for t in (*ctx.saved_tensors, gradient)))]
+        parts = []
+        for item, s, weight, above in split(ctx.rows, *ctx.saved_tensors, gradient):
+            _, pull_back = vjp(lambda s, w, item=item: ctx.function(item, s, w), s, weight)
+            parts.append(pull_back(above))
         return None, None, None, *map(torch.cat, zip(*parts))
 
 
-def ranked(positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row's positives stand, padded to the longest row: index (A, P), and which entries are real (A, P).
+def split(rows: int, *tensors: Tensor) -> zip:
+    """Blocks of so many rows of all tensors together."""
+    return zip(*(tensor.split(rows) for tensor in tensors))
 
-    P, the size of the largest class, is read from the labels: the one value that a GPU is waited for.
+
+def ranked(positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each row's positives stand: index (A, P), and which entries are real (A, P).
+
+    Rows are padded to the longest. P, the size of the largest class, is read from the labels: the
+    one value that a GPU is waited for.
     """
-    real, item = positive.float().topk(int(positive.sum(-1).max()), dim=-1)
+    longest = int(positive.sum(-1).max())
+    real, item = positive.float().topk(longest, dim=-1)
     return item, real > 0
 
 
-def standing_above(count: Callable, item: Tensor, s: Tensor, w_positive: Tensor, w_negative: Tensor) -> Tensor:
-    """How much stands above each ranked item, (A, P, 2): positives and negatives, weighted.
+def standing_above(
+    count: Callable, s: Tensor, positive: Tensor, w_positive: Tensor, w_negative: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What stands above the positives of each query, (A, P, 2), and which of them are real, (A, P).
 
-    count(gap, weight) -> (A, P, 2) sums over the items j; gap (A, P, N) is s_qj - s_qi, and -inf where j is i, which
-    does not outrank itself; weight (A, N, 2). Above ENTRIES comparisons the anchors are taken in blocks.
+    The last axis is positives and negatives above, weighted. count(gap, weight) -> (A, P, 2) sums
+    over the items j; gap (A, P, N) is s_qj - s_qi, and -inf where j is i, which does not outrank
+    itself; weight (A, N, 2). Above ENTRIES comparisons the anchors are taken in blocks.
     """
-    def compare(item: Tensor, s: Tensor, weight: Tensor) -> Tensor:
-        gap = s[:, None, :] + (-s.gather(1, item))[:, :, None]                     # (A, P, N)
-        return count(gap.scatter_(-1, item[:, :, None], -torch.inf), weight)       # (A, P, 2)
 
-    tensors = item, s, torch.stack([w_positive, w_negative], -1)
-    rows = max(1, ENTRIES // max(1, item.shape[1] * s.shape[1]))
-    return compare(*tensors) if rows >= len(s) else InBlocks.apply(compare, rows, *tensors)
+    def compare(item: Tensor, s: Tensor, weight: Tensor) -> Tensor:
+        own = -s.gather(1, item)  # (A, P)
+        gap = s[:, None, :] + own[:, :, None]  # (A, P, N)
+        gap = gap.scatter_(-1, item[:, :, None], -torch.inf)
+        return count(gap, weight)  # (A, P, 2)
+
+    item, real = ranked(positive)  # (A, P) each
+    weight = torch.stack([w_positive, w_negative], -1)  # (A, N, 2)
+    of_one_anchor = item.shape[1] * s.shape[1]
+    rows = max(1, ENTRIES // max(1, of_one_anchor))
+    if rows >= len(s):
+        return compare(item, s, weight), real
+    return InBlocks.apply(compare, rows, item, s, weight), real
 
 
 def sigmoids(gap: Tensor, weight: Tensor) -> Tensor:
@@ -63,7 +88,7 @@ def sigmoids(gap: Tensor, weight: Tensor) -> Tensor:
 
 
 def mean_over_queries(term: Tensor, real: Tensor, *more: Tensor) -> Tensor:
-    """Mean of the terms (A, P) over a query's ranked items, plus `more` (A,), over the queries that rank any."""
-    size = real.sum(-1)                                                            # (A,)
-    of_query = sum(more, (term * real).sum(-1) / size.clamp(min=1))                # (A,)
-    return (of_query * (size > 0)).sum() / (size > 0).sum().clamp(min=1)
+    """Mean of the terms (A, P) over a query's ranked items, plus `more` (A,), over the queries that
+    rank any."""
+    of_query = mean_over_pairs(term * real, real)  # (A,)
+    return mean_over_anchors(sum(more, of_query), real.any(-1))

@@ -1,29 +1,28 @@
 """Normalised softmax: classification by the cosine to a proxy of each class."""
-from torch import Tensor
-
-from criteria.base import Criterion
-from criteria.proxies import apart, cosine, cross_entropy, new_proxies
 
 
-class Softmax(Criterion):
-    """Normalised softmax (Zhai and Wu, "Classification is a Strong Baseline for Deep Metric Learning", BMVC 2019):
+from criteria.proxies import ProxyCriterion, cosine, cross_entropy, own_and_others
 
-        L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{k != y} exp(z_ik) ) ],   z_ik = x_i . p_k / (|p_k| T)
 
-    T = temperature; y is the class of image i, p_k the proxy of class k and lr the proxies' own learning rate. x is
-    used as given: the network makes unit rows. Deviation: no class-balanced subsampling and no layer norm, which are
-    the network's and sampler's.
+class Softmax(ProxyCriterion):
+    """Normalised softmax (Zhai and Wu, "Classification is a Strong Baseline for Deep Metric
+    Learning", BMVC 2019):
+
+        L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{k != y} exp(z_ik) ) ]
+        z_ik = x_i . p_k / (|p_k| T)
+
+    T = temperature; y is the class of image i, p_k the proxy of class k and lr the proxies' own
+    learning rate. x is used as given: the network makes unit rows. Deviation: no class-balanced
+    subsampling and no layer norm, which are the network's and sampler's.
 
     Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes.
     """
 
-    accepts_weight = "anchor"
+    temperature: float = 0.05
+    lr: float = 1e-5
 
-    def __init__(self, n_classes: int, embed_dim: int, temperature: float = 0.05, lr: float = 1e-5):
-        super().__init__()
-        self.temperature, self.own_lr = temperature, lr
-        self.proxies = new_proxies(n_classes, embed_dim)                           # (C, D)
-
-    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
+    def loss(self, x, label, triplets, weight, anchors):
         """x (B, D), label (B,) below n_classes -> scalar."""
-        return cross_entropy(*apart(cosine(x, self.proxies, 1 / self.temperature), label), weight)
+        z = cosine(x, self.proxies, 1 / self.temperature)  # (B, C)
+        own, others = own_and_others(z, label)  # (B, 1), (B, C)
+        return cross_entropy(own, others, weight)

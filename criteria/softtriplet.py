@@ -2,41 +2,58 @@
 from torch import Tensor
 
 from criteria.base import Criterion
-from criteria.proxies import apart, cross_entropy, new_proxies
+from criteria.proxies import cross_entropy, new_proxies, own_and_others
 from utilities.pairwise import root, similarity, unit
 
 
 class SoftTriplet(Criterion):
-    """SoftTriple loss (Qian et al., "SoftTriple Loss: Deep Metric Learning Without Triplet Sampling", ICCV 2019,
-    sections 3.2 and 3.3):
+    """SoftTriple loss (Qian et al., "SoftTriple Loss: Deep Metric Learning Without Triplet
+    Sampling", ICCV 2019, sections 3.2 and 3.3):
 
         S_ic = sum_k softmax_k(s_ick / gamma) s_ick,   s_ick = x_i . w_ck,   |w_ck| = 1
         z_ic = lambda (S_ic - delta [c = y]),   R = sum_c sum_{j < k} |w_cj - w_ck| / (C K (K - 1))
         L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{c != y} exp(z_ic) ) ] + tau R
 
-    K = n_centroids of each of C classes, delta = margin_delta, lambda = scale (--loss_softtriplet_lambda is the same
-    flag), tau = reg_weight, lr the centroids' own learning rate; y is the class of image i. x is used as given: the
-    network makes unit rows. With K = 1, R is zero. Deviations: lambda = 8, K = 2 as in the base framework, the paper
-    has 20 and 10; the authors' code adds 1e-5 inside the root of |w_cj - w_ck| = sqrt(2 - 2 w_cj . w_ck), here its
+    K = n_centroids of each of C classes, delta = margin_delta, lambda = scale
+    (--loss_softtriplet_lambda is the same flag), tau = reg_weight, lr the centroids' own learning
+    rate; y is the class of image i. x is used as given: the network makes unit rows. With K = 1, R
+    is zero. Deviations: lambda = 8, K = 2 as in the base framework, the paper has 20 and 10; the
+    authors' code adds 1e-5 inside the root of |w_cj - w_ck| = sqrt(2 - 2 w_cj . w_ck), here its
     gradient is zero where two coincide.
 
-    Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes; R takes none.
+    Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes; R
+    takes none.
     """
+
+    n_classes: int
+    embed_dim: int
+    n_centroids: int = 2
+    margin_delta: float = 0.01
+    gamma: float = 0.1
+    scale: float = 8.0
+    reg_weight: float = 0.2
+    lr: float = 1e-2
 
     accepts_weight = "anchor"
 
-    def __init__(self, n_classes: int, embed_dim: int, n_centroids: int = 2, margin_delta: float = 0.01,
-                 gamma: float = 0.1, scale: float = 8.0, reg_weight: float = 0.2, lr: float = 1e-2):
-        super().__init__()
-        self.margin_delta, self.gamma, self.scale, self.own_lr = margin_delta, gamma, scale, lr
-        self.reg_weight = reg_weight / (n_classes * n_centroids * max(1, n_centroids - 1))
-        self.centroids = new_proxies(n_classes, n_centroids, embed_dim)            # (C, K, D)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.own_lr = self.lr
+        self.centroids = new_proxies(self.n_classes, self.n_centroids, self.embed_dim)  # (C, K, D)
 
-    def loss(self, x, label, triplets, weight, anchors=None) -> Tensor:
+    def loss(self, x, label, triplets, weight, anchors):
         """x (B, D), label (B,) below n_classes -> scalar."""
-        centroids = unit(self.centroids.to(x.dtype))                               # (C, K, D)
-        s = similarity(x, centroids.flatten(0, 1)).unflatten(-1, centroids.shape[:2])  # (B, C, K)
-        mixed = ((s / self.gamma).softmax(-1) * s).sum(-1)                         # (B, C)
-        own, others = apart(self.scale * mixed, label)                             # (B, 1), (B, C)
-        spreading = root((2 - 2 * similarity(centroids)).triu(1)).sum()            # each pair of a class once
-        return cross_entropy(own - self.scale * self.margin_delta, others, weight) + self.reg_weight * spreading
+        centroids = unit(self.centroids.to(x.dtype))  # (C, K, D)
+        s = similarity(x, centroids.flatten(0, 1))  # (B, C K)
+        s = s.unflatten(-1, centroids.shape[:2])  # (B, C, K)
+        share = (s / self.gamma).softmax(-1)  # (B, C, K)
+        mixed = (share * s).sum(-1)  # (B, C)
+        own, others = own_and_others(self.scale * mixed, label)  # (B, 1), (B, C)
+        loss = cross_entropy(own - self.scale * self.margin_delta, others, weight)
+        return loss + self.regulariser(centroids)
+
+    def regulariser(self, centroids: Tensor) -> Tensor:
+        """tau R of unit rows (C, K, D); the upper triangle counts each pair of a class once."""
+        distances = root((2 - 2 * similarity(centroids)).triu(1))  # (C, K, K)
+        pairs = self.n_classes * self.n_centroids * max(1, self.n_centroids - 1)
+        return self.reg_weight / pairs * distances.sum()

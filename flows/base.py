@@ -6,9 +6,10 @@ from torch import Tensor, nn
 class Flow(nn.Module):
     """An invertible map of x, optionally conditioned on a context; each row by itself.
 
-    forward(x, context) -> (z, log_det), inverse(z, context) -> (x, log_det); log_det is log |det d out / d in| of the
-    direction called, always (B,). x and context are (B, D) or (B, C, H, W), as the flow says. B is read as x.shape[0]
-    here: len(x) would fix it in an exported graph.
+    forward(x, context) -> (z, log_det) and inverse(z, context) -> (x, log_det). log_det is
+    log |det d out / d in| of the direction called, always (B,). x and context are (B, D) or
+    (B, C, H, W), as the flow says. B is read as x.shape[0]: len(x) would fix it in an exported
+    graph.
     """
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -27,31 +28,34 @@ class FlowStack(Flow):
         super().__init__()
         self.flows = nn.ModuleList(flows)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x, context=None):
         """The first flow first."""
         return _chain(self.flows, x, context)
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(self, z, context=None):
         """The last flow first."""
-        return _chain([flow.inverse for flow in reversed(self.flows)], z, context)
+        inverses = [flow.inverse for flow in reversed(self.flows)]
+        return _chain(inverses, z, context)
 
 
 def _chain(steps, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    total = x.new_zeros(x.shape[0])                                                # (B,)
+    total = x.new_zeros(x.shape[0])  # (B,)
     for step in steps:
         x, log_det = step(x, context)
         total = total + log_det
     return x, total
 
 
-def pixels(x: Tensor) -> int:
-    """How many positions share a per-channel map: 1 for vectors, H * W for images."""
-    return x.shape[2:].numel()
+def log_det_of_channels(log_scale: Tensor, x: Tensor) -> Tensor:
+    """log_det of a map that scales the channels (C,) of x at each of its positions, (B,)."""
+    positions = x.shape[2:].numel()
+    return (positions * log_scale.sum()).expand(x.shape[0])
 
 
 def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
     """A (C,) parameter shaped to act on the channels of x (B, C) or (B, C, H, W)."""
-    return parameter.view(1, -1, *[1] * (x.dim() - 2))
+    ones = [1] * (x.dim() - 2)
+    return parameter.view(1, -1, *ones)
 
 
 def sum_rows(x: Tensor) -> Tensor:
@@ -61,4 +65,6 @@ def sum_rows(x: Tensor) -> Tensor:
 
 def halves(x: Tensor) -> tuple[Tensor, Tensor]:
     """The channels in two parts, the first the larger where their number is odd."""
-    return torch.split(x, [x.shape[1] - x.shape[1] // 2, x.shape[1] // 2], dim=1)
+    second = x.shape[1] // 2
+    first = x.shape[1] - second
+    return torch.split(x, [first, second], dim=1)

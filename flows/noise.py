@@ -4,27 +4,34 @@ import math
 import torch
 from torch import Tensor
 
-GOLDEN = 0x9E3779B97F4A7C15 - 2**64                                                # splitmix64's increment, as int64
-ROUNDS = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))
+# constants of splitmix64, as int64: its increment, and shift and factor of two rounds
+GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+ROUNDS = (
+    (30, 0xBF58476D1CE4E5B9 - 2**64),
+    (27, 0x94D049BB133111EB - 2**64),
+)
 
 
 def counter_noise(index: Tensor, dim: int, *, seed: int = 0, draw: Tensor | int = 0) -> Tensor:
-    """Standard normal rows (N, dim) in float32; entry (i, d) depends on (seed, index_i, draw_i, d) and nothing else.
+    """Standard normal rows (N, dim) in float32; entry (i, d) depends on (seed, index_i, draw_i, d).
 
-    A counter-based generator: the coordinates are absorbed one after the other by the splitmix64 mixing function
-    (Steele, Lea & Flood, OOPSLA 2014), two words of it become uniform numbers and Box-Muller makes these normal.
-    So a row repeats from run to run, on every device, whatever else is in the batch. index (N,) int, draw (N,) or one.
+    A counter-based generator: the coordinates are absorbed one after the other by the splitmix64
+    mixing function (Steele, Lea & Flood, OOPSLA 2014), two words of it become uniform numbers and
+    Box-Muller makes these normal. So a row repeats from run to run, on every device, whatever else
+    is in the batch. index (N,) int, draw (N,) or one.
     """
-    start = torch.full_like(index, seed, dtype=torch.int64)                        # (N,)
-    row = _absorb(_absorb(_absorb(start, 0), index), draw)                         # (N,)
+    row = torch.full_like(index, seed, dtype=torch.int64)  # (N,)
+    for value in (0, index, draw):
+        row = _absorb(row, value)
     word = torch.arange(2 * dim, device=index.device)
-    bits = _absorb(row[:, None], word)                                             # (N, 2 dim)
-    radius, angle = _uniform(bits).chunk(2, dim=1)                                 # (N, dim), (N, dim)
-    return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()                # (N, dim)
+    bits = _absorb(row[:, None], word)  # (N, 2 dim)
+    radius, angle = _uniform(bits).chunk(2, dim=1)  # (N, dim) each
+    radius = (-2 * radius.log()).sqrt()  # (N, dim)
+    return radius * (2 * math.pi * angle).cos()  # (N, dim)
 
 
 def _absorb(state: Tensor, value: Tensor | int) -> Tensor:
-    """A new state that depends on all bits of both: mix((state xor value) + golden), modulo 2^64."""
+    """A new state that depends on all bits of both: mix((state xor value) + golden) mod 2^64."""
     return _mix((state ^ value) + GOLDEN)
 
 
@@ -36,8 +43,9 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _shift_right(x: Tensor, by: int) -> Tensor:
-    """Logical, not arithmetic: the sign bit does not spread."""
-    return (x >> by) & ((1 << (64 - by)) - 1)
+    """Logical, not arithmetic: zeros come in, not copies of the sign."""
+    kept = (1 << (64 - by)) - 1
+    return (x >> by) & kept
 
 
 def _uniform(bits: Tensor) -> Tensor:

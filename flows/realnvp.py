@@ -1,6 +1,4 @@
 """The vector flow."""
-from torch import nn
-
 from flows.actnorm import ActNorm
 from flows.base import FlowStack
 from flows.coupling import ConditionalCoupling
@@ -8,12 +6,17 @@ from flows.linear import InvertibleLinear
 
 
 class RealNVP(FlowStack):
-    """Conditional flow on vectors (B, D): `couplings` times [actnorm, LU linear map, conditional affine coupling],
-    the couplings taking turns at which half they move. Context (B, context_dim)."""
+    """Conditional flow on vectors (B, D), context (B, context_dim).
+
+    `couplings` times [actnorm, LU linear map, conditional affine coupling]; the couplings take
+    turns at which half they move.
+    """
 
     def __init__(self, dim: int, context_dim: int, couplings: int = 6, hidden: int = 128):
-        layers: list[nn.Module] = []
-        for i in range(couplings):
-            layers += [ActNorm(dim), InvertibleLinear(dim),
-                       ConditionalCoupling(dim, context_dim, hidden, swap=bool(i % 2))]
-        super().__init__(*layers)
+        flows = []
+        for number in range(couplings):
+            swap = number % 2 == 1
+            flows.append(ActNorm(dim))
+            flows.append(InvertibleLinear(dim))
+            flows.append(ConditionalCoupling(dim, context_dim, hidden, swap=swap))
+        super().__init__(*flows)

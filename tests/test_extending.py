@@ -27,7 +27,7 @@ def extended(tmp_path_factory):
         text = file.read_text()
         assert text.count(after + "\n") == 1, f"{path}: {after}"
         file.write_text(text.replace(after + "\n", after + "\n" + code))
-    assert len(steps) >= 9
+    assert len(steps) >= 10
     return copy
 
 
@@ -49,10 +49,11 @@ def test_a_new_loss_and_a_new_miner_pass_every_test(extended):
 
 @pytest.mark.parametrize("flags", [
     ["--loss", "binomialdeviance", "--loss_binomialdeviance_scale", "4"],
-    ["--loss", "margin", "--batch_mining", "easy_positive"]])
+    ["--loss", "margin", "--batch_mining", "easy_positive"],
+    ["--loss", "my_losses.SquaredPairs", "--xbm_size", "32", "--xbm_start", "1"]])
 def test_it_trains_with_learned_weights(extended, flags):
     small = ["--glyphs_classes", "16", "--glyphs_images_per_class", "8", "--bs", "16", "--n_epochs", "1", "--log_every",
-             "1", "--device", "cpu"]
+             "1", "--device", "cpu", "--no-figures"]
     assert "trained" in run(extended, "main.py", *small, *flags)
 
 

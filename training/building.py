@@ -129,7 +129,7 @@ def build_miner(opt) -> Miner | None:
     if opt.batch_mining == "none":
         return None
     miner = batchminer.select(opt.batch_mining, seed=opt.seed, **kwargs_for(opt, f"miner_{opt.batch_mining}_"))
-    miner.second_negative = criteria.CRITERIA[loss_names(vars(opt))[-1]].needs_quadruplets
+    miner.second_negative = criteria.class_of(loss_names(vars(opt))[-1]).needs_quadruplets
     return miner
 
 

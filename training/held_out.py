@@ -27,7 +27,7 @@ def policy_gain(method: LMMetric, network: Network, loader: DataLoader, miner: M
     images = loader.dataset.images
     classes = min(len(images.class_names), len(images.labels) // samples_per_class,
                   bs // samples_per_class)
-    if not method.learns or not classes or method.base.knows_its_classes_only():
+    if not method.learns or not classes or method.base.is_class_specific():
         return None
     sampler = samplers.select("class_random", labels=images.labels, bs=classes * samples_per_class,
                               seed=seed, samples_per_class=samples_per_class)

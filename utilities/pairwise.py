@@ -1,57 +1,74 @@
 """The one definition of distance, label mask, masked log-sum-exp and average precision.
 
-Losses, miners, the policy's reward and the reports share these; none of them synchronises with the host.
-All functions take rows along the second last axis and accept leading batch axes, so they run under torch.func.vmap.
-Where a function takes `anchors`, the first A rows (default: all N) are compared with all N rows: the others are only
-compared with, as the rows of a cross-batch memory are.
+Losses, miners, the policy's reward and the reports share these; none of them synchronises with the
+host. All functions take rows along the second last axis and accept leading batch axes, so they run
+under torch.func.vmap. Where a function takes `anchors`, the first A rows (default: all N) are
+compared with all N rows: the others are only compared with, as the rows of a cross-batch memory
+are.
 """
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision as float32, everything else as it is."""
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    return x.float() if half else x
+
+
 def unit(x: Tensor) -> Tensor:
     """Rows of length one; a zero row stays zero."""
-    return normalize(x, dim=-1)                                                    # (..., D)
+    return normalize(x, dim=-1)  # (..., D)
 
 
 def similarity(x: Tensor, y: Tensor | None = None) -> Tensor:
     """Dot products of the rows of x with those of y (default: x itself)."""
-    return x @ (x if y is None else y).transpose(-1, -2)                           # (..., N, M)
+    y = x if y is None else y
+    return x @ y.transpose(-1, -2)  # (..., N, M)
 
 
 def squared_distance(x: Tensor, anchors: int | None = None) -> Tensor:
-    """Squared Euclidean distances of the anchors to all rows, never negative, exactly zero from a row to itself."""
-    square, itself = x.square().sum(-1), identity(x[..., 0], anchors)              # (..., N), (A, N)
-    square = square[..., :anchors, None] + square[..., None, :] - 2 * similarity(x[..., :anchors, :], x)
-    return square.masked_fill(itself, 0).clamp(min=0)                              # (..., A, N)
+    """Squared Euclidean distances of the anchors to all rows.
+
+    Never negative, and exactly zero from a row to itself.
+    """
+    square = x.square().sum(-1)  # (..., N)
+    product = similarity(x[..., :anchors, :], x)  # (..., A, N)
+    sums = square[..., :anchors, None] + square[..., None, :]
+    distance = sums - 2 * product
+    itself = identity(square, anchors)  # (A, N)
+    return distance.masked_fill(itself, 0).clamp(min=0)  # (..., A, N)
 
 
 def distance(x: Tensor, anchors: int | None = None) -> Tensor:
-    """Euclidean distances of the anchors to all rows; where two rows coincide the gradient is zero, not NaN."""
-    return root(squared_distance(x, anchors))                                      # (..., A, N)
+    """Euclidean distances of the anchors to all rows; gradient zero where two rows coincide."""
+    return root(squared_distance(x, anchors))  # (..., A, N)
 
 
 def squared_distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """Squared Euclidean distance of row i[t] to row j[t] for every t, (T,)."""
-    return (x[i] - x[j]).square().sum(-1)                                          # (T,)
+    """Squared Euclidean distance of row i[t] to row j[t] for every t."""
+    difference = x[i] - x[j]
+    return difference.square().sum(-1)  # (T,)
 
 
 def distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """Euclidean distance of row i[t] to row j[t] for every t, (T,); gradient zero where the rows coincide."""
-    return root(squared_distance_between(x, i, j))                                 # (T,)
+    """Euclidean distance of row i[t] to row j[t] for every t; gradient zero where they coincide."""
+    return root(squared_distance_between(x, i, j))  # (T,)
 
 
 def root(square: Tensor) -> Tensor:
     """Square root with gradient zero, not infinity, at zero."""
-    apart = square > 0
-    return torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)
+    positive = square > 0
+    safe = torch.where(positive, square, 1)
+    return torch.where(positive, safe.sqrt(), 0)
 
 
 def identity(label: Tensor, anchors: int | None = None) -> Tensor:
     """True at (i, i), (A, N); of the argument only the last length N and the device are read."""
     number = label.shape[-1]
-    return torch.eye(number if anchors is None else anchors, number, dtype=torch.bool, device=label.device)
+    rows = number if anchors is None else anchors
+    return torch.eye(rows, number, dtype=torch.bool, device=label.device)
 
 
 def positive_mask(label: Tensor, anchors: int | None = None) -> Tensor:
@@ -64,26 +81,49 @@ def negative_mask(label: Tensor, anchors: int | None = None) -> Tensor:
     return label[:anchors, None] != label
 
 
+def pair_masks(label: Tensor, anchors: int | None = None) -> tuple[Tensor, Tensor]:
+    """The masks of positive and negative pairs, (A, N) each: (B, B) where all rows are anchors."""
+    return positive_mask(label, anchors), negative_mask(label, anchors)
+
+
 def masked_logsumexp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
-    """log sum exp over the entries where mask is true; over none of them a huge negative number with zero gradient,
-    so that softplus of it is zero (a true -inf would make the gradient NaN)."""
-    return x.masked_fill(~mask, torch.finfo(x.dtype).min / 2).logsumexp(dim)       # (...)
+    """log sum exp over the entries where mask is true.
+
+    Over none of them a huge negative number with zero gradient, so that its softplus is zero; a
+    true -inf would make the gradient NaN.
+    """
+    return only(x, mask).logsumexp(dim)
 
 
 def masked_softmax(x: Tensor, mask: Tensor) -> Tensor:
-    """Softmax of each row over the entries where mask is true; zero elsewhere and in rows with no such entry."""
-    weight = x.masked_fill(~mask, torch.finfo(x.dtype).min / 2).softmax(-1)
-    return weight * mask                                                           # (..., N, M)
+    """Softmax of each row over the entries where mask is true; zero elsewhere and in empty rows."""
+    return only(x, mask).softmax(-1) * mask  # (..., N, M)
+
+
+def only(x: Tensor, mask: Tensor) -> Tensor:
+    """x with a huge negative number where mask is false."""
+    return x.masked_fill(~mask, lowest(x))
+
+
+def lowest(x: Tensor) -> float:
+    """A huge negative number of x's type; two of them can be added."""
+    return torch.finfo(x.dtype).min / 2
 
 
 def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
-    """Average precision of each row of a self-similarity matrix as a query, itself left out by index.
+    """Average precision of each row of a self-similarity matrix as a query, itself left out by
+    index.
 
-    AP_i = 1/|P_i| sum_{p in P_i} (positives ranked at or before p) / (rank of p), ties broken by the lower index;
-    zero for a row without positives. similarity (..., B, B), positive (B, B) without the diagonal -> (..., B).
+    AP_i = 1/|P_i| sum_{p in P_i} (positives ranked at or before p) / (rank of p), ties broken by
+    the lower index; zero for a row without positives. similarity (..., B, B), positive (B, B)
+    without the diagonal -> (..., B).
     """
-    itself = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
-    order = similarity.masked_fill(itself, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
-    hit = positive.expand_as(similarity).gather(-1, order).to(similarity.dtype)    # (..., B, B) in rank order
+    itself = identity(similarity)  # (B, B)
+    others = similarity.masked_fill(itself, -torch.inf)
+    order = others.sort(dim=-1, descending=True, stable=True).indices
+    # in the order of the ranks
+    hit = positive.expand_as(similarity).gather(-1, order)  # (..., B, B)
+    hit = hit.to(similarity.dtype)
     rank = torch.arange(1, similarity.shape[-1] + 1, device=similarity.device)
-    return (hit * hit.cumsum(-1) / rank).sum(-1) / hit.sum(-1).clamp(min=1)        # (..., B)
+    precision = hit * hit.cumsum(-1) / rank
+    return precision.sum(-1) / hit.sum(-1).clamp(min=1)  # (..., B)

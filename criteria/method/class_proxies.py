@@ -1,7 +1,7 @@
 """A term over images and proxies of all classes, beside a loss over the pairs of a batch."""
 from torch import Tensor, nn
 
-from criteria.proxies import apart, cosine, new_proxies
+from criteria.proxies import cosine, new_proxies, own_and_others
 from utilities.pairwise import unit
 
 
@@ -30,6 +30,6 @@ class ClassProxies(nn.Module):
         """z (B, D), label (B,) below n_classes -> the weighted term, a scalar."""
         s = cosine(unit(z), self.proxies)                                          # (B, C)
         own = s.gather(1, label[:, None])                                          # (B, 1)
-        share = apart(self.sharpness * s.detach(), label)[1].softmax(-1)           # (B, C), zero at the own class
+        share = own_and_others(self.sharpness * s.detach(), label)[1].softmax(-1)  # (B, C)
         push = (share * s).sum(-1, keepdim=True) if s.shape[1] > 1 else 0 * own    # (B, 1)
         return self.weight * (push - own).mean()

@@ -1,4 +1,5 @@
-"""The distribution over distances that a policy adapts: what is drawn from it, how it moves, and that it learns."""
+"""The distribution over distances that a policy adapts: what is drawn from it, how it moves, and
+that it learns."""
 import copy
 import io
 
@@ -18,7 +19,8 @@ def metrics(value, intra=0.3, inter=0.7):
 
 
 def in_environment(miner, calls, reward):
-    """Adapt to a metric that depends on the distribution alone; the mean of the last 30 distributions."""
+    """Adapt to a metric that depends on the distribution alone; the mean of the last 30
+    distributions."""
     masses = []
     for t in range(calls):
         mass = miner.log_mass.exp()
@@ -27,23 +29,32 @@ def in_environment(miner, calls, reward):
     return torch.stack(masses[-30:]).mean(0)
 
 
-@pytest.mark.parametrize("n_support,support_lim", [(30, (0.1, 1.4)), (5, (0.5, 1.9)), (12, (0.0, 2.0))])
+@pytest.mark.parametrize(
+    "n_support,support_lim", [(30, (0.1, 1.4)), (5, (0.5, 1.9)), (12, (0.0, 2.0))]
+)
 def test_any_distribution_is_drawn_from_exactly(n_support, support_lim):
     x, miner = rows(3, seed=6), select("parametric", n_support=n_support, support_lim=support_lim)
     mass = torch.rand(n_support - 1, dtype=torch.float64) ** 3
     miner.log_mass = mass.log()
-    table = parametric(x.numpy(), LABEL.tolist(), n_support=n_support, support_lim=support_lim, mass=mass.tolist())
+    table = parametric(
+        x.numpy(), LABEL.tolist(), n_support=n_support, support_lim=support_lim, mass=mass.tolist()
+    )
     assert_follows(frequencies(miner, x), table)
 
 
-@pytest.mark.parametrize("mode,low,high", [("uniform", 0, 2), ("semihards", 0.3, 0.7), ("hards", 0, 0.5),
-                                           ("veryhards", 0, 0.3)])
+@pytest.mark.parametrize(
+    "mode,low,high",
+    [("uniform", 0, 2), ("semihards", 0.3, 0.7), ("hards", 0, 0.5), ("veryhards", 0, 0.3)],
+)
 def test_the_start_is_even_on_the_distances_of_the_mode(mode, low, high):
     miner = select("parametric", mode=mode)
     centre = 0.1 + (torch.arange(BINS) + 0.5) * 1.3 / BINS
     inside = (centre >= low) & (centre <= high)
-    torch.testing.assert_close(miner.log_mass.exp(), inside / inside.sum().double(), rtol=1e-12, atol=2e-14)
-    assert (miner.log_mass >= torch.tensor(0.9e-15).log()).all()                   # every bin can come back
+    torch.testing.assert_close(
+        miner.log_mass.exp(), inside / inside.sum().double(), rtol=1e-12, atol=2e-14
+    )
+    # every bin can come back
+    assert (miner.log_mass >= torch.tensor(0.9e-15).log()).all()
 
 
 def test_only_the_parametric_miner_adapts():
@@ -57,7 +68,9 @@ def test_an_action_multiplies_every_bin_and_the_mass_stays_one():
         miner.adapt(metrics(0.5))
         assert miner.log_mass.exp().sum().item() == pytest.approx(1, abs=1e-12)
         expected = before * torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)[miner.past["action"]]
-        torch.testing.assert_close(miner.log_mass.exp(), expected / expected.sum(), rtol=1e-9, atol=1e-13)
+        torch.testing.assert_close(
+            miner.log_mass.exp(), expected / expected.sum(), rtol=1e-9, atol=1e-13
+        )
         seen |= set(miner.past["action"].tolist())
     assert seen == {0, 1, 2}
 
@@ -70,9 +83,13 @@ def test_no_bin_falls_below_the_floor():
 
 
 def test_actions_follow_the_policy():
-    miner, counts = select("parametric", lr=0.0, mode="uniform", alpha=1.0, beta=1.0), torch.zeros(BINS, 3)
+    miner, counts = (
+        select("parametric", lr=0.0, mode="uniform", alpha=1.0, beta=1.0),
+        torch.zeros(BINS, 3),
+    )
     for _ in range(900):
-        miner.adapt(metrics(0.5))                                                  # nothing moves, so neither do they
+        # nothing moves, so neither do they
+        miner.adapt(metrics(0.5))
         counts += torch.nn.functional.one_hot(miner.past["action"], 3)
     chance = miner.action_logits(miner.past["input"]).exp()
     assert ((counts - 900 * chance).abs() < 5 * (900 * chance * (1 - chance)).sqrt()).all()
@@ -84,15 +101,24 @@ def test_the_policy_sees_running_means_the_distribution_and_the_progress():
         before = miner.log_mass.exp()
         miner.adapt(value, progress=t / 40)
     means = [values[-h:].mean(0) for h in (2, 8, 16, 32)]
-    torch.testing.assert_close(miner.past["input"], torch.cat([*means, before, torch.tensor([39 / 40]).double()]))
+    torch.testing.assert_close(
+        miner.past["input"], torch.cat([*means, before, torch.tensor([39 / 40]).double()])
+    )
 
 
 def test_names_and_order_of_metrics_agree():
     one, other = select("parametric"), select("parametric")
     for value in torch.rand(5, 4):
         one.adapt(value, 0.5)
-        other.adapt(dict(zip(("nmi", "unread", "dists@inter", "e_recall@1", "dists@intra"),
-                             (value[1], 0, value[3], value[0], value[2]))), 0.5)
+        other.adapt(
+            dict(
+                zip(
+                    ("nmi", "unread", "dists@inter", "e_recall@1", "dists@intra"),
+                    (value[1], 0, value[3], value[0], value[2]),
+                )
+            ),
+            0.5,
+        )
     assert torch.equal(one.log_mass, other.log_mass)
     assert torch.equal(one.past["history"], other.past["history"])
 
@@ -103,7 +129,8 @@ def test_a_better_metric_makes_the_last_action_likelier(change, sign):
     miner.adapt(metrics(0.5))
     state, action = miner.past["input"], miner.past["action"][:, None]
     before = miner.action_logits(state).gather(1, action).mean().item()
-    miner.adapt(metrics(0.5 + change, intra=9.0, inter=9.0))                       # distances are not rewarded
+    # distances are not rewarded
+    miner.adapt(metrics(0.5 + change, intra=9.0, inter=9.0))
     after = miner.action_logits(state).gather(1, action).mean().item()
     assert abs(after - before) > 1e-3 if sign else after == before
     assert (after > before) is (sign > 0)
@@ -122,12 +149,29 @@ def test_the_gradient_is_that_of_the_formula():
         torch.testing.assert_close(parameter.grad, -gradient)
 
 
-@pytest.mark.parametrize("bins,seeds", [(slice(8, 14), 1), *(pytest.param(slice(*ends), 3, marks=pytest.mark.slow)
-                                                             for ends in ((8, 14), (0, 4), (22, 29)))])
+@pytest.mark.parametrize(
+    "bins,seeds",
+    [
+        (slice(8, 14), 1),
+        *(
+            pytest.param(slice(*ends), 3, marks=pytest.mark.slow)
+            for ends in ((8, 14), (0, 4), (22, 29))
+        ),
+    ],
+)
 def test_it_finds_the_bins_that_raise_the_metric(bins, seeds):
-    learned, blind = (sum(in_environment(select("parametric", seed, mode="uniform", lr=lr), 150,
-                                         lambda mass: mass[bins].sum())[bins].sum() for seed in range(seeds)) / seeds
-                      for lr in (1e-3, 0.0))
+    learned, blind = (
+        sum(
+            in_environment(
+                select("parametric", seed, mode="uniform", lr=lr),
+                150,
+                lambda mass: mass[bins].sum(),
+            )[bins].sum()
+            for seed in range(seeds)
+        )
+        / seeds
+        for lr in (1e-3, 0.0)
+    )
     assert learned > 0.85 > blind + 0.3
 
 
@@ -151,6 +195,7 @@ def test_a_saved_state_is_numbers_and_tensors_and_resumes_exactly():
             miner.adapt(metrics(value), value)
             steps.append((triplets_of(miner(x, LABEL)), miner.log_mass.tolist()))
         return steps
+
     onward(miner, torch.rand(40).tolist())
     file = io.BytesIO()
     torch.save(miner.state_dict(), file)
@@ -163,5 +208,6 @@ def test_a_saved_state_is_numbers_and_tensors_and_resumes_exactly():
     assert onward(fresh, values) == expected
     assert set(state) == {"draws", "choices", "log_mass", "policy", "optimizer", "past"}
     never = select("parametric", seed=99)
-    never.load_state_dict(select("parametric", seed=3).state_dict())               # before the first call, too
+    # before the first call, too
+    never.load_state_dict(select("parametric", seed=3).state_dict())
     assert onward(never, values) == onward(select("parametric", seed=3), values)

@@ -1,4 +1,5 @@
-"""Losses of pytorch-metric-learning by name: the library's own values, training, and refusals in one sentence."""
+"""Losses of pytorch-metric-learning by name: the library's own values, training, and refusals in
+one sentence."""
 import sys
 
 import pytest
@@ -12,7 +13,12 @@ from utilities.pairwise import unit
 
 losses = pytest.importorskip("pytorch_metric_learning.losses")
 LABEL = torch.tensor([0, 0, 1, 1, 2, 2, 4, 4])
-PARAMETERS = {"ProxyAnchorLoss": "proxies", "ArcFaceLoss": "W", "SoftTripleLoss": "fc", "P2SGradLoss": "weight"}
+PARAMETERS = {
+    "ProxyAnchorLoss": "proxies",
+    "ArcFaceLoss": "W",
+    "SoftTripleLoss": "fc",
+    "P2SGradLoss": "weight",
+}
 
 
 def rows(seed=0, dim=8):
@@ -24,18 +30,30 @@ def make(name, *args, **arguments):
     return select(f"pml.{name}", n_classes=5, embed_dim=8, args=args, **arguments)
 
 
-@pytest.mark.parametrize("name,args,direct", [
-    ("ContrastiveLoss", [], losses.ContrastiveLoss()),
-    ("ContrastiveLoss", ["pos_margin=0.1", "neg_margin=1.5"], losses.ContrastiveLoss(0.1, 1.5)),
-    ("TripletMarginLoss", ["margin=0.3", "smooth_loss=True"], losses.TripletMarginLoss(0.3, smooth_loss=True)),
-    ("MarginLoss", ["triplets_per_anchor=all", "beta=1.1"], losses.MarginLoss(beta=1.1)),
-    ("NTXentLoss", ["temperature=0.2"], losses.NTXentLoss(0.2)),
-    ("SupConLoss", [], losses.SupConLoss()),
-    ("ProxyAnchorLoss", ["alpha=16"], losses.ProxyAnchorLoss(5, 8, alpha=16)),
-    ("ArcFaceLoss", ["margin=20"], losses.ArcFaceLoss(5, 8, margin=20)),
-    ("CosFaceLoss", [], losses.CosFaceLoss(5, 8)),
-    ("SoftTripleLoss", ["centers_per_class=3"], losses.SoftTripleLoss(5, 8, centers_per_class=3)),
-    ("P2SGradLoss", [], losses.P2SGradLoss(8, 5))])
+@pytest.mark.parametrize(
+    "name,args,direct",
+    [
+        ("ContrastiveLoss", [], losses.ContrastiveLoss()),
+        ("ContrastiveLoss", ["pos_margin=0.1", "neg_margin=1.5"], losses.ContrastiveLoss(0.1, 1.5)),
+        (
+            "TripletMarginLoss",
+            ["margin=0.3", "smooth_loss=True"],
+            losses.TripletMarginLoss(0.3, smooth_loss=True),
+        ),
+        ("MarginLoss", ["triplets_per_anchor=all", "beta=1.1"], losses.MarginLoss(beta=1.1)),
+        ("NTXentLoss", ["temperature=0.2"], losses.NTXentLoss(0.2)),
+        ("SupConLoss", [], losses.SupConLoss()),
+        ("ProxyAnchorLoss", ["alpha=16"], losses.ProxyAnchorLoss(5, 8, alpha=16)),
+        ("ArcFaceLoss", ["margin=20"], losses.ArcFaceLoss(5, 8, margin=20)),
+        ("CosFaceLoss", [], losses.CosFaceLoss(5, 8)),
+        (
+            "SoftTripleLoss",
+            ["centers_per_class=3"],
+            losses.SoftTripleLoss(5, 8, centers_per_class=3),
+        ),
+        ("P2SGradLoss", [], losses.P2SGradLoss(8, 5)),
+    ],
+)
 def test_value_and_gradients_are_the_librarys(name, args, direct):
     criterion = make(name, *args)
     assert [p.shape for p in criterion.parameters()] == [p.shape for p in direct.parameters()]
@@ -50,8 +68,18 @@ def test_value_and_gradients_are_the_librarys(name, args, direct):
         assert torch.equal(own.grad, theirs.grad)
 
 
-@pytest.mark.parametrize("name", ["ContrastiveLoss", "TripletMarginLoss", "ProxyAnchorLoss", "ArcFaceLoss",
-                                  "SoftTripleLoss", "MultiSimilarityLoss", "FastAPLoss"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ContrastiveLoss",
+        "TripletMarginLoss",
+        "ProxyAnchorLoss",
+        "ArcFaceLoss",
+        "SoftTripleLoss",
+        "MultiSimilarityLoss",
+        "FastAPLoss",
+    ],
+)
 def test_steps_lower_the_loss_and_train_what_it_learns(name):
     criterion, x = make(name, lr=0.05), rows().requires_grad_()
     start = [p.detach().clone() for p in criterion.parameters()]
@@ -71,7 +99,7 @@ def test_steps_lower_the_loss_and_train_what_it_learns(name):
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_learned_parameters_are_the_criterions(name):
     criterion, other = make(name, lr=0.3), make(name)
-    group, = criterion.param_groups(9.0)
+    (group,) = criterion.param_groups(9.0)
     assert (group["lr"], group["weight_decay"], len(group["params"])) == (0.3, 0.0, 1)
     assert list(criterion.state_dict()) == [f"wrapped.{PARAMETERS[name]}"]
     with torch.no_grad():
@@ -101,7 +129,8 @@ def test_making_a_loss_leaves_no_trace():
     torch.manual_seed(5)
     following = torch.rand(3)
     torch.manual_seed(5)
-    select("pml.TripletMarginLoss", n_classes=5, embed_dim=8, args=["triplets_per_anchor=1"])  # draws in its forward
+    # draws in its forward
+    select("pml.TripletMarginLoss", n_classes=5, embed_dim=8, args=["triplets_per_anchor=1"])
     assert torch.equal(torch.rand(3), following)
 
 
@@ -109,31 +138,48 @@ def test_half_precision_is_computed_in_float32():
     x = rows().half().requires_grad_()
     loss = make("ContrastiveLoss")(x, LABEL)
     loss.backward()
-    assert loss.dtype == torch.float32 and torch.equal(loss, make("ContrastiveLoss")(x.float(), LABEL))
+    assert loss.dtype == torch.float32 and torch.equal(
+        loss, make("ContrastiveLoss")(x.float(), LABEL)
+    )
 
 
-@pytest.mark.parametrize("name", ["ContrastiveLoss", "TripletMarginLoss", "SupConLoss", "NTXentLoss"])
+@pytest.mark.parametrize(
+    "name", ["ContrastiveLoss", "TripletMarginLoss", "SupConLoss", "NTXentLoss"]
+)
 def test_nothing_to_compare_is_zero(name):
     x = rows().requires_grad_()
     loss = make(name)(x, torch.arange(8))
     loss.backward()
-    assert loss.item() == 0 or name == "ContrastiveLoss"                           # which has negatives there
+    # which has negatives there
+    assert loss.item() == 0 or name == "ContrastiveLoss"
     assert torch.isfinite(x.grad).all()
 
 
-@pytest.mark.parametrize("name,args,words", [
-    ("TripletMarginLos", [], "no loss of this name.*Did you mean 'TripletMarginLoss'"),
-    ("CrossBatchMemory", [], "no loss of this name"), ("SelfSupervisedLoss", [], "no loss of this name"),
-    ("MultipleLosses", [], "no loss of this name"), ("BaseMetricLossFunction", [], "no loss of this name"),
-    ("GenericPairLoss", [], "no loss of this name"),
-    ("VICRegLoss", [], "does not work here"), ("ManifoldLoss", ["l=8"], "does not work here"),
-    ("DynamicSoftMarginLoss", [], "does not work here"),                           # keeps the graph of the step before
-    ("RankedListLoss", [], "missing 2 required.*Tn"),
-    ("TripletMarginLoss", ["margni=1"], "--loss_pml_args margni.*no such argument.*Did you mean 'margin'.*swap"),
-    ("CosFaceLoss", ["gin=1"], "It takes: .*margin.*num_classes"),
-    ("TripletMarginLoss", ["margin"], "--loss_pml_args margin: .*NAME=VALUE"),
-    ("TripletMarginLoss", ["margin=wide"], "--loss_pml_args margin=wide does not work"),
-    ("TripletMarginLoss", ["margin=[1"], "does not work")])
+@pytest.mark.parametrize(
+    "name,args,words",
+    [
+        ("TripletMarginLos", [], "no loss of this name.*Did you mean 'TripletMarginLoss'"),
+        ("CrossBatchMemory", [], "no loss of this name"),
+        ("SelfSupervisedLoss", [], "no loss of this name"),
+        ("MultipleLosses", [], "no loss of this name"),
+        ("BaseMetricLossFunction", [], "no loss of this name"),
+        ("GenericPairLoss", [], "no loss of this name"),
+        ("VICRegLoss", [], "does not work here"),
+        ("ManifoldLoss", ["l=8"], "does not work here"),
+        # keeps the graph of the step before
+        ("DynamicSoftMarginLoss", [], "does not work here"),
+        ("RankedListLoss", [], "missing 2 required.*Tn"),
+        (
+            "TripletMarginLoss",
+            ["margni=1"],
+            "--loss_pml_args margni.*no such argument.*Did you mean 'margin'.*swap",
+        ),
+        ("CosFaceLoss", ["gin=1"], "It takes: .*margin.*num_classes"),
+        ("TripletMarginLoss", ["margin"], "--loss_pml_args margin: .*NAME=VALUE"),
+        ("TripletMarginLoss", ["margin=wide"], "--loss_pml_args margin=wide does not work"),
+        ("TripletMarginLoss", ["margin=[1"], "does not work"),
+    ],
+)
 def test_what_cannot_work_is_refused_in_one_sentence(name, args, words):
     with pytest.raises(UsageError, match=words) as refusal:
         make(name, *args)
@@ -157,9 +203,14 @@ def test_it_takes_no_weights_and_no_references():
 
 
 def test_main_builds_it_without_weights_and_with_relation_and_memory():
-    opt = get_options(["--loss", "pml.ProxyAnchorLoss", "--loss_pml_args", "alpha=16", "--loss_pml_lr", "0.5"])
+    opt = get_options(
+        ["--loss", "pml.ProxyAnchorLoss", "--loss_pml_args", "alpha=16", "--loss_pml_lr", "0.5"]
+    )
     method = build_method(opt, build_network(opt), 6)
-    assert method.base.wrapped.alpha == 16 and method.base.wrapped.proxies.shape == (6, opt.embed_dim)
+    assert method.base.wrapped.alpha == 16 and method.base.wrapped.proxies.shape == (
+        6,
+        opt.embed_dim,
+    )
     assert method.base.own_lr == 0.5 and method.weighting is None and method.relation is not None
     weighted = get_options(["--loss", "pml.CircleLoss", "--pair_weighting", "learned"])
     with pytest.raises(UsageError, match="--pair_weighting uniform"):

@@ -1,7 +1,7 @@
 """What every flow must satisfy, in one place; imports nothing from the project.
 
-`check_flow` takes a flow with weights far from the identity. It raises AssertionError where the flow breaks its
-contract, and test_harness.py feeds it broken flows to see that it does.
+`check_flow` takes a flow with weights far from the identity. It raises AssertionError where the
+flow breaks its contract, and test_harness.py feeds it broken flows to see that it does.
 """
 import torch
 
@@ -18,7 +18,8 @@ def perturb(flow, scale=0.1, seed=1):
 
 
 def check_flow(flow, shape, context_shape, dtype=torch.float64):
-    """All checks, on inputs (B, *shape) and contexts (B, *context_shape), None for a flow without context."""
+    """All checks, on inputs (B, *shape) and contexts (B, *context_shape), None for a flow without
+    context."""
     flow = flow.to(dtype)
     for rows in (1, 5):
         x, context = draw(rows, shape, dtype), draw(rows, context_shape, dtype)
@@ -36,13 +37,18 @@ def draw(rows, shape, dtype):
 
 @torch.no_grad()
 def check_inverse(flow, x, context):
-    """Both orders of the round trip, shapes, dtypes and the sign of the inverse's log-determinant."""
+    """Both orders of the round trip, shapes, dtypes and the sign of the inverse's
+    log-determinant."""
     tolerance = INVERSE_ERROR[x.dtype]
     z, log_det = flow(x, context)
-    assert not (z.shape == x.shape and torch.allclose(z, x, atol=1e-3)), "the flow is the identity: nothing is tested"
+    assert not (z.shape == x.shape and torch.allclose(z, x, atol=1e-3)), (
+        "the flow is the identity: nothing is tested"
+    )
     back, log_det_back = flow.inverse(z, context)
     for value in (log_det, log_det_back):
-        assert value.shape == (len(x),) and value.dtype == x.dtype, f"log_det is {value.dtype} {tuple(value.shape)}"
+        assert value.shape == (len(x),) and value.dtype == x.dtype, (
+            f"log_det is {value.dtype} {tuple(value.shape)}"
+        )
     assert back.shape == x.shape and z.numel() == x.numel() and z.dtype == back.dtype == x.dtype
     assert (back - x).abs().max() < tolerance, f"inverse misses by {(back - x).abs().max()}"
     again, log_det_again = flow(flow.inverse(x.reshape(z.shape), context)[0], context)
@@ -51,12 +57,17 @@ def check_inverse(flow, x, context):
 
 
 def check_jacobian(flow, x, context):
-    """log_det against the log absolute determinant of the Jacobian by autograd, row by row, in both directions."""
+    """log_det against the log absolute determinant of the Jacobian by autograd, row by row, in both
+    directions."""
     for function, point in ((flow, x), (flow.inverse, flow(x, context)[0].detach())):
         log_det = function(point, context)[1]
         for i in range(len(x)):
-            expected = slogdet_of_jacobian(function, point[i:i + 1], None if context is None else context[i:i + 1])
-            assert torch.allclose(log_det[i], expected, atol=1e-7), f"log_det {log_det[i]}, Jacobian {expected}"
+            expected = slogdet_of_jacobian(
+                function, point[i : i + 1], None if context is None else context[i : i + 1]
+            )
+            assert torch.allclose(log_det[i], expected, atol=1e-7), (
+                f"log_det {log_det[i]}, Jacobian {expected}"
+            )
 
 
 def slogdet_of_jacobian(function, x, context):
@@ -73,7 +84,9 @@ def check_rows_stand_alone(flow, x, context):
         first = function(point, context)
         second = function(torch.cat([point[:1], 1 + point[1:]]), others)
         for a, b in zip(first, second):
-            assert torch.allclose(a[0], b[0], atol=INVERSE_ERROR[x.dtype]), "a row depends on other rows"
+            assert torch.allclose(a[0], b[0], atol=INVERSE_ERROR[x.dtype]), (
+                "a row depends on other rows"
+            )
             if a.shape != (len(x),):
                 assert not torch.allclose(a[1], b[1], atol=1e-3)
 
@@ -86,4 +99,6 @@ def check_context_counts(flow, x, context):
         point = x if function is flow else flow(x, context)[0]
         first, second = function(point, context)[0], function(point, moved)[0]
         assert not torch.allclose(first[0], second[0], atol=1e-3), "the context is ignored"
-        assert torch.allclose(first[1:], second[1:], atol=INVERSE_ERROR[x.dtype]), "a context reaches other rows"
+        assert torch.allclose(first[1:], second[1:], atol=INVERSE_ERROR[x.dtype]), (
+            "a context reaches other rows"
+        )

@@ -25,7 +25,11 @@ CASES = {
     "coupling, odd, swapped": (lambda: ConditionalCoupling(5, 3, 16, swap=True), (5,), (3,)),
     "coupling, no context": (lambda: ConditionalCoupling(5, 0, 16), (5,), None),
     "coupling, image": (lambda: ConditionalCoupling(4, 3, 8, image=True), (4, 4, 2), (3, 4, 2)),
-    "coupling, image, swapped": (lambda: ConditionalCoupling(4, 1, 8, image=True, swap=True), (4, 2, 2), (1, 2, 2)),
+    "coupling, image, swapped": (
+        lambda: ConditionalCoupling(4, 1, 8, image=True, swap=True),
+        (4, 2, 2),
+        (1, 2, 2),
+    ),
     "stack": (lambda: FlowStack(ActNorm(4), Squeeze(), InvertibleLinear(16)), (4, 2, 2), None),
     "realnvp": (lambda: RealNVP(6, 5, couplings=4, hidden=16), (6,), (5,)),
     "realnvp, one coupling": (lambda: RealNVP(4, 4, couplings=1, hidden=8), (4,), (4,)),
@@ -43,11 +47,16 @@ def test_contract(case, dtype):
 
 
 def test_every_registered_flow_has_a_case():
-    assert set(FLOWS) <= set(CASES) and all(type(CASES[name][0]()) is cls for name, cls in FLOWS.items())
+    assert set(FLOWS) <= set(CASES) and all(
+        type(CASES[name][0]()) is cls for name, cls in FLOWS.items()
+    )
 
 
-@pytest.mark.parametrize("name,dim,arguments", [("realnvp", 512, {}), ("glow", 512, {"channels": 16})],
-                         ids=["realnvp", "glow"])
+@pytest.mark.parametrize(
+    "name,dim,arguments",
+    [("realnvp", 512, {}), ("glow", 512, {"channels": 16})],
+    ids=["realnvp", "glow"],
+)
 def test_inverse_at_full_size(name, dim, arguments):
     flow = perturb(FLOWS[name](dim, dim, **arguments), scale=0.02)
     x, context = torch.randn(3, dim), torch.nn.functional.normalize(torch.randn(3, dim))
@@ -62,11 +71,15 @@ def test_inverse_at_full_size(name, dim, arguments):
 def test_every_parameter_is_reached_by_the_likelihood(case):
     build, shape, context_shape = CASES[case]
     flow = perturb(build())
-    log_prob(flow, torch.randn(3, *shape), context_shape and torch.randn(3, *context_shape)).sum().backward()
+    log_prob(
+        flow, torch.randn(3, *shape), context_shape and torch.randn(3, *context_shape)
+    ).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in flow.parameters())
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if len(CASES[case][1]) == 1 and "glow" not in case])
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if len(CASES[case][1]) == 1 and "glow" not in case]
+)
 def test_an_empty_batch_passes_through(case):
     build, shape, context_shape = CASES[case]
     flow = build()
@@ -77,6 +90,7 @@ def test_an_empty_batch_passes_through(case):
 
 
 # --- activation normalisation
+
 
 @pytest.mark.parametrize("shape", [(64, 5), (8, 5, 3, 4)])
 def test_actnorm_normalises_its_first_training_batch_and_only_that(shape):
@@ -110,10 +124,13 @@ def test_actnorm_initialises_again_after_an_untouched_state_was_loaded():
 def test_actnorm_of_constant_channels_or_one_row_keeps_scale_one():
     norm = ActNorm(3)
     norm(torch.full((1, 3), 2.0))
-    assert torch.equal(norm.log_scale, torch.zeros(3)) and torch.equal(norm.bias, torch.full((3,), -2.0))
+    assert torch.equal(norm.log_scale, torch.zeros(3)) and torch.equal(
+        norm.bias, torch.full((3,), -2.0)
+    )
 
 
 # --- linear maps, squeeze, couplings
+
 
 def test_linear_starts_as_a_rotation_and_images_are_vectors_at_each_position():
     linear, x = InvertibleLinear(6), torch.randn(5, 6)
@@ -123,7 +140,9 @@ def test_linear_starts_as_a_rotation_and_images_are_vectors_at_each_position():
     assert not torch.allclose(z, x, atol=0.1)
     perturb(linear)
     image = torch.randn(2, 6, 3, 4)
-    by_position = linear(image.permute(0, 2, 3, 1).reshape(-1, 6))[0].view(2, 3, 4, 6).permute(0, 3, 1, 2)
+    by_position = (
+        linear(image.permute(0, 2, 3, 1).reshape(-1, 6))[0].view(2, 3, 4, 6).permute(0, 3, 1, 2)
+    )
     torch.testing.assert_close(linear(image)[0], by_position)
     torch.testing.assert_close(linear(image)[1], 12 * linear(x)[1][:2])
 
@@ -157,30 +176,44 @@ def test_coupling_starts_as_the_identity_and_bounds_its_scale(image):
 
 
 def test_realnvp_moves_every_coordinate_in_turns():
-    swaps = [layer.swap for layer in RealNVP(4, 4).modules() if isinstance(layer, ConditionalCoupling)]
+    swaps = [
+        layer.swap for layer in RealNVP(4, 4).modules() if isinstance(layer, ConditionalCoupling)
+    ]
     assert swaps == [False, True] * 3
 
 
 # --- Glow
 
+
 def test_glow_has_the_published_shape():
     flow = Glow(512, 512)
     couplings = [m for m in flow.modules() if isinstance(m, ConditionalCoupling)]
     assert len(flow.levels) == 2 and len(couplings) == 16
-    assert [len([m for m in level.modules() if isinstance(m, InvertibleLinear)]) for level in flow.levels] == [8, 8]
+    assert [
+        len([m for m in level.modules() if isinstance(m, InvertibleLinear)])
+        for level in flow.levels
+    ] == [8, 8]
     first, second = couplings[0].net, couplings[-1].net
-    assert first[0].weight.shape == (128, 2 + 4, 3, 3) and second[0].weight.shape == (128, 4 + 16, 3, 3)
+    assert first[0].weight.shape == (128, 2 + 4, 3, 3) and second[0].weight.shape == (
+        128,
+        4 + 16,
+        3,
+        3,
+    )
     assert first[-1].weight.shape == (4, 128, 3, 3) and second[-1].weight.shape == (8, 128, 3, 3)
 
 
 def test_glow_puts_half_of_the_first_level_aside():
-    """A latent of the second level's making leaves the first half of the vector as the first level left it."""
+    """A latent of the second level's making leaves the first half of the vector as the first level
+    left it."""
     flow = perturb(Glow(64, 64, levels=2, steps=1, channels=4))
     x, context = torch.randn(2, 64), torch.randn(2, 64)
     before = flow(x, context)[0]
     perturb(flow.levels[1], seed=2)
     after = flow(x, context)[0]
-    assert torch.equal(before[:, :32], after[:, :32]) and not torch.allclose(before[:, 32:], after[:, 32:])
+    assert torch.equal(before[:, :32], after[:, :32]) and not torch.allclose(
+        before[:, 32:], after[:, 32:]
+    )
 
 
 @pytest.mark.parametrize("dim,levels", [(528, 2), (60, 2), (96, 2), (16, 1), (0, 2)])
@@ -196,11 +229,13 @@ def test_glow_refuses_more_levels_than_rows():
 
 # --- densities
 
+
 def test_log_prob_of_a_linear_flow_is_the_normal_density_in_closed_form():
     flow = perturb(FlowStack(ActNorm(3), InvertibleLinear(3)), scale=0.5).double()
     x = torch.randn(6, 3, dtype=torch.float64)
     origin = flow(torch.zeros(1, 3, dtype=torch.float64))[0][0]
-    matrix = flow(torch.eye(3, dtype=torch.float64))[0].T - origin[:, None]        # z = A x + b
+    # z = A x + b
+    matrix = flow(torch.eye(3, dtype=torch.float64))[0].T - origin[:, None]
     inverse = torch.linalg.inv(matrix)
     normal = torch.distributions.MultivariateNormal(-inverse @ origin, inverse @ inverse.T)
     torch.testing.assert_close(log_prob(flow, x), normal.log_prob(x))
@@ -214,7 +249,7 @@ def test_density_of_a_realnvp_integrates_to_one():
     samples = invert(flow, torch.randn(4000, 2, dtype=torch.float64), context.expand(4000, 2))
     low, high = samples.amin(0) - 2, samples.amax(0) + 2
     axes = [torch.linspace(float(a), float(b), 600, dtype=torch.float64) for a, b in zip(low, high)]
-    grid = torch.cartesian_prod(*axes)                                             # (600 * 600, 2)
+    grid = torch.cartesian_prod(*axes)  # (600 * 600, 2)
     cell = (axes[0][1] - axes[0][0]) * (axes[1][1] - axes[1][0])
     density = log_prob(flow, grid, context.expand(len(grid), 2)).exp()
     assert abs(float(density.sum() * cell) - 1) < 0.01

@@ -27,12 +27,21 @@ class Broken(Flow):
             return torch.zeros_like(context)
         if self.fault == "context of the neighbour":
             return context.roll(1, 0)
-        return context.mean(0, keepdim=True).expand_as(context) if self.fault == "context averaged" else context
+        return (
+            context.mean(0, keepdim=True).expand_as(context)
+            if self.fault == "context averaged"
+            else context
+        )
 
     def spoil(self, x, log_det):
-        faults = {"wrong sign": -log_det, "0-d log_det": log_det.sum(), "no log_det": 0 * log_det,
-                  "column log_det": log_det[:, None], "scaled log_det": 1.01 * log_det,
-                  "float64 log_det": log_det.double()}
+        faults = {
+            "wrong sign": -log_det,
+            "0-d log_det": log_det.sum(),
+            "no log_det": 0 * log_det,
+            "column log_det": log_det[:, None],
+            "scaled log_det": 1.01 * log_det,
+            "float64 log_det": log_det.double(),
+        }
         return x, faults.get(self.fault, log_det)
 
 
@@ -50,8 +59,20 @@ def test_the_sound_flow_passes():
         check_flow(Broken("none"), (6,), (4,), dtype)
 
 
-@pytest.mark.parametrize("fault", ["identity inverse", "wrong sign", "0-d log_det", "no log_det", "column log_det",
-                                   "scaled log_det", "context ignored", "context of the neighbour", "context averaged"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "identity inverse",
+        "wrong sign",
+        "0-d log_det",
+        "no log_det",
+        "column log_det",
+        "scaled log_det",
+        "context ignored",
+        "context of the neighbour",
+        "context averaged",
+    ],
+)
 def test_a_broken_flow_fails(fault):
     with pytest.raises(AssertionError):
         check_flow(Broken(fault), (6,), (4,))

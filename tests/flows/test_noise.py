@@ -1,4 +1,5 @@
-"""Noise that depends on where it stands: against big integers in pure Python, and against the normal distribution."""
+"""Noise that depends on where it stands: against big integers in pure Python, and against the
+normal distribution."""
 import math
 
 import torch
@@ -21,7 +22,10 @@ def absorb(state, value):
 def naive_noise(seed, index, draw, dim):
     row = absorb(absorb(absorb(seed, 0), index), draw)
     uniform = [((absorb(row, word) >> 41) + 0.5) / 2**23 for word in range(2 * dim)]
-    return [math.sqrt(-2 * math.log(uniform[d])) * math.cos(2 * math.pi * uniform[dim + d]) for d in range(dim)]
+    return [
+        math.sqrt(-2 * math.log(uniform[d])) * math.cos(2 * math.pi * uniform[dim + d])
+        for d in range(dim)
+    ]
 
 
 def test_mixing_is_splitmix64():
@@ -36,7 +40,9 @@ def test_mixing_is_splitmix64():
 def test_noise_is_the_naive_one():
     index = torch.tensor([0, 1, 2, 60_501, 2**31, -1])
     expected = torch.tensor([naive_noise(3, int(i), 5, 7) for i in index])
-    torch.testing.assert_close(counter_noise(index, 7, seed=3, draw=5), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        counter_noise(index, 7, seed=3, draw=5), expected, rtol=1e-4, atol=1e-4
+    )
     assert counter_noise(index, 7).dtype == torch.float32
 
 
@@ -61,21 +67,30 @@ def test_noise_is_standard_normal():
     ordered = noise.flatten().sort().values
     normal = 0.5 * (1 + torch.erf(ordered / 2**0.5))
     steps = torch.arange(1, n + 1, dtype=torch.float64) / n
-    assert (normal - steps).abs().max() < 2 / n**0.5                               # Kolmogorov-Smirnov, p about 7e-4
-    for axis in (0, 1):                                                            # no image, no dimension stands out
+    # Kolmogorov-Smirnov, p about 7e-4
+    assert (normal - steps).abs().max() < 2 / n**0.5
+    # no image, no dimension stands out
+    for axis in (0, 1):
         size = noise.shape[axis]
         assert noise.mean(axis).abs().max() < 5.5 / size**0.5
-        assert (noise.square().mean(axis) - 1).abs().max() < (5.5 if axis == 0 else 12) * (2 / size) ** 0.5
+        assert (noise.square().mean(axis) - 1).abs().max() < (5.5 if axis == 0 else 12) * (
+            2 / size
+        ) ** 0.5
 
 
 def test_neighbours_are_uncorrelated():
     index, noise = torch.arange(20_000), counter_noise(torch.arange(20_000), 16).double()
     partners = {
-        "next index": noise.roll(1, 0), "next dimension": noise.roll(1, 1), "other half": noise.roll(8, 1),
-        "draw": counter_noise(index, 16, draw=1).double(), "seed": counter_noise(index, 16, seed=1).double(),
+        "next index": noise.roll(1, 0),
+        "next dimension": noise.roll(1, 1),
+        "other half": noise.roll(8, 1),
+        "draw": counter_noise(index, 16, draw=1).double(),
+        "seed": counter_noise(index, 16, seed=1).double(),
         "power of two": counter_noise(index + 2**20, 16).double(),
         "index and draw exchanged": counter_noise(torch.zeros_like(index), 16, draw=index).double(),
     }
     for name, other in partners.items():
         assert abs((noise * other).mean()) < 5 / noise.numel() ** 0.5, name
-        assert abs((noise.square() * other.square()).mean() - 1) < 5 * (8 / noise.numel()) ** 0.5, name
+        assert abs((noise.square() * other.square()).mean() - 1) < 5 * (8 / noise.numel()) ** 0.5, (
+            name
+        )

@@ -1,7 +1,8 @@
-"""What the miners draw, exactly: for every anchor, {(p, n): expected number of such triplets in one call}.
+"""What the miners draw, exactly: for every anchor, {(p, n): expected number of such triplets in one
+call}.
 
-For a miner of one triplet an anchor that is its probability. An empty one means that the anchor is left out; the first
-`anchors` rows are anchors (all where None).
+For a miner of one triplet an anchor that is its probability. An empty one means that the anchor is
+left out; the first `anchors` rows are anchors (all where None).
 """
 from itertools import combinations, permutations
 
@@ -32,16 +33,24 @@ def evenly(choices):
 
 
 def random_triplets(x, label, anchors=None):
-    return [combined(evenly(positives(label, a)), evenly(negatives(label, a))) for a in first(label, anchors)]
+    return [
+        combined(evenly(positives(label, a)), evenly(negatives(label, a)))
+        for a in first(label, anchors)
+    ]
 
 
 def semihard(x, label, anchors=None, margin=0.2):
-    """Joint probabilities; they sum to the chance that the drawn positive has a semi-hard negative."""
+    """Joint probabilities; they sum to the chance that the drawn positive has a semi-hard
+    negative."""
     table = []
     for a in first(label, anchors):
         ps, row = positives(label, a), {}
         for p in ps:
-            band = [n for n in negatives(label, a) if apart(x, a, p) < apart(x, a, n) < apart(x, a, p) + margin]
+            band = [
+                n
+                for n in negatives(label, a)
+                if apart(x, a, p) < apart(x, a, n) < apart(x, a, p) + margin
+            ]
             row.update({(p, n): 1 / (len(ps) * len(band)) for n in band})
         table.append(row)
     return table
@@ -64,8 +73,11 @@ def batch_hard(x, label, anchors=None):
     table = []
     for a in first(label, anchors):
         ps, ns = positives(label, a), negatives(label, a)
-        table.append({(max(ps, key=lambda p: apart(x, a, p)), min(ns, key=lambda n: apart(x, a, n))): 1.0}
-                     if ps and ns else {})
+        table.append(
+            {(max(ps, key=lambda p: apart(x, a, p)), min(ns, key=lambda n: apart(x, a, n))): 1.0}
+            if ps and ns
+            else {}
+        )
     return table
 
 
@@ -83,8 +95,10 @@ def inverse_density(x, a, ns, lower_cutoff, upper_cutoff):
 
 def distance_weighted(x, label, anchors=None, lower_cutoff=0.5, upper_cutoff=1.4):
     x, cutoffs = on_sphere(x), (lower_cutoff, upper_cutoff)
-    return [combined(evenly(positives(label, a)), inverse_density(x, a, negatives(label, a), *cutoffs))
-            for a in first(label, anchors)]
+    return [
+        combined(evenly(positives(label, a)), inverse_density(x, a, negatives(label, a), *cutoffs))
+        for a in first(label, anchors)
+    ]
 
 
 def rho_distance(x, label, anchors=None, lower_cutoff=0.5, upper_cutoff=1.4, cp=0.2):
@@ -106,7 +120,9 @@ def random_distance(x, label, anchors=None, lower_cutoff=0.5, upper_cutoff=1.4):
         for size in [list(label).count(c) for c in set(label)]:
             sets = list(combinations(others, size - 1))
             for ps in sets if 1 < size < number else []:
-                ns = inverse_density(x, a, [i for i in others if i not in ps], lower_cutoff, upper_cutoff)
+                ns = inverse_density(
+                    x, a, [i for i in others if i not in ps], lower_cutoff, upper_cutoff
+                )
                 for pair, chance in combined(evenly(ps), ns).items():
                     row[pair] = row.get(pair, 0) + chance * size / number / len(sets)
         table.append(row)
@@ -119,9 +135,14 @@ def intra_random(x, label, anchors=None):
 
 def npair(x, label, anchors=None):
     table, paired = [], [a for a in first(label, anchors) if positives(label, a)]
-    size = {c: sum(label[a] == c for a in paired) for c in set(label)}             # anchors to choose from
+    # anchors to choose from
+    size = {c: sum(label[a] == c for a in paired) for c in set(label)}
     classes = {label[a] for a in paired}
-    chosen = {(b, p): 1 / size[label[b]] / len(positives(label, b)) for b in paired for p in positives(label, b)}
+    chosen = {
+        (b, p): 1 / size[label[b]] / len(positives(label, b))
+        for b in paired
+        for p in positives(label, b)
+    }
     for a in first(label, anchors):
         row = {}
         for p in positives(label, a):
@@ -133,8 +154,14 @@ def npair(x, label, anchors=None):
 
 
 def lifted(x, label, anchors=None):
-    return [{(p, n): 1 / len(negatives(label, a)) for p in positives(label, a) for n in negatives(label, a)}
-            for a in first(label, anchors)]
+    return [
+        {
+            (p, n): 1 / len(negatives(label, a))
+            for p in positives(label, a)
+            for n in negatives(label, a)
+        }
+        for a in first(label, anchors)
+    ]
 
 
 def thinned(table, cap):
@@ -144,8 +171,13 @@ def thinned(table, cap):
 
 
 def all_triplets(x, label, anchors=None, cap=65536):
-    return thinned([[(p, n) for p in positives(label, a) for n in negatives(label, a)]
-                    for a in first(label, anchors)], cap)
+    return thinned(
+        [
+            [(p, n) for p in positives(label, a) for n in negatives(label, a)]
+            for a in first(label, anchors)
+        ],
+        cap,
+    )
 
 
 def multisimilarity(x, label, anchors=None, eps=0.1, cap=65536):
@@ -158,10 +190,17 @@ def multisimilarity(x, label, anchors=None, eps=0.1, cap=65536):
     return thinned(table, cap)
 
 
-def parametric(x, label, anchors=None, mode="semihards", n_support=30, support_lim=(0.1, 1.4), mass=None):
+def parametric(
+    x, label, anchors=None, mode="semihards", n_support=30, support_lim=(0.1, 1.4), mass=None
+):
     """With the mass at the start, or a given one."""
     x, width = on_sphere(x), (support_lim[1] - support_lim[0]) / (n_support - 1)
-    low, high = {"uniform": (0, 9), "semihards": (0.3, 0.7), "hards": (0, 0.5), "veryhards": (0, 0.3)}[mode]
+    low, high = {
+        "uniform": (0, 9),
+        "semihards": (0.3, 0.7),
+        "hards": (0, 0.5),
+        "veryhards": (0, 0.3),
+    }[mode]
     centres = [support_lim[0] + (k + 0.5) * width for k in range(n_support - 1)]
     mass = [1.0 if low <= c <= high else 1e-15 for c in centres] if mass is None else mass
     table = []
@@ -176,7 +215,17 @@ def parametric(x, label, anchors=None, mode="semihards", n_support=30, support_l
 
 
 MINER_ORACLES = {
-    "all": all_triplets, "batch_hard": batch_hard, "distance": distance_weighted, "intra_random": intra_random,
-    "lifted": lifted, "multisimilarity": multisimilarity, "npair": npair, "parametric": parametric,
-    "random": random_triplets, "random_distance": random_distance, "rho_distance": rho_distance, "semihard": semihard,
-    "softhard": softhard}
+    "all": all_triplets,
+    "batch_hard": batch_hard,
+    "distance": distance_weighted,
+    "intra_random": intra_random,
+    "lifted": lifted,
+    "multisimilarity": multisimilarity,
+    "npair": npair,
+    "parametric": parametric,
+    "random": random_triplets,
+    "random_distance": random_distance,
+    "rho_distance": rho_distance,
+    "semihard": semihard,
+    "softhard": softhard,
+}

@@ -14,7 +14,8 @@ def naive_average_precision(similarity, labels, i):
 
 
 def naive_sharpness_weights(z, labels, b_p, b_n):
-    """Softmax over the positives (-b_p s) and over the negatives (b_n s) of each row, times their number."""
+    """Softmax over the positives (-b_p s) and over the negatives (b_n s) of each row, times their
+    number."""
     size, s = len(labels), z @ z.T
     weights = np.zeros((2, size, size))
     for i in range(size):
@@ -38,18 +39,36 @@ def naive_anchor_statistics(z, labels):
         low, high, hard = min(p, default=0.0), max(p, default=0.0), max(n, default=0.0)
         aps.append(naive_average_precision(s, labels, i))
         worst = low if p else 0.0
-        rows.append([np.mean(p) if p else 0.0, low, high, np.mean(n) if n else 0.0, hard, hard - low, aps[-1],
-                     np.mean([x > worst for x in n]) if n else 0.0])
+        rows.append(
+            [
+                np.mean(p) if p else 0.0,
+                low,
+                high,
+                np.mean(n) if n else 0.0,
+                hard,
+                hard - low,
+                aps[-1],
+                np.mean([x > worst for x in n]) if n else 0.0,
+            ]
+        )
     batch = [np.mean(aps), np.mean(positives), np.mean(negatives), np.linalg.norm(z.mean(0))]
     return np.array(rows), np.array(batch), aps
 
 
 def naive_pair_statistics(z, labels):
-    """Similarity, and similarity and mean similarity of the two classes standardised over the pairs of one sign."""
+    """Similarity, and similarity and mean similarity of the two classes standardised over the pairs
+    of one sign."""
     size, s, found = len(labels), z @ z.T, np.zeros((len(labels), len(labels), 3))
     classes = {c: [i for i in range(size) if labels[i] == c] for c in labels}
-    between = np.array([[np.mean([s[a, b] for a in classes[labels[i]] for b in classes[labels[j]]])
-                         for j in range(size)] for i in range(size)])
+    between = np.array(
+        [
+            [
+                np.mean([s[a, b] for a in classes[labels[i]] for b in classes[labels[j]]])
+                for j in range(size)
+            ]
+            for i in range(size)
+        ]
+    )
     for i in range(size):
         for positive in (True, False):
             pairs = [j for j in range(size) if j != i and (labels[j] == labels[i]) == positive]

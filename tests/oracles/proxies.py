@@ -13,7 +13,8 @@ def cosines(row, proxies):
 
 
 def classification(logits, label, w_pos, w_neg):
-    """mean_i w+ [-z_y + log(exp z_y + w- sum of the others' exp)], as log(1 + w- sum exp(z_k - z_y))."""
+    """mean_i w+ [-z_y + log(exp z_y + w- sum of the others' exp)], as log(1 + w- sum exp(z_k -
+    z_y))."""
     total = 0.0
     for i, z in enumerate(logits):
         others = [k for k in range(len(z)) if k != label[i]]
@@ -26,31 +27,56 @@ def softmax(x, label, triplets, w_pos, w_neg, placement, params, temperature=0.0
     return classification(logits, label, w_pos, w_neg)
 
 
-def arcface(x, label, triplets, w_pos, w_neg, placement, params, angular_margin=0.5, feature_scale=16.0, lr=None):
+def arcface(
+    x,
+    label,
+    triplets,
+    w_pos,
+    w_neg,
+    placement,
+    params,
+    angular_margin=0.5,
+    feature_scale=16.0,
+    lr=None,
+):
     logits = [[feature_scale * c for c in cosines(row, params["proxies"])] for row in x]
     for row, y in zip(logits, label):
         angle = math.acos(row[y] / feature_scale)
-        row[y] = feature_scale * (math.cos(angle + angular_margin) if angle + angular_margin <= math.pi else
-                                  math.cos(angle) - angular_margin * math.sin(angular_margin))
+        row[y] = feature_scale * (
+            math.cos(angle + angular_margin)
+            if angle + angular_margin <= math.pi
+            else math.cos(angle) - angular_margin * math.sin(angular_margin)
+        )
     return classification(logits, label, w_pos, w_neg)
 
 
 def cosface(x, label, triplets, w_pos, w_neg, placement, params, margin=0.35, scale=64.0, lr=None):
-    logits = [[scale * (c - margin * (k == y)) for k, c in enumerate(cosines(row, params["proxies"]))]
-              for row, y in zip(x, label)]
+    logits = [
+        [scale * (c - margin * (k == y)) for k, c in enumerate(cosines(row, params["proxies"]))]
+        for row, y in zip(x, label)
+    ]
     return classification(logits, label, w_pos, w_neg)
 
 
-def proxynca(x, label, triplets, w_pos, w_neg, placement, params, scale=3.0, include_positive=False, lr=None):
+def proxynca(
+    x, label, triplets, w_pos, w_neg, placement, params, scale=3.0, include_positive=False, lr=None
+):
     total = 0.0
     for i, row in enumerate(x):
-        square = [sum((scale * direction(row) - scale * direction(proxy)) ** 2) for proxy in params["proxies"]]
+        square = [
+            sum((scale * direction(row) - scale * direction(proxy)) ** 2)
+            for proxy in params["proxies"]
+        ]
         rivals = [math.exp(-d) for k, d in enumerate(square) if include_positive or k != label[i]]
-        total += w_pos[i, 0] * square[label[i]] + (w_neg[i, 0] * math.log(math.fsum(rivals)) if rivals else 0.0)
+        total += w_pos[i, 0] * square[label[i]] + (
+            w_neg[i, 0] * math.log(math.fsum(rivals)) if rivals else 0.0
+        )
     return total / len(label)
 
 
-def proxyanchor(x, label, triplets, w_pos, w_neg, placement, params, alpha=32.0, delta=0.1, lr=None):
+def proxyanchor(
+    x, label, triplets, w_pos, w_neg, placement, params, alpha=32.0, delta=0.1, lr=None
+):
     proxies = [direction(p) for p in params["proxies"]]
     pull, push, present = 0.0, 0.0, 0
     for k, proxy in enumerate(proxies):
@@ -62,8 +88,21 @@ def proxyanchor(x, label, triplets, w_pos, w_neg, placement, params, alpha=32.0,
     return pull / present + push / len(proxies)
 
 
-def softtriplet(x, label, triplets, w_pos, w_neg, placement, params, n_centroids=2, margin_delta=0.01, gamma=0.1,
-                scale=8.0, reg_weight=0.2, lr=None):
+def softtriplet(
+    x,
+    label,
+    triplets,
+    w_pos,
+    w_neg,
+    placement,
+    params,
+    n_centroids=2,
+    margin_delta=0.01,
+    gamma=0.1,
+    scale=8.0,
+    reg_weight=0.2,
+    lr=None,
+):
     centroids, logits, spreading = params["centroids"], [], 0.0
     for row, y in zip(x, label):
         logits.append([])
@@ -81,5 +120,11 @@ def softtriplet(x, label, triplets, w_pos, w_neg, placement, params, n_centroids
     return classification(logits, label, w_pos, w_neg) + reg_weight * spreading
 
 
-PROXY_ORACLES = {"arcface": arcface, "cosface": cosface, "proxyanchor": proxyanchor, "proxynca": proxynca,
-                 "softmax": softmax, "softtriplet": softtriplet}
+PROXY_ORACLES = {
+    "arcface": arcface,
+    "cosface": cosface,
+    "proxyanchor": proxyanchor,
+    "proxynca": proxynca,
+    "softmax": softmax,
+    "softtriplet": softtriplet,
+}

@@ -24,9 +24,24 @@ def smoothap(x, label, triplets, w_pos, w_neg, placement, params, tau=0.01, excl
     return 1 - sum(aps) / len(aps) if aps else 0.0
 
 
-def supap(x, label, triplets, w_pos, w_neg, placement, params, tau=0.01, rho=100.0, delta=0.05, alpha=0.9, beta=0.6,
-          calibration=0.5):
-    """ROADMAP: the piecewise bound on the steps of negatives, the step itself for positives, and the two hinges."""
+def supap(
+    x,
+    label,
+    triplets,
+    w_pos,
+    w_neg,
+    placement,
+    params,
+    tau=0.01,
+    rho=100.0,
+    delta=0.05,
+    alpha=0.9,
+    beta=0.6,
+    calibration=0.5,
+):
+    """ROADMAP: the piecewise bound on the steps of negatives, the step itself for positives, and
+    the two hinges."""
+
     def bound(t):
         if t < 0:
             return sigmoid(t / tau)
@@ -41,7 +56,9 @@ def supap(x, label, triplets, w_pos, w_neg, placement, params, tau=0.01, rho=100
             continue
         precisions = []
         for i in same:
-            among_positives = 1 + sum(w_pos[q, j] for j in same if j != i and x[q] @ x[j] >= x[q] @ x[i])
+            among_positives = 1 + sum(
+                w_pos[q, j] for j in same if j != i and x[q] @ x[j] >= x[q] @ x[i]
+            )
             among_negatives = sum(w_neg[q, j] * bound(x[q] @ x[j] - x[q] @ x[i]) for j in other)
             precisions.append(among_positives / (among_positives + among_negatives))
         ranking = 1 - sum(precisions) / len(same)
@@ -52,7 +69,9 @@ def supap(x, label, triplets, w_pos, w_neg, placement, params, tau=0.01, rho=100
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def recallatk(x, label, triplets, w_pos, w_neg, placement, params, ks=(1, 2, 4, 8, 16), tau1=1.0, tau2=0.01):
+def recallatk(
+    x, label, triplets, w_pos, w_neg, placement, params, ks=(1, 2, 4, 8, 16), tau1=1.0, tau2=0.01
+):
     """One minus the recall surrogate, the mean over k and the queries that have a positive."""
     recalls = []
     for q in range(len(label)):

@@ -1,4 +1,5 @@
-"""What the samplers by embeddings choose, as loops over the formulas; rows x are lists of float64 vectors.
+"""What the samplers by embeddings choose, as loops over the formulas; rows x are lists of float64
+vectors.
 
 What is drawn at random is an argument, so that the choice can be compared row by row.
 """
@@ -34,10 +35,13 @@ def softened_choices(x, chosen):
 
 
 def gaussian(x, ridge=1e-6):
-    """Log-density of every row under the rows' own Gaussian, its variances raised by a share of their mean."""
+    """Log-density of every row under the rows' own Gaussian, its variances raised by a share of
+    their mean."""
     x = np.array(x)
     covariance = np.cov(x.T)
-    covariance = covariance + ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    covariance = covariance + ridge * np.trace(covariance) / len(covariance) * np.eye(
+        len(covariance)
+    )
     return [multivariate_normal.logpdf(row, x.mean(0), covariance) for row in x]
 
 
@@ -51,13 +55,18 @@ def d2_first(x, noise):
 def d2_probabilities(x, chosen, power):
     """The chance of every row to be the next centre."""
     density = gaussian(x)
-    weight = [0.0 if i in chosen else math.exp(density[i] - max(density)) * sum(squared(x, i, c) for c in chosen)**power
-              for i in range(len(x))]
+    weight = [
+        0.0
+        if i in chosen
+        else math.exp(density[i] - max(density)) * sum(squared(x, i, c) for c in chosen) ** power
+        for i in range(len(x))
+    ]
     return [w / sum(weight) for w in weight]
 
 
 def d2_centres(x, noise, waiting, power):
-    """Centres by exponential races: the candidate with the least waiting_i / p_i is i with chance p_i."""
+    """Centres by exponential races: the candidate with the least waiting_i / p_i is i with chance
+    p_i."""
     chosen = [d2_first(x, noise)]
     for wait in waiting:
         p = d2_probabilities(x, chosen, power)
@@ -70,11 +79,14 @@ def distances(x):
 
 
 def histogram_distance(x, subset, bins=50):
-    """Wasserstein distance between the histograms of distances of all rows and of those of a subset (positions)."""
+    """Wasserstein distance between the histograms of distances of all rows and of those of a subset
+    (positions)."""
     everywhere, there = distances(x), distances([x[i] for i in subset])
     edges = np.linspace(min(everywhere), max(everywhere), bins + 1)
     middle = (edges[:-1] + edges[1:]) / 2
-    return wasserstein_distance(middle, middle, np.histogram(everywhere, edges)[0], np.histogram(there, edges)[0])
+    return wasserstein_distance(
+        middle, middle, np.histogram(everywhere, edges)[0], np.histogram(there, edges)[0]
+    )
 
 
 def frechet_distance(x, subset):

@@ -11,9 +11,13 @@ def test_distances_equal_cdist_and_the_diagonal_is_zero():
     x = torch.randn(6, 4, dtype=torch.float64)
     torch.testing.assert_close(pairwise.distance(x), torch.cdist(x, x), rtol=1e-9, atol=1e-9)
     assert torch.equal(pairwise.distance(x).diagonal(), torch.zeros(6, dtype=torch.float64))
-    torch.testing.assert_close(pairwise.distance(x, 3), pairwise.distance(x)[:3], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        pairwise.distance(x, 3), pairwise.distance(x)[:3], rtol=1e-9, atol=1e-9
+    )
     i, j = torch.tensor([0, 3, 2]), torch.tensor([1, 3, 0])
-    torch.testing.assert_close(pairwise.distance_between(x, i, j), torch.cdist(x, x)[i, j], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        pairwise.distance_between(x, i, j), torch.cdist(x, x)[i, j], rtol=1e-9, atol=1e-9
+    )
 
 
 def test_distance_between_equal_rows_has_a_finite_gradient():
@@ -37,16 +41,24 @@ def test_masked_logsumexp_and_softmax_with_empty_rows():
     mask = torch.tensor([[True, False, True], [False, False, False]])
     total = pairwise.masked_logsumexp(x, mask)
     torch.testing.assert_close(total[0], (x[0, 0].exp() + x[0, 2].exp()).log())
-    loss = torch.nn.functional.softplus(total).sum() + pairwise.masked_softmax(x, mask).square().sum()
+    loss = (
+        torch.nn.functional.softplus(total).sum() + pairwise.masked_softmax(x, mask).square().sum()
+    )
     loss.backward()
-    assert torch.equal(x.grad[1], torch.zeros(3, dtype=torch.float64)) and torch.isfinite(x.grad).all()
+    assert (
+        torch.equal(x.grad[1], torch.zeros(3, dtype=torch.float64)) and torch.isfinite(x.grad).all()
+    )
     assert torch.equal(pairwise.masked_softmax(x, mask)[1], torch.zeros(3, dtype=torch.float64))
 
 
 def test_average_precision_equals_the_loop_with_ties_and_leading_axes():
-    x = torch.randint(-1, 2, (4, 6, 3)).double()                                   # many ties
+    # many ties
+    x = torch.randint(-1, 2, (4, 6, 3)).double()
     s = pairwise.similarity(x)
     found = pairwise.average_precision(s, pairwise.positive_mask(LABEL))
     for k in range(4):
         for i in range(6):
-            assert abs(found[k, i].item() - naive_average_precision(s[k].tolist(), LABEL.tolist(), i)) < 1e-12
+            assert (
+                abs(found[k, i].item() - naive_average_precision(s[k].tolist(), LABEL.tolist(), i))
+                < 1e-12
+            )

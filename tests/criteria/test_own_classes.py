@@ -1,0 +1,227 @@
+"""A criterion or miner of the user's own file, by `module.Class`."""
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import batchminer
+import criteria
+from parameters import get_options
+from training.building import build_method, build_miner, build_network
+from utilities.errors import UsageError
+
+MAIN = Path(__file__).parents[2] / "main.py"
+LOSS = '''
+import torch
+from criteria.base import Criterion
+
+
+class Centred(Criterion):
+    """Mean similarity to the own of some learned centres."""
+
+    accepts_weight = "pair"
+
+    def __init__(self, n_classes, scale=2.0):
+        super().__init__()
+        self.scale = scale
+        self.centres = torch.nn.Parameter(torch.ones(n_classes, 1))
+
+    def loss(self, x, label, triplets, weight, anchors=None):
+        own = self.centres[label] * x
+        return self.scale * (1 - own).square().mean()
+
+
+class OnTriplets(Criterion):
+    needs_triplets = True
+
+    def loss(self, x, label, triplets, weight, anchors=None):
+        similar = x @ x.T
+        gap = similar[triplets.anchor, triplets.negative] - similar[triplets.anchor, triplets.positive]
+        return gap.sum() / max(1, len(gap))
+
+
+class NoCriterion:
+    pass
+
+
+class NoDefault(Criterion):
+    def __init__(self, margin):
+        super().__init__()
+'''
+MINER = '''
+from batchminer.base import ClassBlocks, Miner, admissible
+
+
+class First(Miner):
+    """The first positive and the first negative."""
+
+    def mine(self, embedding, label, generator, anchors=None):
+        blocks = ClassBlocks(label, anchors)
+        zero = blocks.positives * 0
+        keep = (blocks.positives > 0) & (blocks.negatives > 0)
+        return admissible(keep, blocks.positive(zero), blocks.negative(zero))
+'''
+SMALL = [
+    "--glyphs_classes",
+    "8",
+    "--glyphs_images_per_class",
+    "8",
+    "--bs",
+    "16",
+    "--n_epochs",
+    "1",
+    "--log_every",
+    "1",
+    "--device",
+    "cpu",
+    "--no-figures",
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A current folder with files of losses and miners; what they import is forgotten
+    afterwards."""
+    files = {
+        "own_losses": LOSS,
+        "own_miners": MINER,
+        "broken_losses": "import no_such_library",
+        "unfinished_losses": "class Unfinished(:",
+    }
+    for name, text in files.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in files:
+        sys.modules.pop(name, None)
+
+
+def select(name, **arguments):
+    return criteria.select(name, n_classes=3, embed_dim=4, **arguments)
+
+
+def test_a_loss_of_an_own_file_gets_the_sizes_that_it_takes(folder):
+    criterion = select("own_losses.Centred")
+    assert criterion.centres.shape == (3, 1)
+    assert criterion.scale == 2
+    assert criterion.is_class_specific()
+    x = torch.ones(2, 4, requires_grad=True)
+    loss = criterion(x * 0.5, torch.tensor([0, 1]))
+    loss.backward()
+    assert loss.item() == 0.5
+    assert x.grad.abs().min() > 0
+
+
+def test_a_class_without_constructor_of_its_own(folder):
+    criterion = select("own_losses.OnTriplets")
+    triplets = batchminer.Triplets(*torch.tensor([[0], [1], [2]]))
+    x = torch.tensor([[1.0, 0], [1, 0], [0, 1]])
+    assert criterion(x, torch.tensor([0, 0, 1]), triplets).item() == -1
+    with pytest.raises(UsageError, match="was given none: pass --batch_mining distance"):
+        criterion(x, torch.tensor([0, 0, 1]))
+
+
+def test_a_miner_of_an_own_file(folder):
+    miner = batchminer.select("own_miners.First", seed=5)
+    assert miner.stream.seed == 5
+    triplets = miner(torch.randn(4, 2), torch.tensor([0, 1, 0, 2]))
+    assert [t.tolist() for t in triplets] == [[0, 2], [2, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "name,words",
+    [
+        (
+            "no_such_file.Loss",
+            "--loss no_such_file.Loss: there is no module no_such_file: put no_such_file.py "
+            "beside main.py or in the current folder.",
+        ),
+        (
+            "broken_losses.Loss",
+            "--loss broken_losses.Loss: module broken_losses fails on import: "
+            "ModuleNotFoundError: No module named 'no_such_library'",
+        ),
+        (
+            "unfinished_losses.Loss",
+            "--loss unfinished_losses.Loss: module unfinished_losses fails on import: "
+            "SyntaxError: invalid syntax (unfinished_losses.py, line 1)",
+        ),
+        (
+            "own_losses.Cenred",
+            "--loss own_losses.Cenred: own_losses has no class Cenred. Did you mean 'Centred'?",
+        ),
+        (
+            "own_losses.NoCriterion",
+            "--loss own_losses.NoCriterion: NoCriterion must be a subclass of "
+            "criteria.base.Criterion.",
+        ),
+        (
+            "own_losses.NoDefault",
+            "--loss own_losses.NoDefault: its constructor's argument margin needs a "
+            "default, which you set in the file.",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_sentence(folder, name, words):
+    with pytest.raises(UsageError) as refusal:
+        select(name)
+    assert str(refusal.value) == words
+
+
+def test_a_miner_must_be_a_miner(folder):
+    with pytest.raises(
+        UsageError, match="--batch_mining own_losses.Centred: .* subclass of batchminer.base.Miner"
+    ):
+        batchminer.select("own_losses.Centred")
+
+
+def test_the_options_of_an_own_loss(folder):
+    opt = get_options(["--loss", "own_losses.Centred"])
+    assert (opt.loss, opt.batch_mining, opt.pair_weight_on) == (
+        "own_losses.Centred",
+        "none",
+        "term",
+    )
+    paper = get_options(["--recipe", "paper", "--loss", "own_losses.OnTriplets"])
+    assert (paper.batch_mining, paper.pair_weight_on) == ("none", "term")
+    given = get_options(["--loss", "own_losses.OnTriplets", "--batch_mining", "own_miners.First"])
+    assert given.batch_mining == "own_miners.First"
+    with pytest.raises(SystemExit):
+        get_options(["--loss", "own_losses.Centred", "--loss_margin_nu", "1"])
+
+
+def test_method_and_miner_are_built_from_own_classes(folder):
+    opt = get_options(["--loss", "own_losses.OnTriplets", "--pair_weighting", "uniform"])
+    with pytest.raises(UsageError, match="--loss own_losses.OnTriplets needs triplets"):
+        build_method(opt, build_network(opt), 6)
+    opt.batch_mining = "own_miners.First"
+    method = build_method(opt, build_network(opt), 6)
+    assert type(method.base).__name__ == "OnTriplets"
+    assert type(build_miner(opt)).__name__ == "First"
+    opt.pair_weighting = "learned"
+    with pytest.raises(UsageError, match="OnTriplets takes no pair weights"):
+        build_method(opt, build_network(opt), 6)
+
+
+def test_main_trains_with_an_own_loss(folder):
+    command = [
+        sys.executable,
+        str(MAIN),
+        *SMALL,
+        "--loss",
+        "own_losses.Centred",
+        "--savename",
+        "own",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = folder / "runs" / "glyphs" / "own"
+    flags = json.loads((run / "options.json").read_text())["flags"]
+    assert flags["loss"] == "own_losses.Centred"
+    with open(run / "steps.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
