@@ -159,7 +159,7 @@ class Run:
     def load_state_dict(self, state: dict) -> None:
         """Continue where `state_dict` was taken."""
         self.network.load_state_dict(state["network"])
-        self.method.load_state_dict(state["method"])
+        self.method.load_state_dict({current_name(name): value for name, value in state["method"].items()})
         self.optimisation.load_state_dict(state["optimisation"])
         if self.miner:
             self.miner.load_state_dict(state["miner"])
@@ -179,6 +179,11 @@ class Run:
         )
         self.recorder.load_state_dict(state["recorder"])
         set_random_state(state["random"], self.device)
+
+
+def current_name(name: str) -> str:
+    """The name of a part of the method in a checkpoint, also one from before the policy was called so."""
+    return name.replace("weighting.", "policy.", 1) if name.startswith("weighting.") else name
 
 
 def metrics_of(opt: Namespace, row: dict) -> Metrics:

@@ -110,6 +110,20 @@ def test_a_finished_run_goes_on_when_it_is_given_more_epochs(folder, tmp_path, c
     compare(tmp_path, "whole", "cut")
 
 
+def test_a_run_whose_policy_had_another_name_goes_on(folder, tmp_path):  # noqa: F811
+    """In checkpoints from before criteria/method/ the policy is called weighting."""
+    argv = flags(folder, tmp_path, "--map_images", "0", "--scheduler", "none")
+    assert main.main([*argv, "--savename", "whole", "--n_epochs", "2"]) == 0
+    assert main.main([*argv, "--savename", "cut", "--n_epochs", "1"]) == 0
+    last = tmp_path / "image_folder" / "cut" / "last.pt"
+    state = checkpoint.load(last)
+    method = {name.replace("policy.", "weighting."): value for name, value in state["method"].items()}
+    assert method.keys() != state["method"].keys()
+    checkpoint.save(last, state | {"method": method})
+    assert main.main([*argv, "--savename", "cut", "--n_epochs", "2", "--resume", "auto"]) == 0
+    compare(tmp_path, "whole", "cut")
+
+
 def test_a_run_from_before_the_proxies_goes_on_without_them(folder, tmp_path, capsys):  # noqa: F811
     argv = flags(folder, tmp_path, "--map_images", "0", "--scheduler", "none")
     assert main.main([*argv, "--savename", "whole", "--n_epochs", "2"]) == 0
