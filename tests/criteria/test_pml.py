@@ -211,7 +211,7 @@ def test_main_builds_it_without_weights_and_with_relation_and_memory():
         6,
         opt.embed_dim,
     )
-    assert method.base.own_lr == 0.5 and method.weighting is None and method.relation is not None
+    assert method.base.own_lr == 0.5 and method.policy is None and method.relation is not None
     weighted = get_options(["--loss", "pml.CircleLoss", "--pair_weighting", "learned"])
     with pytest.raises(UsageError, match="--pair_weighting uniform"):
         build_method(weighted, build_network(weighted), 6)
