@@ -10,7 +10,7 @@ from architectures.memory import select as select_memory
 from architectures.network import Features, Network
 from datasets import transforms
 from utilities import checkpoint
-from utilities.errors import RunError, UsageError
+from utilities.errors import RunError, UsageError, in_brief
 from utilities.registry import accepted
 
 __all__ = ["ARCHITECTURES", "Features", "Network", "parse_name", "restore", "select"]
@@ -66,7 +66,7 @@ def restore(path: str | Path) -> tuple[Network, dict]:
         network.load_state_dict(state["network"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise RunError(f"{path} was made by another version of the code: its options and its weights give no network "
-                       f"here ({' '.join(str(error).split())[:100]}).") from error
+                       f"here ({in_brief(error)}).") from error
     return network, options
 
 

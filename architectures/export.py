@@ -6,8 +6,6 @@ output, the flags, the metrics of the checkpoint, the classes that it was traine
 versions, and the checksums of the weights and of the checkpoint.
 """
 import math
-import os
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -26,7 +24,8 @@ from parameters import MACHINE
 from utilities import checkpoint
 from utilities.command_line import Formatter, Parser
 from utilities.digest import sha256
-from utilities.errors import RunError, UsageError, answer
+from utilities.errors import RunError, UsageError, answer, reason
+from utilities.files import remove, replacing
 from utilities.logger import provenance, write_json
 from utilities.optional import require
 
@@ -108,17 +107,14 @@ def new_folder(out: Path) -> Iterator[Path]:
     """A folder to write to, which has its name only when it is whole; one that is there already is never written to."""
     if out.exists():
         raise UsageError(f"{out} is there already and is never overwritten; name another folder by --out.")
-    temporary = out.with_name(out.name + ".part")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)                               # of a call that was killed
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, out)
+        with replacing(out) as temporary:
+            remove(temporary)  # of a call that was killed
+            temporary.mkdir(parents=True)
+            yield temporary
     except OSError as error:
-        raise RunError(f"{out} cannot be written ({error.strerror or error}); free space, or name another folder by "
+        raise RunError(f"{out} cannot be written ({reason(error)}); free space, or name another folder by "
                        "--out.") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def run(opt: Namespace) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from architectures.network import Network
 from flows.base import Flow
 from flows.linear import InvertibleLinear
-from utilities.errors import RunError
+from utilities.errors import RunError, in_brief
 from utilities.optional import installed, require
 
 INPUT, OUTPUT = "image", "embedding"
@@ -77,8 +77,8 @@ def write_onnx(network: Network, side: int, path: Path) -> list[str | int]:
             program = torch.onnx.export(traced, dynamo=True, verbose=False, input_names=[INPUT],
                                         output_names=[OUTPUT], dynamic_shapes={"image": names})
         except Exception as error:
-            raise RunError(f"This network cannot be exported to ONNX ({_first_line(error)}); pass --format safetensors."
-                           ) from error
+            raise RunError(f"This network cannot be exported to ONNX ({in_brief(innermost(error))}); pass "
+                           "--format safetensors.") from error
     program.save(str(path), external_data=False)
     return [names.get(axis, size) for axis, size in enumerate((0, 3, side, side))]
 
@@ -98,11 +98,11 @@ def _global_maximum(x: Tensor, output_size: list[int]) -> tuple[Tensor, Tensor]:
     return values, torch.zeros_like(values, dtype=torch.long)
 
 
-def _first_line(error: BaseException) -> str:
-    """The first words of the innermost cause."""
+def innermost(error: BaseException) -> BaseException:
+    """The cause that no other error caused."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:150] or type(error).__name__
+    return error
 
 
 def compare(network: Network, path: Path, shape: Sequence[str | int], side: int) -> float | None:

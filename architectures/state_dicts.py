@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from utilities.errors import RunError, UsageError
+from utilities.errors import RunError, UsageError, in_brief
 from utilities.optional import require
+from utilities.text import printable
 
 CONTAINERS = ("network", "state_dict", "model_state_dict", "model", "teacher")     # what files keep the weights under
 PREFIXES = ("module.", "backbone.", "model.", "network.", "trunk.", "encoder.", "encoder_q.", "base_encoder.")
@@ -38,7 +39,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:                                                     # the library raises all kinds
-        raise RunError(f"{path} is not a readable safetensors file ({' '.join(str(error).split())[:100]}).") from error
+        raise RunError(f"{path} is not a readable safetensors file ({in_brief(error)}).") from error
 
 
 def _saved(path: Path) -> Mapping:
@@ -93,7 +94,7 @@ def stripped(key: str, wanted: dict[str, Tensor]) -> str:
 
 def _listed(keys: list[str], what: str) -> str:
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return f"{len(keys)} {what} ({', '.join(ascii(key)[1:-1][:80] for key in keys[:SHOWN])}{more})"
+    return f"{len(keys)} {what} ({', '.join(printable(key)[:80] for key in keys[:SHOWN])}{more})"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from architectures import state_dicts
 from utilities.digest import sha256
 from utilities.download import Unreachable, download
-from utilities.errors import RunError, UsageError
+from utilities.errors import RunError, UsageError, in_brief, reason
 from utilities.lock import Lock
 
 WAITS = (1, 2)                                                                     # seconds before further attempts
@@ -107,7 +107,7 @@ def fetch(name: str, source: Source) -> Path:
     except Unreachable as failure:
         raise unreachable(name, source, failure.reason) from failure
     except OSError as error:
-        raise RunError(f"{folder} cannot be written ({error.strerror or error}): allow it, or set TORCH_HOME to "
+        raise RunError(f"{folder} cannot be written ({reason(error)}): allow it, or set TORCH_HOME to "
                        "another folder.") from error
 
 
@@ -124,7 +124,7 @@ def must_answer(name: str, source: Source) -> None:
     except HTTPError as answer:
         answer.close()
     except OSError as error:
-        raise unreachable(name, source, " ".join(str(getattr(error, "reason", error)).split())) from error
+        raise unreachable(name, source, in_brief(getattr(error, "reason", error))) from error
 
 
 def hub_folder() -> Path:

@@ -58,8 +58,3 @@ def latex(rows: dict[str, dict[str, str]]) -> str:
 def latex_text(text: str) -> str:
     """A text that LaTeX sets as it stands; the minus of a number becomes that of mathematics."""
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text.translate(LATEX))
-
-
-def printable(text: str) -> str:
-    """A name of unknown origin on one line, without what steers a terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

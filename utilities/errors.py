@@ -3,6 +3,10 @@ import os
 import sys
 from collections.abc import Callable
 
+from utilities.text import printable
+
+BRIEF = 150  # characters
+
 
 class UsageError(Exception):
     """The command asks for something that cannot be done as written (exit code 2)."""
@@ -36,24 +40,30 @@ def answer(program: str, command: Callable[[], None], *, debug: bool = False, in
         known = isinstance(error, UsageError | RunError)
         problem = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where it happened)"
         code = 2 if isinstance(error, UsageError) else 1
-    print(f"{_own_line()}{program}: {one_line(problem)}", file=sys.stderr)
+    print(f"{_own_line()}{program}: {printable(problem)}", file=sys.stderr)
     return code
-
-
-def one_line(text: str) -> str:
-    """A sentence that any terminal can show: of the names of files in it, line ends and bytes that are no UTF-8 are
-    escaped."""
-    return text.replace("\r", "\\r").replace("\n", "\\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def first_line(error: BaseException) -> str:
     """What an error says, without the lines that it may add; its kind where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
 
 
-def reason(error: OSError) -> str:
-    """Why the system refused, such as 'No space left on device'."""
-    return error.strerror or first_line(error)
+def in_brief(error: BaseException) -> str:
+    """What an error says, all on one line and cut after BRIEF characters; its kind if it says nothing."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text[:BRIEF] or type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """Why the system refused, such as 'No space left on device', also where a library's error hides that."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        link = link.__context__
+    return in_brief(error)
 
 
 def _own_line() -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from utilities.errors import RunError
+from utilities.errors import RunError, reason
 from utilities.files import replacing
 
 
@@ -58,7 +58,7 @@ class GrowingTable:
         try:
             yield
         except OSError as error:
-            raise RunError(f"{self.path} cannot be written ({error.strerror}). Free space; --resume then continues "
+            raise RunError(f"{self.path} cannot be written ({reason(error)}). Free space; --resume then continues "
                            "from the last checkpoint.") from error
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from utilities.errors import UsageError
+from utilities.errors import UsageError, in_brief
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -42,8 +42,7 @@ def outcome(model: nn.Module, name: str, side: int, forward: Callable[[Tensor], 
         model.eval()
         return (forward or model)(torch.zeros(1, 3, side, side))
     except (AssertionError, RuntimeError, ValueError, IndexError, TypeError) as error:   # as the libraries raise them
-        reason = " ".join(str(error).split()).rstrip(".")[:120] or type(error).__name__
-        raise UsageError(f"--arch {name} takes no images of {side} x {side} pixels ({reason}): choose another "
+        raise UsageError(f"--arch {name} takes no images of {side} x {side} pixels ({in_brief(error)}): choose another "
                          "--image_size, or leave it out for the network's own.") from error
     finally:
         for module, training in modes.items():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from architectures import state_dicts
 from architectures.backbones.base import Backbone, no_such_name, outcome
 from architectures.weights import Source, hub_source, local_file, must_answer, unreachable
-from utilities.errors import UsageError
+from utilities.errors import UsageError, in_brief
 from utilities.optional import require
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})                # whichever a model takes
@@ -81,10 +81,9 @@ def _created(timm: ModuleType, name: str, called: str, pretrained: bool, weights
     try:
         return _any_size(timm, name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:                                                     # as the hub's client raises any
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
         if path:
-            raise UsageError(f"{path} does not fit --arch {called} ({reason}).") from error
-        raise unreachable(called, source, reason) from error
+            raise UsageError(f"{path} does not fit --arch {called} ({in_brief(error)}).") from error
+        raise unreachable(called, source, in_brief(error)) from error
 
 
 def _is_cached(repository: str) -> bool:
