@@ -17,30 +17,47 @@ class RunError(Exception):
 
 
 class Stopped(Exception):
-    """The command was asked to stop, and did so with nothing lost; its exit code is 128 plus the signal's number."""
+    """The command was told to stop, and did so with nothing lost.
+
+    Its exit code is 128 plus the signal's number.
+    """
 
     def __init__(self, text: str, code: int):
         super().__init__(text)
         self.code = code
 
 
-def answer(program: str, command: Callable[[], None], *, debug: bool = False, interrupted: str = "Interrupted.") -> int:
-    """Run a command; returns 0 when all went well, 2 for wrong usage, 1 for what failed while running, 130 when it was
-    interrupted, 143 when it was terminated. `debug` raises instead."""
+def answer(
+    program: str,
+    command: Callable[[], None],
+    *,
+    debug: bool = False,
+    interrupted: str = "Interrupted.",
+) -> int:
+    """Run a command and print its error as one sentence; `debug` raises it instead.
+
+    Returns 0 when all went well, 2 for wrong usage, 1 for what failed while running, 130 when it
+    was interrupted, 143 when it was terminated.
+    """
     try:
         command()
         return 0
     except KeyboardInterrupt:
-        problem, code = interrupted, 130
+        problem = interrupted
+        code = 130
     except Stopped as stop:
-        problem, code = str(stop), stop.code
+        problem = str(stop)
+        code = stop.code
     except Exception as error:
         if debug:
             raise
-        known = isinstance(error, UsageError | RunError)
-        problem = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where it happened)"
+        problem = str(error)
+        if not isinstance(error, UsageError | RunError):
+            problem = f"{type(error).__name__}: {error} (--debug shows where it happened)"
         code = 2 if isinstance(error, UsageError) else 1
-    print(f"{_own_line()}{program}: {printable(problem)}", file=sys.stderr)
+    # A progress bar of another process may have begun a line on the same terminal.
+    start = "\n" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
+    print(f"{start}{program}: {printable(problem)}", file=sys.stderr)
     return code
 
 
@@ -57,15 +74,10 @@ def in_brief(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why the system refused, such as 'No space left on device', also where a library's error hides that."""
+    """Why the system refused, such as 'No space left on device'; also behind a library's error."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and link.strerror:
             return link.strerror
         link = link.__context__
     return in_brief(error)
-
-
-def _own_line() -> str:
-    """What ends the line that another process, whose progress bar shares the terminal, may have begun."""
-    return "\n" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 @contextlib.contextmanager
@@ -25,6 +26,13 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[Path]:
     except BaseException:
         remove(temporary)
         raise
+
+
+@contextlib.contextmanager
+def replacing_text(path: str | Path) -> Iterator[IO[str]]:
+    """As `replacing`, but the temporary file is open for writing text in UTF-8."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        yield file
 
 
 def remove(path: Path) -> None:

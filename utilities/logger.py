@@ -15,7 +15,7 @@ import torch
 
 from utilities import distributed
 from utilities.errors import RunError, reason
-from utilities.files import replacing
+from utilities.files import replacing_text
 from utilities.flags import as_recorded
 from utilities.lock import Lock
 
@@ -117,7 +117,7 @@ def write_text(path: str | Path, text: str) -> None:
 def _written(path: str | Path) -> Iterator[IO[str]]:
     """A text file that replaces `path` once it is complete; a full disk leaves what was there."""
     try:
-        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replacing_text(path) as file:
             yield file
     except OSError as error:
         raise RunError(

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from utilities.digest import sha256
-from utilities.files import remove, replacing
+from utilities.files import remove, replacing, replacing_text
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -60,3 +60,10 @@ def test_remove_takes_files_folders_and_nothing(tmp_path):
 def test_the_digest_is_that_of_the_content(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_text_is_replaced_in_utf8_and_with_its_line_ends(tmp_path):
+    with replacing_text(tmp_path / "a.csv") as file:
+        file.write("é\r\nß\n")
+        assert not (tmp_path / "a.csv").exists()
+    assert (tmp_path / "a.csv").read_bytes() == "é\r\nß\n".encode()
