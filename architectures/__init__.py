@@ -5,7 +5,6 @@ from pathlib import Path
 from architectures import exported
 from architectures.backbones import BACKBONES, find
 from architectures.backbones.base import run_blank_image
-from architectures.memory import ContextualMemory
 from architectures.memory import select as select_memory
 from architectures.network import Features, Network
 from datasets import transforms
@@ -33,20 +32,17 @@ def select(
     *,
     embed_dim: int,
     pretrained: bool,
-    memory: ContextualMemory | None = None,
-    frozen_affine: bool = False,
-    pooling: str | None = None,
-    feature_norm: bool = False,
     image_size: int | None = None,
     weights_dir: str | None = None,
     preprocessing: dict | None = None,
+    **head,
 ) -> Network:
     """The network called `name`; a UsageError that lists the names if there is none of that name.
 
     image_size: side of the input, for backbones that are built for one; None: their own.
     weights_dir: a folder in which the library's weights are looked for first.
     preprocessing: what differs from that of the library's weights, of mean, std, channels,
-    value_range and image_size.
+    value_range and image_size. head: memory, pooling, feature_norm and frozen_affine of Network.
     """
     base, suffixes = parse_name(name)
     build = find(base)
@@ -56,9 +52,9 @@ def select(
         "image_size": image_size,
     }
     backbone = replace(build(**accepted(build, arguments)), **preprocessing or {})
-    if backbone.pooled and pooling:
+    if backbone.pooled and head.get("pooling"):
         raise UsageError(
-            f"--pooling {pooling}: --arch {base} has no map to pool, for its tokens become one "
+            f"--pooling {head['pooling']}: --arch {base} has no map to pool, for its tokens become one "
             "vector by its own pooling; leave --pooling out."
         )
     return Network(
@@ -66,10 +62,7 @@ def select(
         embed_dim,
         normalize="_normalize" in suffixes,
         frozen="_frozen" in suffixes,
-        frozen_affine=frozen_affine,
-        memory=memory,
-        pooling=pooling,
-        feature_norm=feature_norm,
+        **head,
     )
 
 
@@ -79,7 +72,7 @@ def check_side(network: Network, name: str, side: int) -> None:
 
 
 def restore(path: str | Path) -> tuple[Network, dict]:
-    """The network in a checkpoint or in a safetensors export, and the options that it was built by."""
+    """The network of a checkpoint or of a safetensors export, and the options of its run."""
     state = exported.load(path) if Path(path).is_dir() else checkpoint.load(path)
     options = state["options"]
     try:

@@ -40,7 +40,7 @@ STEPS = (
 
 
 def load_export(folder: str | Path) -> tuple[Network, dict[str, Any]]:
-    """The network of a safetensors export, in evaluation mode, and the content of its model.json."""
+    """The network of a safetensors export, in evaluation mode, and what its model.json says."""
     network, _ = architectures.restore(folder)
     return network.eval(), describe(folder)
 

@@ -3,9 +3,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from architectures import state_dicts
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
-from utilities.optional import require
 
 DESCRIPTION = "model.json"
 WEIGHTS = {"safetensors": "model.safetensors", "onnx": "model.onnx"}
@@ -48,15 +48,5 @@ def load(folder: str | Path) -> dict[str, Any]:
             f"{folder} holds a model for ONNX runtimes; export the checkpoint with "
             "--format safetensors, or give the checkpoint itself."
         )
-    require(f"{folder}", "safetensors")
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = Path(folder) / WEIGHTS["safetensors"]
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise RunError(
-            f"{path} cannot be read ({error}); export the checkpoint again."
-        ) from None
+    tensors = state_dicts.read(Path(folder) / WEIGHTS["safetensors"])
     return {"network": tensors, "options": content["flags"]}

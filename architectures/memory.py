@@ -8,17 +8,16 @@ from flows import FLOWS, Flow
 from flows.density import invert, log_prob
 from flows.noise import counter_noise
 from utilities.errors import UsageError
-from utilities.pairwise import unit
+from utilities.pairwise import at_least_float32, unit
 from utilities.registry import accepted, lookup
 
 DECODINGS = ("mode", "mean", "sample", "off")
-HALF = (torch.float16, torch.bfloat16)
 BOUND = 0.95
 NO_IMAGE = -1
 
 
 class ContextualMemory(nn.Module):
-    """The contract of a memory. The context of an image is c = sigmoid(u) in (0, 1)^D, u its logits.
+    """The contract of a memory. An image's context is c = sigmoid(u) in (0, 1)^D, u its logits.
 
     nll(u, e) is the memory's loss; decode(e, noise) gives the decoded context c_hat. `context` is
     what the network adds at test time, `training_context` what the second loss sees. A subclass
@@ -54,10 +53,12 @@ class ContextualMemory(nn.Module):
         """Context logits u (B, D), embedding (B, D) -> loss in nats per dimension, (B,).
 
         Both are detached: a likelihood that could move its own data would shrink the context to a
-        point.
+        point. Half precision becomes float32: log-determinants sum over many dimensions.
         """
         with torch.autocast(embedding.device.type, enabled=False):
-            return self.compute_nll(_detached(logit), _detached(embedding), generator)
+            u = at_least_float32(logit.detach())
+            e = at_least_float32(embedding.detach())
+            return self.compute_nll(u, e, generator)
 
     @torch.no_grad()
     def decode(self, embedding: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -67,7 +68,7 @@ class ContextualMemory(nn.Module):
         metric loss it would be one more embedding layer, and would no longer decode the context.
         """
         with torch.autocast(embedding.device.type, enabled=False):
-            e = _detached(embedding)
+            e = at_least_float32(embedding.detach())
             noise = torch.zeros_like(e) if noise is None else noise.to(e.dtype)
             return self.decode_context(e, noise)
 
@@ -124,11 +125,6 @@ class ContextualMemory(nn.Module):
         draw = torch.arange(self.samples, device=device)
         no_image = torch.full_like(draw, NO_IMAGE)
         return counter_noise(no_image, dim, seed=self.seed, draw=draw)
-
-
-def _detached(x: Tensor) -> Tensor:
-    """Half precision becomes float32: log-determinants are sums over many dimensions."""
-    return x.detach().float() if x.dtype in HALF else x.detach()
 
 
 class FlowMemory(ContextualMemory):
@@ -205,7 +201,7 @@ class GlowMemory(FlowMemory):
 class RegressionMemory(ContextualMemory):
     """A control with one answer and no distribution: noise changes nothing.
 
-    A subclass writes `predict_logit`.
+    A subclass writes `predict_logit`, embedding (B, D) -> logits (B, D).
     """
 
     def compute_nll(
@@ -218,10 +214,6 @@ class RegressionMemory(ContextualMemory):
     def decode_context(self, embedding: Tensor, noise: Tensor) -> Tensor:
         """(B, D) -> (B, D)."""
         return self.predict_logit(embedding).sigmoid()
-
-    def predict_logit(self, embedding: Tensor) -> Tensor:
-        """Embedding (B, D) -> logits (B, D)."""
-        raise NotImplementedError
 
 
 class ConstantMemory(RegressionMemory):

@@ -8,9 +8,9 @@ from torch.nn.functional import layer_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from architectures.backbones import Backbone
-from architectures.memory import HALF, ContextualMemory
+from architectures.memory import ContextualMemory
 from architectures.pooling import select as select_pooling
-from utilities.pairwise import unit
+from utilities.pairwise import at_least_float32, unit
 
 
 class Features(NamedTuple):
@@ -26,7 +26,7 @@ class Network(nn.Module):
     pooling: of the map, by name; None: average plus maximum. A backbone that pools its tokens
     itself has none.
     feature_norm: h is the layer norm of what is pooled, without learned scale and shift.
-    normalize: whether the criterion sees unit rows (suffix `_normalize`; `embed` always gives them).
+    normalize: whether the criterion sees unit rows (suffix `_normalize`); `embed` gives them.
     frozen: whether batch norm keeps its statistics also in training (suffix `_frozen`); with
     `frozen_affine` its scale and shift too.
     """
@@ -73,17 +73,15 @@ class Network(nn.Module):
         backbone = self.backbone
         if self._compiled and self.training:
             backbone = self._compiled
-        feature_map = backbone(image)  # (B, F, h, w), or (B, F)
+        feature_map = at_least_float32(backbone(image))  # (B, F, h, w), or (B, F)
         with torch.autocast(image.device.type, enabled=False):
-            if feature_map.dtype in HALF:
-                feature_map = feature_map.float()
             feature = self.pooling(feature_map)  # (B, F)
             if self.feature_norm:
                 feature = layer_norm(feature, feature.shape[1:])
             return Features(feature, self.projection(feature))
 
     def combine(self, embedding: Tensor, context: Tensor | None) -> Tensor:
-        """What the criterion sees, (B, D): e + c, or e without a context; unit rows if `normalize`."""
+        """What the criterion sees, (B, D): e + c, or e without c; unit rows if `normalize`."""
         row = _add(embedding, context)
         return unit(row) if self.normalize else row
 

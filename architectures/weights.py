@@ -187,7 +187,7 @@ def preprocessing_beside(path: str) -> dict:
 
 
 def _complete(found: dict) -> dict:
-    """A preprocessing with each of its entries; ValueError, KeyError or TypeError if one is wrong."""
+    """All entries of a preprocessing; ValueError, KeyError or TypeError if one is wrong."""
     mean = tuple(found["mean"])
     std = tuple(found["std"])
     positive = [found["image_size"], found["value_range"], *std]

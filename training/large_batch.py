@@ -54,7 +54,8 @@ class LargeBatchStep:
         """Gradients for this process's share of the batch, image (B, 3, H, W), label (B,), index (B,)."""
         chunks = batch.image.split(self.chunk or len(batch.image))
         states, own = self.embed(chunks)
-        features = Features(*(distributed.gather_rows(part.detach()).requires_grad_() for part in own))  # (world * B, .)
+        gathered = [distributed.gather_rows(part.detach()) for part in own]  # (world * B, .)
+        features = Features(*(part.requires_grad_() for part in gathered))
         label = distributed.gather_rows(batch.label)
         index = distributed.gather_rows(batch.index)
         with full_precision(label.device):

@@ -77,7 +77,7 @@ def autocast(device: torch.device, amp: str) -> torch.autocast:
 
 @contextlib.contextmanager
 def full_precision(device: torch.device, until: torch.Tensor | None = None) -> Iterator[None]:
-    """No TF32, bfloat16 or autocast inside: a loss or ranking must not depend on what training allows.
+    """No TF32, bfloat16 or autocast inside: no loss or ranking may depend on what training allows.
 
     until: where a backward pass inside reaches the gradient of this tensor, TF32 is allowed again
     for what lies behind.

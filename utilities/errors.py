@@ -1,4 +1,4 @@
-"""The errors that a user can cause, and how a command answers them: one sentence and an exit code."""
+"""The errors that a user can cause; a command answers with one sentence and an exit code."""
 import os
 import sys
 from collections.abc import Callable
@@ -68,13 +68,13 @@ def first_line(error: BaseException) -> str:
 
 
 def in_brief(error: BaseException) -> str:
-    """What an error says, all on one line and cut after BRIEF characters; its kind if it says nothing."""
+    """What an error says, on one line of at most BRIEF characters; its kind if it says nothing."""
     text = " ".join(str(error).split()).rstrip(".")
     return text[:BRIEF] or type(error).__name__
 
 
 def reason(error: BaseException) -> str:
-    """Why the system refused, such as 'No space left on device'; also behind a library's error."""
+    """Why the system refused, such as 'No space left on device', even behind a library's error."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and link.strerror:

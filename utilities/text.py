@@ -2,7 +2,10 @@
 
 
 def printable(text: object) -> str:
-    r"""The text on one line: line ends, control characters and bytes that are not UTF-8 become \n, \x1b, \udcff."""
+    r"""The text on one line: a line end, a control character, a byte that is not UTF-8 are escaped.
+
+    They become \n, \x1b or \udcff.
+    """
     return "".join(map(_escaped, str(text)))
 
 
