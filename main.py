@@ -187,10 +187,10 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
 
     def command() -> None:
-        with distributed.lost_ones_named():
+        with distributed.name_lost_processes():
             opt = options(argv)
             print_list(opt.list) if opt.list else run(opt)
-    with distributed.first_speaks():
+    with distributed.print_on_rank_zero():
         return answer("main.py", command, debug="--debug" in argv,
                       interrupted="Interrupted at once; --resume continues from the run's last checkpoint.")
 

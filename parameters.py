@@ -23,6 +23,7 @@ from utilities.command_line import (
     share,
 )
 from utilities.errors import UsageError
+from utilities.flags import as_recorded
 
 SMALL = {"embed_dim": 128, "cache": "ram", "augmentation": "shift", "bs": 112, "n_epochs": 32, "lr": 4e-3,
          "tau": [26, 30], "gamma": 0.3, "warmup_epochs": 0, "eval_every": 8, "kernels": 0, "xbm_start": 100,
@@ -706,11 +707,7 @@ def chosen_flags(flags: dict) -> dict:
     arch = layered_defaults({name: flags[name] for name in ("dataset",) if name in flags})["arch"]
     defaults = {action.dest: action.default for action in build_parser()._actions} | layered_defaults(flags)
     return {flag: value for flag, value in flags.items()
-            if flag in defaults and _plain(value) != _plain((defaults | {"arch": arch})[flag])}
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
+            if flag in defaults and as_recorded(value) != as_recorded((defaults | {"arch": arch})[flag])}
 
 
 def recorded_flags(path: str) -> dict:

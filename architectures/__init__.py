@@ -1,16 +1,15 @@
-"""Networks by the names of `--arch`: a backbone and, behind it, the suffixes `_frozen` and `_normalize`."""
+"""Networks by the names of `--arch`: a backbone, then the suffixes `_frozen` and `_normalize`."""
 from dataclasses import replace
 from pathlib import Path
 
 from architectures import exported
 from architectures.backbones import BACKBONES, find
-from architectures.backbones.base import outcome
-from architectures.memory import ContextualMemory
+from architectures.backbones.base import run_blank_image
 from architectures.memory import select as select_memory
 from architectures.network import Features, Network
 from datasets import transforms
 from utilities import checkpoint
-from utilities.errors import RunError, UsageError
+from utilities.errors import RunError, UsageError, in_brief
 from utilities.registry import accepted
 
 __all__ = ["ARCHITECTURES", "Features", "Network", "parse_name", "restore", "select"]
@@ -21,61 +20,96 @@ SUFFIXES = ("_frozen", "_normalize")
 
 def parse_name(name: str) -> tuple[str, set[str]]:
     """`resnet50_frozen_normalize` -> ("resnet50", {"_frozen", "_normalize"})."""
-    suffixes: set[str] = set()
-    while found := [s for s in SUFFIXES if name.endswith(s)]:
-        suffixes.update(found)
-        name = name.removesuffix(found[0])
+    suffixes = set()
+    while name.endswith(SUFFIXES):
+        name, _, suffix = name.rpartition("_")
+        suffixes.add(f"_{suffix}")
     return name, suffixes
 
 
-def select(name: str, *, embed_dim: int, pretrained: bool, memory: ContextualMemory | None = None,
-           frozen_affine: bool = False, pooling: str | None = None, feature_norm: bool = False,
-           image_size: int | None = None, weights_dir: str | None = None, preprocessing: dict | None = None) -> Network:
-    """The network called `name`; a UsageError that lists the names where there is none of that name.
+def select(
+    name: str,
+    *,
+    embed_dim: int,
+    pretrained: bool,
+    image_size: int | None = None,
+    weights_dir: str | None = None,
+    preprocessing: dict | None = None,
+    **head,
+) -> Network:
+    """The network called `name`; a UsageError that lists the names if there is none of that name.
 
-    image_size: side of the input, for backbones that are built for one; None: their own. weights_dir: a folder in which
-    the library's weights are looked for first. preprocessing: what differs from that of the library's weights, of
-    mean, std, channels, value_range and image_size.
+    image_size: side of the input, for backbones that are built for one; None: their own.
+    weights_dir: a folder in which the library's weights are looked for first.
+    preprocessing: what differs from that of the library's weights, of mean, std, channels,
+    value_range and image_size. head: memory, pooling, feature_norm and frozen_affine of Network.
     """
     base, suffixes = parse_name(name)
     build = find(base)
-    arguments = {"pretrained": pretrained, "weights_dir": weights_dir, "image_size": image_size}
+    arguments = {
+        "pretrained": pretrained,
+        "weights_dir": weights_dir,
+        "image_size": image_size,
+    }
     backbone = replace(build(**accepted(build, arguments)), **preprocessing or {})
-    if backbone.pooled and pooling:
-        raise UsageError(f"--pooling {pooling}: --arch {base} has no map to pool, for its tokens become one vector by "
-                         "its own pooling; leave --pooling out.")
-    return Network(backbone, embed_dim, normalize="_normalize" in suffixes, frozen="_frozen" in suffixes,
-                   frozen_affine=frozen_affine, memory=memory, pooling=pooling, feature_norm=feature_norm)
+    if backbone.pooled and head.get("pooling"):
+        raise UsageError(
+            f"--pooling {head['pooling']}: --arch {base} has no map to pool, for its tokens become one "
+            "vector by its own pooling; leave --pooling out."
+        )
+    return Network(
+        backbone,
+        embed_dim,
+        normalize="_normalize" in suffixes,
+        frozen="_frozen" in suffixes,
+        **head,
+    )
 
 
 def check_side(network: Network, name: str, side: int) -> None:
-    """A UsageError where the network takes no images of this side."""
-    outcome(network.backbone, parse_name(name)[0], side)
+    """A UsageError if the network takes no images of this side."""
+    run_blank_image(network.backbone, parse_name(name)[0], side)
 
 
 def restore(path: str | Path) -> tuple[Network, dict]:
-    """The network in a checkpoint of main.py, or in a folder that architectures.export wrote as safetensors, built by
-    its own options, and these options."""
+    """The network of a checkpoint or of a safetensors export, and the options of its run."""
     state = exported.load(path) if Path(path).is_dir() else checkpoint.load(path)
     options = state["options"]
     try:
-        memory = select_memory(options["memory"], options["embed_dim"],
-                               **{k.removeprefix("memory_"): v for k, v in options.items() if k.startswith("memory_")})
-        network = select(options["arch"], embed_dim=options["embed_dim"], pretrained=False, memory=memory,
-                         **built_by(options))
+        embed_dim = options["embed_dim"]
+        memory = select_memory(options["memory"], embed_dim, **_with_prefix(options, "memory_"))
+        network = select(
+            options["arch"],
+            embed_dim=embed_dim,
+            pretrained=False,
+            memory=memory,
+            **built_by(options),
+        )
         network.load_state_dict(state["network"])
     except (KeyError, TypeError, RuntimeError) as error:
-        raise RunError(f"{path} was made by another version of the code: its options and its weights give no network "
-                       f"here ({' '.join(str(error).split())[:100]}).") from error
+        raise RunError(
+            f"{path} was made by another version of the code: its options and its weights give no "
+            f"network here ({in_brief(error)})."
+        ) from error
     return network, options
 
 
 def built_by(options: dict) -> dict:
-    """The arguments of `select` in a run's options, where older runs have fewer: pooling, norm, size, preprocessing."""
-    side = None
-    if options.get("image_size"):
-        side = transforms.sides(options["image_size"], options.get("crop_size"), options.get("augmentation")).input
-    given = {key.removeprefix("input_"): value for key, value in options.items()
-             if key.startswith("input_") and value is not None}
-    return {"pooling": options.get("pooling"), "feature_norm": options.get("feature_norm", False), "image_size": side,
-            "preprocessing": given}
+    """The arguments of `select` in a run's options, of which older runs have fewer."""
+    size = options.get("image_size")
+    if size:
+        crop = options.get("crop_size")
+        size = transforms.sides(size, crop, options.get("augmentation")).input
+    given = _with_prefix(options, "input_")
+    return {
+        "pooling": options.get("pooling"),
+        "feature_norm": options.get("feature_norm", False),
+        "image_size": size,
+        "preprocessing": {name: value for name, value in given.items() if value is not None},
+    }
+
+
+def _with_prefix(options: dict, prefix: str) -> dict:
+    """The options that start with `prefix`, without it."""
+    names = [name for name in options if name.startswith(prefix)]
+    return {name.removeprefix(prefix): options[name] for name in names}

@@ -1,13 +1,11 @@
-"""A trained network for use elsewhere: `python -m architectures.export CHECKPOINT --format safetensors|onnx`.
+"""A trained network for use elsewhere: `python -m architectures.export CHECKPOINT --format onnx`.
 
-What is written is the embedder, backbone, projection and memory: an image goes in, a unit row comes out. A folder holds
-the weights, `model.safetensors` or `model.onnx`, and model.json: how images are prepared, names and shapes of input and
-output, the flags, the metrics of the checkpoint, the classes that it was trained on and those that it never saw,
-versions, and the checksums of the weights and of the checkpoint.
+What is written is the embedder, backbone, projection and memory: an image goes in, a unit row comes
+out. A folder holds the weights, `model.safetensors` or `model.onnx`, and model.json: how images are
+prepared, names and shapes of input and output, the flags, the metrics of the checkpoint, the
+classes that it was trained on and those that it never saw, versions, and checksums.
 """
 import math
-import os
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -26,73 +24,130 @@ from parameters import MACHINE
 from utilities import checkpoint
 from utilities.command_line import Formatter, Parser
 from utilities.digest import sha256
-from utilities.errors import RunError, UsageError, answer
+from utilities.errors import RunError, UsageError, answer, reason
+from utilities.files import remove, replacing
 from utilities.logger import provenance, write_json
 from utilities.optional import require
 
-OF_THE_USER = MACHINE | {"source_path", "log_online", "tensorboard", "project", "group"}   # flags that stay at home
+# Flags that are not exported.
+PRIVATE = MACHINE | {"source_path", "log_online", "tensorboard", "project", "group"}
+STEPS = (
+    "decode to 8-bit RGB, upright; bring the shorter side to `resize` pixels (bilinear with "
+    "antialiasing, the longer side rounded down); cut the central square of `crop` pixels; put the "
+    "channels in the order of `channels`; divide by 255, multiply by `value_range`; subtract "
+    "`mean`, divide by `std`"
+)
 
 
 def load_export(folder: str | Path) -> tuple[Network, dict[str, Any]]:
-    """The network of a safetensors export, in evaluation mode, and the content of its model.json."""
+    """The network of a safetensors export, in evaluation mode, and what its model.json says."""
     network, _ = architectures.restore(folder)
     return network.eval(), describe(folder)
 
 
-# ------------------------------------------------------------------------------------------------------- model.json
-
-
 def description(network: Network, state: dict[str, Any], form: str) -> dict[str, Any]:
-    """What model.json says of the network in a checkpoint, but for what is known only when the files are written."""
-    flags = {name: value for name, value in state["options"].items() if name not in OF_THE_USER}
-    decoding = "off" if network.memory is None else network.memory.decoding
+    """What model.json says of the network in a checkpoint.
+
+    The names and checksums of the files are added when these are written.
+    """
+    flags = {name: value for name, value in state["options"].items() if name not in PRIVATE}
+    decoding = "off"
     if network.memory is not None:
+        decoding = network.memory.decoding
         flags["memory_decode"] = decoding
-    made = provenance({}, "cpu")
-    return {"format": form, "arch": flags.get("arch"), "decoding": decoding,
-            "input": {"name": INPUT, "dtype": "float32", "shape": ["N", 3, "H", "W"]},
-            "output": {"name": OUTPUT, "dtype": "float32", "shape": ["N", network.embed_dim], "unit_rows": True},
-            "preprocessing": preprocessing(network, flags), "flags": flags, "metrics": metrics(state),
-            "classes": classes(state), "versions": made["versions"], "commit": made["commit"]}
+    software = provenance({}, "cpu")
+    return {
+        "format": form,
+        "arch": flags.get("arch"),
+        "decoding": decoding,
+        "input": {"name": INPUT, "dtype": "float32", "shape": ["N", 3, "H", "W"]},
+        "output": {
+            "name": OUTPUT,
+            "dtype": "float32",
+            "shape": ["N", network.embed_dim],
+            "unit_rows": True,
+        },
+        "preprocessing": preprocessing(network, flags),
+        "flags": flags,
+        "metrics": metrics(state),
+        "classes": classes(state),
+        "versions": software["versions"],
+        "commit": software["commit"],
+    }
 
 
 def preprocessing(network: Network, flags: dict[str, Any]) -> dict[str, Any]:
     """How an image becomes the input, in numbers and in words."""
     size = flags.get("image_size") or network.image_size
     side = sides(size, flags.get("crop_size"), flags.get("augmentation") or "base")
-    steps = ("decode to 8-bit RGB, upright; bring the shorter side to `resize` pixels (bilinear with antialiasing, the "
-             "longer side rounded down); cut the central square of `crop` pixels; put the channels in the order of "
-             "`channels`; divide by 255, multiply by `value_range`; subtract `mean`, divide by `std`")
-    return {"image_size": size, "resize": side.resize, "crop": side.input} | network.preprocessing | {"steps": steps}
+    geometry = {"image_size": size, "resize": side.resize, "crop": side.input}
+    return geometry | network.preprocessing | {"steps": STEPS}
 
 
 def metrics(state: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of exactly these weights, of test and of validation classes; None where the checkpoint has none.
+    """The metrics of exactly these weights; None where the checkpoint has none.
 
-    `best`: the metrics by which these weights are the best of their run so far, and on which classes that was decided.
+    `best`: the metrics by which these weights are the best of their run so far, and on which
+    classes that was decided.
     """
-    history, progress = state.get("history") or [{}], state.get("progress") or {}
-    row = history[-1] if history[-1].get("step", -1) == progress.get("step") else {}
-    names = [name + end for name in state["options"].get("evaluation_metrics", ()) for end in ("", "_low", "_high")]
-    found = {split: {name: _number(row[prefix + name]) for name in names if prefix + name in row} or None
-             for split, prefix in (("test_classes", ""), ("validation_classes", "val_"))}
-    best = {name: "validation_classes" if entry["chosen_on"] == "val" else "test_classes"
-            for name, entry in state.get("best", {}).items() if entry["epoch"] == row.get("epoch")}
-    return found | {"epoch": progress.get("epoch"), "step": progress.get("step"), "best": best}
+    progress = state.get("progress") or {}
+    history = state.get("history") or [{}]
+    row = history[-1]
+    if row.get("step", -1) != progress.get("step"):
+        row = {}
+    names = []
+    for name in state["options"].get("evaluation_metrics", ()):
+        names += [name, f"{name}_low", f"{name}_high"]
+    splits = {"val": "validation_classes", "test": "test_classes"}
+    best = {
+        name: splits[entry["chosen_on"]]
+        for name, entry in state.get("best", {}).items()
+        if entry["epoch"] == row.get("epoch")
+    }
+    return {
+        "test_classes": _numbers(row, names, ""),
+        "validation_classes": _numbers(row, names, "val_"),
+        "epoch": progress.get("epoch"),
+        "step": progress.get("step"),
+        "best": best,
+    }
 
 
-def _number(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if math.isfinite(value) else None
+def _numbers(row: dict[str, float], names: list[str], prefix: str) -> dict | None:
+    """The numbers under these names; NaN and infinity, which JSON does not have, are None."""
+    found = {name: row[prefix + name] for name in names if prefix + name in row}
+    finite = {name: value if math.isfinite(value) else None for name, value in found.items()}
+    return finite or None
 
 
 def classes(state: dict[str, Any]) -> dict[str, list[str] | None]:
-    """The names of the classes by what the network knows of them; None where an older checkpoint does not say."""
+    """The names of the classes by split; None where an older checkpoint does not say."""
     named = state.get("classes") or {}
-    return {"trained_on": named.get("train"), "validated_on": named.get("val"), "never_seen": named.get("test")}
+    return {
+        "trained_on": named.get("train"),
+        "validated_on": named.get("val"),
+        "never_seen": named.get("test"),
+    }
 
 
-# ------------------------------------------------------------------------------------------------------ the command
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write to, which has its name only when it is whole; none is overwritten."""
+    if out.exists():
+        raise UsageError(
+            f"{out} is there already and is never overwritten; name another folder by --out."
+        )
+    try:
+        with replacing(out) as temporary:
+            # Of a call that was killed.
+            remove(temporary)
+            temporary.mkdir(parents=True)
+            yield temporary
+    except OSError as error:
+        raise RunError(
+            f"{out} cannot be written ({reason(error)}); free space, or name another folder by "
+            "--out."
+        ) from None
 
 
 def write_safetensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -103,41 +158,6 @@ def write_safetensors(tensors: dict[str, Tensor], path: Path) -> None:
     path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write to, which has its name only when it is whole; one that is there already is never written to."""
-    if out.exists():
-        raise UsageError(f"{out} is there already and is never overwritten; name another folder by --out.")
-    temporary = out.with_name(out.name + ".part")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)                               # of a call that was killed
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, out)
-    except OSError as error:
-        raise RunError(f"{out} cannot be written ({error.strerror or error}); free space, or name another folder by "
-                       "--out.") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def run(opt: Namespace) -> None:
-    """Export one checkpoint."""
-    network, _ = architectures.restore(opt.checkpoint)
-    if network.memory is not None and network.memory.decoding == "sample":
-        network.memory.decoding = "mode"
-        print("--memory_decode sample draws by an image's number, which no file can know: exported to decode the mode.")
-    out = Path(opt.out) if opt.out else Path(opt.checkpoint).with_name(f"{Path(opt.checkpoint).stem}-{opt.format}")
-    content = description(network, checkpoint.load(opt.checkpoint), opt.format)
-    with new_folder(out) as folder:
-        weights = folder / WEIGHTS[opt.format]
-        said = WRITERS[opt.format](network, content, weights)
-        content["weights"] = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": sha256(weights)}
-        content["checkpoint"] = {"file": Path(opt.checkpoint).name, "sha256": sha256(opt.checkpoint)}
-        write_json(folder / DESCRIPTION, content)
-    print(f"{out}: {WEIGHTS[opt.format]} ({content['weights']['bytes'] / 2**20:.1f} MiB) and {DESCRIPTION}. {said}")
-
-
 def _as_safetensors(network: Network, content: dict[str, Any], path: Path) -> str:
     write_safetensors(network.state_dict(), path)
     return "architectures.export.load_export, evaluation.embed and evaluation.search read it."
@@ -145,33 +165,76 @@ def _as_safetensors(network: Network, content: dict[str, Any], path: Path) -> st
 
 def _as_onnx(network: Network, content: dict[str, Any], path: Path) -> str:
     side = content["preprocessing"]["crop"]
-    content["input"]["shape"] = write_onnx(network, side, path)
-    worst = compare(network, path, content["input"]["shape"], side)
+    shape = write_onnx(network, side, path)
+    worst = compare(network, path, shape, side)
+    content["input"]["shape"] = shape
     content["largest_difference"] = worst
     if worst is None:
-        return "It was not compared with the network: pip install onnxruntime, and export again."
-    return f"Embeddings by onnxruntime are within {worst:.0e} of the network's, for batches of 1 and of 7."
+        return (
+            "It was not compared with the network: pip install onnxruntime, and export again."
+        )
+    return (
+        f"Embeddings by onnxruntime are within {worst:.0e} of the network's, for batches of 1 and "
+        "of 7."
+    )
 
 
 WRITERS = {"safetensors": _as_safetensors, "onnx": _as_onnx}
 
 
+def run(opt: Namespace) -> None:
+    """Export one checkpoint."""
+    path = Path(opt.checkpoint)
+    network, _ = architectures.restore(path)
+    if network.memory is not None and network.memory.decoding == "sample":
+        network.memory.decoding = "mode"
+        print(
+            "--memory_decode sample draws by an image's number, which no file can know: exported "
+            "to decode the mode."
+        )
+    out = Path(opt.out or path.with_name(f"{path.stem}-{opt.format}"))
+    content = description(network, checkpoint.load(path), opt.format)
+    with new_folder(out) as folder:
+        weights = folder / WEIGHTS[opt.format]
+        remark = WRITERS[opt.format](network, content, weights)
+        size = weights.stat().st_size
+        content["weights"] = {"file": weights.name, "bytes": size, "sha256": sha256(weights)}
+        content["checkpoint"] = {"file": path.name, "sha256": sha256(path)}
+        write_json(folder / DESCRIPTION, content)
+    print(f"{out}: {weights.name} ({size / 2**20:.1f} MiB) and {DESCRIPTION}. {remark}")
+
+
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(prog="python -m architectures.export", formatter_class=Formatter, allow_abbrev=False,
-                    description="Write the embedder of a checkpoint for use elsewhere.")
-    add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", help="last.pt or best_*.pt of a run")
-    add("--format", required=True, choices=list(WEIGHTS),
-        help="safetensors: the weights, for this code. onnx: the whole computation, for any ONNX runtime.")
-    add("--out", default=None, metavar="FOLDER",
-        help="Where to write; default: beside the checkpoint, under its name and the format's.")
-    add("--debug", action="store_true", help="Show the traceback of an error instead of one sentence.")
+    parser = Parser(
+        prog="python -m architectures.export",
+        formatter_class=Formatter,
+        allow_abbrev=False,
+        description="Write the embedder of a checkpoint for use elsewhere.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="last.pt or best_*.pt of a run")
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=list(WEIGHTS),
+        help="safetensors: the weights, for this code. "
+        "onnx: the whole computation, for any ONNX runtime.",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="Where to write; default: beside the checkpoint, under its name and the format's.",
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="Show the traceback of an error instead of one sentence.",
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 when all went well, 2 for wrong usage, 1 for what failed while running."""
+    """Run the command; 0 when all went well, 2 for wrong usage, 1 for a failure while running."""
     opt = build_parser().parse_args(argv)
     return answer("architectures.export", lambda: run(opt), debug=opt.debug)
 

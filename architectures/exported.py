@@ -1,57 +1,52 @@
-"""The folder that architectures.export writes: the weights in one file, and a model.json that says what they are."""
+"""The folder that architectures.export writes: the weights in one file, and what they are."""
 import json
 from pathlib import Path
 from typing import Any
 
+from architectures import state_dicts
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
-from utilities.optional import require
 
 DESCRIPTION = "model.json"
 WEIGHTS = {"safetensors": "model.safetensors", "onnx": "model.onnx"}
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """The content of an exported folder's model.json, its weights compared with the checksum there."""
+    """The content of an exported folder's model.json, if the weights have the checksum in it."""
     path = Path(folder) / DESCRIPTION
     if not path.is_file():
-        raise UsageError(f"{folder} is not the folder of an exported model: it has no {DESCRIPTION}; give a checkpoint "
-                         "or a folder that architectures.export wrote.")
+        raise UsageError(
+            f"{folder} is not the folder of an exported model: it has no {DESCRIPTION}; give a "
+            "checkpoint or a folder that architectures.export wrote."
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        form, digest = content["format"], content["weights"]["sha256"]
-        whole = isinstance(content["flags"], dict) and form in WEIGHTS
+        weights = Path(folder) / WEIGHTS[content["format"]]
+        digest = content["weights"]["sha256"]
+        if not isinstance(content["flags"], dict):
+            raise ValueError
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise RunError(f"{path} is damaged, or of another version; export the checkpoint again.")
-    _check(Path(folder) / WEIGHTS[form], digest)
+        raise RunError(
+            f"{path} is damaged, or of another version; export the checkpoint again."
+        ) from None
+    if not weights.is_file() or sha256(weights) != digest:
+        raise RunError(
+            f"{weights} is missing, or is not the file that {DESCRIPTION} describes (its SHA-256 "
+            "differs); export the checkpoint again."
+        )
     return content
 
 
-def _check(weights: Path, digest: str) -> None:
-    """A RunError where the weights are not those of the model.json."""
-    if not weights.is_file() or sha256(weights) != digest:
-        raise RunError(f"{weights} is missing, or is not the file that {DESCRIPTION} describes (its SHA-256 differs); "
-                       "export the checkpoint again.")
-
-
 def load(folder: str | Path) -> dict[str, Any]:
-    """The state of an exported network as a checkpoint holds it: `network`, its tensors, and `options`, its flags.
+    """The state of an exported network as a checkpoint holds it: `network`, tensors, and `options`.
 
     A safetensors file holds nothing but tensors. ONNX is for other programs: a UsageError.
     """
     content = describe(folder)
     if content["format"] != "safetensors":
-        raise UsageError(f"{folder} holds a model for ONNX runtimes; export the checkpoint with --format safetensors, "
-                         "or give the checkpoint itself.")
-    require(f"{folder}", "safetensors")
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(Path(folder) / WEIGHTS["safetensors"])
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{Path(folder) / WEIGHTS['safetensors']} cannot be read ({error}); export the checkpoint "
-                       "again.") from None
+        raise UsageError(
+            f"{folder} holds a model for ONNX runtimes; export the checkpoint with "
+            "--format safetensors, or give the checkpoint itself."
+        )
+    tensors = state_dicts.read(Path(folder) / WEIGHTS["safetensors"])
     return {"network": tensors, "options": content["flags"]}

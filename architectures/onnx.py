@@ -1,5 +1,7 @@
-"""The embedder as an ONNX graph: what ONNX has no operation for is computed beforehand, and the file is compared with
-the network by onnxruntime."""
+"""The embedder as an ONNX graph, which onnxruntime compares with the network.
+
+What ONNX has no operation for is computed beforehand.
+"""
 import copy
 import warnings
 from collections.abc import Iterable, Sequence
@@ -11,14 +13,19 @@ from torch import Tensor, nn
 from architectures.network import Network
 from flows.base import Flow
 from flows.linear import InvertibleLinear
-from utilities.errors import RunError
+from utilities.errors import RunError, in_brief
 from utilities.optional import installed, require
 
-INPUT, OUTPUT = "image", "embedding"
-TOLERANCE = 1e-4          # how far an embedding of the file may be from the network's, in any dimension
-FREE = {0: "N", 2: "H", 3: "W"}   # axes of the input
-BATCHES = (1, 7)          # sizes that are compared
-STRIDE = 64               # pixels added to the side for a comparison at another size
+INPUT = "image"
+OUTPUT = "embedding"
+# How far an embedding of the file may be from the network's, in any dimension.
+TOLERANCE = 1e-4
+# Axes of the input that may have any size.
+FREE = {0: "N", 2: "H", 3: "W"}
+BATCH = {0: "N"}
+# Batch sizes that are compared, and the pixels added to a side for a comparison at another size.
+BATCHES = (1, 7)
+STRIDE = 64
 
 
 class FoldedLinear(Flow):
@@ -28,19 +35,21 @@ class FoldedLinear(Flow):
         super().__init__()
         exact = copy.deepcopy(linear).double()
         identity = torch.eye(len(exact.log_s), dtype=torch.float64)
-        self.register_buffer("matrix", exact.inverse(identity)[0].T.float().contiguous())          # (C, C) = W^-1
+        inverse = exact.inverse(identity)[0].T  # (C, C) = W^-1
+        self.register_buffer("matrix", inverse.float().contiguous())
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """z -> W^-1 z at every position; its log-determinant is not asked for and left out."""
-        x = (self.matrix @ z.transpose(0, 1).flatten(1)).unflatten(1, z.shape[:1] + z.shape[2:])      # (C, B, ...)
-        return x.transpose(0, 1), z.new_zeros(z.shape[0])                             # (B, C, ...)
+        """z -> W^-1 z at every position, (B, C, ...); its log-determinant is left out."""
+        columns = z.transpose(0, 1).flatten(1)  # (C, B ...)
+        x = (self.matrix @ columns).unflatten(1, z.shape[:1] + z.shape[2:])  # (C, B, ...)
+        return x.transpose(0, 1), z.new_zeros(z.shape[0])
 
 
 class Embedder(nn.Module):
     """Images (N, 3, H, W), normalised, to unit rows (N, D) in operations that ONNX has.
 
-    In its copy of the network the flow holds inverse matrices, and the draws of `mean` are constants. (`sample` draws
-    by an image's index, which no file can know.)
+    In its copy of the network the flow holds inverse matrices, and the draws of `mean` are
+    constants. (`sample` draws by an image's index, which no file can know.)
     """
 
     def __init__(self, network: Network):
@@ -51,8 +60,8 @@ class Embedder(nn.Module):
                 self.network.set_submodule(name, FoldedLinear(module))
         memory = self.network.memory
         if memory is not None and memory.decoding == "mean":
-            noise = memory.draws(network.embed_dim, torch.device("cpu"))           # (S, D)
-            memory.draws = lambda dim, device: noise
+            noise = memory.mean_noise(network.embed_dim, torch.device("cpu"))  # (S, D)
+            memory.mean_noise = lambda dim, device: noise
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, D)."""
@@ -62,67 +71,99 @@ class Embedder(nn.Module):
 def write_onnx(network: Network, side: int, path: Path) -> list[str | int]:
     """Write the file; returns the shape that it takes, names standing for free sizes.
 
-    Height and width are free where the network allows it, else `side` (pixels) each; the batch is always free.
+    Height and width are free where the network allows it, else `side` (pixels) each; the batch is
+    always free.
     """
     require("--format onnx", "onnx", "onnxscript")
     embedder = Embedder(network).eval()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")                                            # of the exporter about itself
+        # The exporter warns of itself.
+        warnings.simplefilter("ignore")
         try:
-            traced, names = _trace(embedder, side, FREE), FREE
-        except Exception:   # its errors are of many types; a network that is built for one size is the usual reason
-            names = {0: "N"}
-        try:
-            traced = _trace(embedder, side, names) if names is not FREE else traced
-            program = torch.onnx.export(traced, dynamo=True, verbose=False, input_names=[INPUT],
-                                        output_names=[OUTPUT], dynamic_shapes={"image": names})
+            graph, names = _trace_freest(embedder, side)
+            program = torch.onnx.export(
+                graph,
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes={"image": names},
+            )
         except Exception as error:
-            raise RunError(f"This network cannot be exported to ONNX ({_first_line(error)}); pass --format safetensors."
-                           ) from error
+            raise RunError(
+                f"This network cannot be exported to ONNX ({in_brief(_innermost(error))}); pass "
+                "--format safetensors."
+            ) from error
     program.save(str(path), external_data=False)
     return [names.get(axis, size) for axis, size in enumerate((0, 3, side, side))]
 
 
+def _trace_freest(
+    embedder: Embedder, side: int
+) -> tuple[torch.export.ExportedProgram, dict[int, str]]:
+    """The graph with as many free axes as the network allows, and these."""
+    try:
+        return _trace(embedder, side, FREE), FREE
+    # The errors are of many types; usually the network is built for one size.
+    except Exception:
+        return _trace(embedder, side, BATCH), BATCH
+
+
 def _trace(embedder: Embedder, side: int, free: Iterable[int]) -> torch.export.ExportedProgram:
     """The graph of the embedder, in which the axes in `free` have any size."""
-    shape = dict.fromkeys(free, torch.export.Dim.DYNAMIC)
-    graph = torch.export.export(embedder, (torch.zeros(2, 3, side, side),), dynamic_shapes={"image": shape})
+    image = torch.zeros(2, 3, side, side)
+    shapes = {"image": dict.fromkeys(free, torch.export.Dim.DYNAMIC)}
+    graph = torch.export.export(embedder, (image,), dynamic_shapes=shapes)
     return graph.run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: _global_maximum})
 
 
 def _global_maximum(x: Tensor, output_size: list[int]) -> tuple[Tensor, Tensor]:
-    """adaptive_max_pool2d to one value a channel, which PyTorch 2.11 cannot export; nobody asks for where it was."""
+    """adaptive_max_pool2d to one value a channel, which PyTorch 2.11 cannot export.
+
+    Nobody reads the positions, the second output.
+    """
     if list(output_size) != [1, 1]:
         return NotImplemented
-    values = x.amax((2, 3), keepdim=True)                                          # (N, C, 1, 1)
+    values = x.amax((2, 3), keepdim=True)  # (N, C, 1, 1)
     return values, torch.zeros_like(values, dtype=torch.long)
 
 
-def _first_line(error: BaseException) -> str:
-    """The first words of the innermost cause."""
+def _innermost(error: BaseException) -> BaseException:
+    """The cause that no other error caused."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:150] or type(error).__name__
+    return error
 
 
 def compare(network: Network, path: Path, shape: Sequence[str | int], side: int) -> float | None:
-    """The largest difference between an embedding by onnxruntime and by the network, for random images in batches of
-    each size, and of another side where it is free; None where onnxruntime is not installed. A RunError above
-    TOLERANCE."""
+    """The largest difference between an embedding by onnxruntime and by the network.
+
+    On random images in batches of each size, and of another side where it is free. None where
+    onnxruntime is not installed. A RunError above TOLERANCE.
+    """
     if not installed("onnxruntime"):
         return None
     sides = [side, side + STRIDE] if isinstance(shape[2], str) else [side]
     generator = torch.Generator().manual_seed(0)
-    images = [torch.randn(n, 3, pixels, pixels, generator=generator) for n in BATCHES for pixels in sides]
-    worst = torch.stack([(run_onnx(path, image) - network.embed(image)).abs().max() for image in images]).max().item()
+    differences = []
+    for n in BATCHES:
+        for pixels in sides:
+            image = torch.randn(n, 3, pixels, pixels, generator=generator)
+            difference = run_onnx(path, image) - network.embed(image)  # (n, D)
+            differences.append(difference.abs().max())
+    # Unlike Python's, the maximum of torch is NaN where one is NaN.
+    worst = torch.stack(differences).max().item()
     if not worst <= TOLERANCE:
-        raise RunError(f"The embeddings of the exported file are {worst:.1e} from the network's, more than "
-                       f"{TOLERANCE:g}; pass --format safetensors.")
+        raise RunError(
+            f"The embeddings of the exported file are {worst:.1e} from the network's, more than "
+            f"{TOLERANCE:g}; pass --format safetensors."
+        )
     return worst
 
 
 def run_onnx(path: Path, image: Tensor) -> Tensor:
     """The embeddings of images (N, 3, H, W) by onnxruntime, (N, D)."""
     import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run([OUTPUT], {INPUT: image.numpy()})[0])

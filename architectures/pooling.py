@@ -23,25 +23,30 @@ class Pooling(nn.Module):
 
 
 class GeM(nn.Module):
-    """Generalised mean (Radenovic, Tolias and Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI
-    2018, eq. 4), one learnable p for all channels, which starts at 3:
+    """Generalised mean with one learnable p for all channels, which starts at 3.
 
         f_k = (mean_{x in X_k} x^p)^(1/p),    X_k: the values of channel k, at least `eps`
 
-    p = 1 is the average, p to infinity the maximum; p is kept at 1 or more. Computed as m (mean (x / m)^p)^(1/p) with m
-    the maximum of the channel, which is the same for every m and whose powers cannot overflow in float32.
+    Radenovic, Tolias and Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI
+    2018, eq. 4. p = 1 is the average, p to infinity the maximum; p is kept at 1 or more. Computed
+    as m (mean (x / m)^p)^(1/p) with m the maximum of the channel, which is the same for every m and
+    whose powers cannot overflow in float32.
     """
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6):
         super().__init__()
-        self.p, self.eps = nn.Parameter(torch.tensor([p])), eps
+        self.p = nn.Parameter(torch.tensor([p]))
+        self.eps = eps
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """(B, F, h, w) -> (B, F)"""
-        p = self.p + (self.p.detach().clamp(min=1) - self.p.detach())             # below 1 it can still come back
-        x = feature_map.clamp(min=self.eps)                                        # (B, F, h, w)
-        m = x.detach().amax((2, 3))                                                # (B, F)
-        return m * (x / m[:, :, None, None]).pow(p).mean((2, 3)).pow(1 / p)        # (B, F)
+        # The gradient passes the clamp, so that a p below 1 can still come back.
+        value = self.p.detach()
+        p = self.p + (value.clamp(min=1) - value)
+        x = feature_map.clamp(min=self.eps)
+        m = x.detach().amax((2, 3))  # (B, F)
+        mean = (x / m[:, :, None, None]).pow(p).mean((2, 3))  # (B, F)
+        return m * mean.pow(1 / p)
 
 
 def average(feature_map: Tensor) -> Tensor:

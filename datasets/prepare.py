@@ -21,7 +21,8 @@ from utilities import digest
 from utilities.cells import markdown
 from utilities.command_line import Formatter, Parser, non_negative_int
 from utilities.download import download
-from utilities.errors import RunError, UsageError, answer, one_line, reason
+from utilities.errors import RunError, UsageError, answer, reason
+from utilities.text import printable
 
 CUB_LISTS = ("README", "classes.txt", "image_class_labels.txt", "images.txt",
              "train_test_split.txt")
@@ -203,9 +204,9 @@ def run(opt: Namespace) -> None:
     report = verify(name, source, opt.kernels)
     print(markdown(report.rows))
     for line in report.notes:
-        print(f"note: {one_line(line)}")
+        print(f"note: {printable(line)}")
     for line in report.problems:
-        print(f"problem: {one_line(line)}")
+        print(f"problem: {printable(line)}")
     if report.problems:
         raise RunError(f"Problems with {name} in {source}: {len(report.problems)}, listed above.")
     print("No problems found.")

@@ -54,9 +54,10 @@ class LargeBatchStep:
         """Gradients for this process's share of the batch, image (B, 3, H, W), label (B,), index (B,)."""
         chunks = batch.image.split(self.chunk or len(batch.image))
         states, own = self.embed(chunks)
-        features = Features(*(distributed.gathered(part.detach()).requires_grad_() for part in own))  # (world * B, .)
-        label = distributed.gathered(batch.label)
-        index = distributed.gathered(batch.index)
+        gathered = [distributed.gather_rows(part.detach()) for part in own]  # (world * B, .)
+        features = Features(*(part.requires_grad_() for part in gathered))
+        label = distributed.gather_rows(batch.label)
+        index = distributed.gather_rows(batch.index)
         with full_precision(label.device):
             related = self.method.relate(self.network, features)
             triplets = self.miner(related.z, label) if self.miner else None
@@ -70,7 +71,7 @@ class LargeBatchStep:
                 self.backward_in_chunks(chunks, states, gradient)
         # else each process would have its own
         statistics = [x for norm in learning_norms(self.network) for x in (norm.running_mean, norm.running_var)]
-        distributed.mean_(statistics)
+        distributed.mean_in_place(statistics)
         return Outcome(terms, related, label, index, triplets)
 
     def embed(self, chunks: tuple[Tensor, ...]) -> tuple[list[TorchRandomness], Features]:
@@ -114,12 +115,12 @@ class LargeBatchStep:
             return
         parameters = [*self.network.parameters(), *self.method.parameters()]
         head = [p for p in parameters if p.grad is not None]
-        distributed.mean_([p.grad for p in head])
+        distributed.mean_in_place([p.grad for p in head])
         kept = {p: p.grad for p in head}
         for p in head:
             p.grad = None
         yield
-        distributed.sum_([p.grad for p in self.network.parameters() if p.grad is not None])
+        distributed.sum_in_place([p.grad for p in self.network.parameters() if p.grad is not None])
         for p, gradient in kept.items():
             p.grad = gradient if p.grad is None else p.grad.add_(gradient)
 

@@ -95,7 +95,7 @@ def score_split(opt, network: Network, loader, device: torch.device, names, gall
                                bootstrap=bootstrap, **search_arguments(opt))
         ends = ("", "_low", "_high") if bootstrap else ("",)
         columns = [name + end for name in names for end in ends]
-        return distributed.from_first(metrics, columns, device)
+        return distributed.broadcast_from_first(metrics, columns, device)
 
 
 def write_results(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Several processes as one: `torchrun` starts them, each computes its share of the images, and all agree on the rest.
+"""Several processes as one: `torchrun` starts them, each computes its part of the images.
 
 Without torchrun there is one process, and everything here is the identity.
 """
@@ -11,46 +11,54 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from utilities.errors import RunError, UsageError
+from utilities.errors import RunError
 
-PATIENCE = datetime.timedelta(hours=2)   # others wait while the first process computes the metrics
+# The others wait while the first process computes the metrics.
+TIMEOUT = datetime.timedelta(hours=2)
 
 
 def join(device: torch.device) -> None:
-    """Join the processes that torchrun has started, by nccl on GPUs and gloo on CPUs; alone, do nothing."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not _joined():
+    """Join the processes that torchrun has started, by nccl on GPUs and gloo on CPUs."""
+    if _started_by_torchrun() and not _joined():
         gpu = device if device.type == "cuda" else None
-        dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=gpu)
+        backend = "nccl" if gpu else "gloo"
+        dist.init_process_group(backend, timeout=TIMEOUT, device_id=gpu)
+
+
+def leave() -> None:
+    """Leave the other processes; they need not be alive."""
+    if _joined():
+        dist.destroy_process_group()
 
 
 @contextlib.contextmanager
-def lost_ones_named() -> Iterator[None]:
-    """An exchange that fails because another process has ended becomes one sentence, which leaves the reason to it."""
+def name_lost_processes() -> Iterator[None]:
+    """Turn the error of an exchange with a process that has ended into one sentence."""
     try:
         yield
     except RuntimeError as error:
-        if world() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise RunError(f"Process {rank()} ends too: it has lost the others, of which one has failed and says why."
-                           ) from error
+        lost = isinstance(error, dist.DistError) or "gloo" in str(error)
+        if lost and world() > 1:
+            raise RunError(
+                f"Process {rank()} ends too: it has lost the others, of which one has failed and "
+                "says why."
+            ) from error
         raise
 
 
 @contextlib.contextmanager
-def first_speaks() -> Iterator[None]:
-    """Inside, only the first of the processes that torchrun has started prints, errors apart; at the end they part."""
-    try:
-        with contextlib.ExitStack() as stack:
-            if int(os.environ.get("RANK", 0)) > 0:
-                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
-            yield
-    finally:
-        leave()
+def print_on_rank_zero() -> Iterator[None]:
+    """Inside, the processes of torchrun print errors, the first also all else; then they leave."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(leave)
+        if int(os.environ.get("RANK", 0)) > 0:
+            silence = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(silence))
+        yield
 
 
-def leave() -> None:
-    """Part from the other processes; they need not be alive."""
-    if _joined():
-        dist.destroy_process_group()
+def _started_by_torchrun() -> bool:
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def _joined() -> bool:
@@ -68,61 +76,61 @@ def world() -> int:
 
 
 def local_rank() -> int | None:
-    """The number of this process among those of its machine, which is that of its GPU; None without torchrun."""
-    return int(os.environ["LOCAL_RANK"]) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
+    """The number of this process on its machine, and so of its GPU; None without torchrun."""
+    return int(os.environ["LOCAL_RANK"]) if _started_by_torchrun() else None
 
 
-def share(size: int, what: str) -> slice:
-    """This process's rows of `size`; a UsageError where they cannot be shared equally."""
-    if size % world():
-        raise UsageError(f"{what} {size} cannot be shared by {world()} processes; choose a multiple of {world()}.")
-    own = size // world()
-    return slice(rank() * own, (rank() + 1) * own)
+def gather_rows(own: Tensor) -> Tensor:
+    """The rows of all processes in the order of their ranks; no gradient.
 
-
-def gathered(own: Tensor) -> Tensor:
-    """The rows of all processes in the order of their ranks, (world * B, ...) from (B, ...); no gradient."""
+    (B, ...) -> (world * B, ...)
+    """
     if world() == 1:
         return own
-    whole = own.new_empty(world() * len(own), *own.shape[1:])
-    dist.all_gather_into_tensor(whole, own.contiguous())
-    return whole
+    rows = own.new_empty(world() * len(own), *own.shape[1:])  # (world * B, ...)
+    dist.all_gather_into_tensor(rows, own.contiguous())
+    return rows
 
 
-def sum_(tensors: list[Tensor]) -> None:
-    """Add up, in place, tensors that every process holds in the same order, by one exchange for each type. Memory: a
-    copy of them."""
+def sum_in_place(tensors: list[Tensor]) -> None:
+    """Replace tensors, which all processes hold in the same order, by their sums.
+
+    One exchange for each type. Memory: a copy of the tensors.
+    """
     if world() == 1:
         return
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
-        flat = torch.cat([tensor.flatten() for tensor in alike])
+        group = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in group])
         dist.all_reduce(flat)
-        for tensor, part in zip(alike, flat.split([tensor.numel() for tensor in alike])):
-            tensor.copy_(part.view_as(tensor))
+        sums = flat.split([tensor.numel() for tensor in group])
+        for tensor, total in zip(group, sums):
+            tensor.copy_(total.view_as(tensor))
 
 
-def mean_(tensors: list[Tensor]) -> None:
-    """As sum_, divided by the number of processes: what all have computed alike stays alike to the last bit."""
-    sum_(tensors)
+def mean_in_place(tensors: list[Tensor]) -> None:
+    """As sum_in_place, divided by the number of processes; equal tensors stay bit for bit."""
+    sum_in_place(tensors)
     if world() > 1 and tensors:
         torch._foreach_div_(tensors, world())
 
 
 def largest(number: int, device: torch.device) -> int:
-    """The largest of the numbers that the processes hold; all hear the same."""
+    """The largest of the numbers that the processes hold, in all of them."""
     if world() == 1:
         return number
-    found = torch.tensor(number, device=device)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found)
+    value = torch.tensor(number, device=device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return int(value)
 
 
-def from_first(values: dict[str, float] | None, names: list[str], device: torch.device) -> dict[str, float]:
-    """The numbers that the first process holds under these names, for all; the others pass None."""
+def broadcast_from_first(
+    values: dict[str, float] | None, names: list[str], device: torch.device
+) -> dict[str, float]:
+    """The numbers that the first process holds under these names, in all; the others pass None."""
     if world() == 1:
         return values
-    row = torch.tensor([values[name] for name in names] if values else [0.0] * len(names), dtype=torch.float64,
-                       device=device)
+    numbers = [values[name] for name in names] if values else [0.0] * len(names)
+    row = torch.tensor(numbers, dtype=torch.float64, device=device)
     dist.broadcast(row, 0)
     return dict(zip(names, row.tolist()))

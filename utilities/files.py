@@ -1,16 +1,19 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path, *, sync: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place when the block ends.
 
-    Where the block fails, `path` is as it was and the temporary file is gone. With `sync` the content is on the disk
-    before it takes the place, so that it also survives a loss of power. Raises OSError, which callers put into words.
+    Where the block fails, `path` is as it was and the temporary file or folder is gone. With `sync`
+    the content of a file is on the disk before it takes the place, so that it also survives a loss
+    of power. Raises OSError, which callers put into words.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.part")
@@ -21,6 +24,21 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[Path]:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
         raise
+
+
+@contextlib.contextmanager
+def replacing_text(path: str | Path) -> Iterator[IO[str]]:
+    """As `replacing`, but the temporary file is open for writing text in UTF-8."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        yield file
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()

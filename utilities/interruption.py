@@ -12,15 +12,17 @@ NUMBERS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 
 class Interruption:
-    """Turns SIGTERM and the first Ctrl-C into a wish that the training loop grants after its step; a second Ctrl-C
-    interrupts at once."""
+    """Turns SIGTERM and the first Ctrl-C into a request to stop after the step at hand.
+
+    A second Ctrl-C interrupts at once.
+    """
 
     def __init__(self):
         self.signal: int | None = None
 
     @contextlib.contextmanager
     def catch_signals(self) -> Iterator["Interruption"]:
-        """Catch signals inside (in the main thread; elsewhere Python delivers none)."""
+        """Catch signals inside, if this is the main thread; in others Python delivers none."""
         try:
             before = {number: signal.signal(number, self._receive) for number in NUMBERS}
         except ValueError:
@@ -32,9 +34,10 @@ class Interruption:
                 signal.signal(number, handler)
 
     def requested(self, device: torch.device) -> bool:
-        """Whether any of several processes has received a signal; it then counts as received by all."""
+        """Whether any process has received a signal; it then counts as received by all."""
         number = distributed.largest(self.signal or 0, device)
-        if number:                                                                 # else one may just have come
+        # Without the condition a signal that came meanwhile would be lost.
+        if number:
             self.signal = number
         return number > 0
 
@@ -45,5 +48,5 @@ class Interruption:
 
     def stopped(self, path) -> Stopped:
         """What to raise once the checkpoint is written."""
-        return Stopped(f"Stopped by {NUMBERS[self.signal]}; --resume {path} continues from this step.",
-                       128 + self.signal)
+        sentence = f"Stopped by {NUMBERS[self.signal]}; --resume {path} continues from this step."
+        return Stopped(sentence, 128 + self.signal)

@@ -6,9 +6,10 @@ from utilities.errors import RunError
 
 
 class Lock:
-    """Keeps other processes out of a folder until `release`, the end of a `with`, or the end of the process, however it
-    comes. Where another is there already: a RunError with the sentence `otherwise`, or with None wait for it. A system
-    without such locks does without.
+    """Keeps other processes out of a folder until `release`, or the end of a `with` or the process.
+
+    If another process has the lock: a RunError with the sentence `otherwise`, or with None wait.
+    A system without such locks does without.
     """
 
     def __init__(self, folder: Path, otherwise: str | None = None):
@@ -25,7 +26,7 @@ class Lock:
             raise RunError(otherwise) from None
 
     def release(self) -> None:
-        """Let others in again; a second call does nothing."""
+        """Give the lock back; a second call does nothing."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

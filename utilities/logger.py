@@ -1,7 +1,8 @@
-"""A run's folder: who made it (flags, versions, commit), what it measured, and nothing overwritten."""
+"""A run's folder: who made it (flags, versions, commit), what it measured, nothing overwritten."""
 import contextlib
 import csv
 import errno
+import itertools
 import json
 import platform
 import subprocess
@@ -13,33 +14,43 @@ from typing import IO
 import torch
 
 from utilities import distributed
-from utilities.errors import RunError
-from utilities.files import replacing
+from utilities.errors import RunError, reason
+from utilities.files import replacing_text
+from utilities.flags import as_recorded
 from utilities.lock import Lock
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)   # of a disk, a quota, or the size that a file may have
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "faiss-gpu", "faiss-cpu", "scikit-learn", "pillow", "matplotlib",
-            "pretrainedmodels", "timm", "pytorch-metric-learning")
+# Of a disk, a quota, or the size that a file may have.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "faiss-gpu",
+    "faiss-cpu",
+    "scikit-learn",
+    "pillow",
+    "matplotlib",
+    "pretrainedmodels",
+    "timm",
+    "pytorch-metric-learning",
+)
 
 
 class RunFolder:
-    """`<save_path>/<dataset>/<name>/`, made anew: an existing folder is never written to, -2, -3, ... is added."""
+    """`<save_path>/<dataset>/<name>/`, always a new folder: -2, -3, ... is added to a used name."""
 
     def __init__(self, save_path: str, dataset: str, name: str):
-        parent, number = Path(save_path) / dataset, 1
+        parent = Path(save_path) / dataset
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            while True:
-                self.path = parent / (name if number == 1 else f"{name}-{number}")
-                try:
-                    self.path.mkdir()
-                    self._lock = self._locked()
-                    return
-                except FileExistsError:
-                    number += 1
+            self.path = _new_folder(parent, name)
+            self._lock = self._locked()
         except OSError as error:
-            raise RunError(f"The run's folder cannot be made in {parent} ({error.strerror}). Choose a --save_path that "
-                           "you may write to.") from error
+            raise RunError(
+                f"The run's folder cannot be made in {parent} ({reason(error)}). Choose a "
+                "--save_path that you may write to."
+            ) from error
 
     @classmethod
     def at(cls, path: Path) -> "RunFolder":
@@ -50,11 +61,14 @@ class RunFolder:
         return folder
 
     def _locked(self) -> Lock:
-        return Lock(self.path, f"{self.path}: another process is training in this folder; wait for it, or choose "
-                               "another --savename.")
+        return Lock(
+            self.path,
+            f"{self.path}: another process is training in this folder; wait for it, or choose "
+            "another --savename.",
+        )
 
     def close(self) -> None:
-        """Let others in again."""
+        """Let other processes use the folder again."""
         self._lock.release()
 
     def __truediv__(self, name: str) -> Path:
@@ -65,13 +79,27 @@ class RunFolder:
         write_json(self / name, content)
 
     def write_csv(self, name: str, rows: list[dict], columns: Sequence[str] = ()) -> None:
-        """Write rows as CSV with the union of their columns, in order of appearance, behind those of `columns`; absent
-        values stay empty."""
-        columns = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
+        """Write rows as CSV: first `columns`, then the others in order of appearance.
+
+        What a row does not have stays empty.
+        """
+        names = itertools.chain(columns, *rows)
         with _written(self.path / name) as file:
-            writer = csv.DictWriter(file, columns)
+            writer = csv.DictWriter(file, list(dict.fromkeys(names)))
             writer.writeheader()
             writer.writerows(rows)
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """A folder of this name, or of this name and the first free number."""
+    path = parent / name
+    for number in itertools.count(2):
+        try:
+            path.mkdir()
+            break
+        except FileExistsError:
+            path = parent / f"{name}-{number}"
+    return path
 
 
 def write_json(path: str | Path, content: dict) -> None:
@@ -87,36 +115,47 @@ def write_text(path: str | Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _written(path: str | Path) -> Iterator[IO[str]]:
-    """A text file that takes the place of `path` once it is complete; a full disk leaves what was there."""
+    """A text file that replaces `path` once it is complete; a full disk leaves what was there."""
     try:
-        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replacing_text(path) as file:
             yield file
     except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror}). Free space, or choose another place.") from error
+        raise RunError(
+            f"{path} cannot be written ({reason(error)}). Free space, or choose another place."
+        ) from error
 
 
 def provenance(options: dict, device: str) -> dict:
-    """Everything needed to repeat a run: flags, versions, git commit (None outside a checkout), device, machine.
+    """Everything needed to repeat a run: flags, versions, git commit, device, machine.
 
     The numbers of a CPU depend on how many threads it computes with, those of a GPU on its model.
+    The commit is None outside a checkout.
     """
-    versions = {"python": platform.python_version()} | _versions() | {"cuda": torch.version.cuda}
-    model = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    return {"flags": options, "versions": versions, "device": device, "device_model": model,
-            "system": platform.platform(), "threads": torch.get_num_threads(), "processes": distributed.world(),
-            "commit": _git("rev-parse", "HEAD"), "uncommitted_changes": bool(_git("status", "--porcelain"))}
+    on_gpu = device.startswith("cuda")
+    return {
+        "flags": options,
+        "versions": _versions(),
+        "device": device,
+        "device_model": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "processes": distributed.world(),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain")),
+    }
 
 
 def differences(recorded: dict, present: dict) -> list[str]:
-    """What a repetition does not have in common with the run that it repeats: a line for each flag, version, and fact
-    of the machine. recorded, present: as `provenance` gives them; the former may be of any origin."""
+    """What differs between a run and its repetition: a line for each flag, version and fact.
+
+    recorded, present: as `provenance` gives them; the former may be of any origin.
+    """
     lines = []
     for key, now in present.items():
         then = recorded.get(key)
         if isinstance(now, dict):
-            then = then if isinstance(then, dict) else {}
-            lines += [_difference(f"--{name}" if key == "flags" else name, then.get(name), value)
-                      for name, value in now.items() if name != "repeat" and _plain(value) != then.get(name)]
+            prefix = "--" if key == "flags" else ""
+            lines += _differences_in(then if isinstance(then, dict) else {}, now, prefix)
         elif now != then:
             lines.append(_difference(key.replace("_", " "), then, now))
     if recorded.get("uncommitted_changes") is True:
@@ -124,30 +163,40 @@ def differences(recorded: dict, present: dict) -> list[str]:
     return lines
 
 
+def _differences_in(recorded: dict, present: dict, prefix: str) -> list[str]:
+    return [
+        _difference(prefix + name, recorded.get(name), value)
+        for name, value in present.items()
+        if name != "repeat" and as_recorded(value) != recorded.get(name)
+    ]
+
+
 def _difference(name: str, then, now) -> str:
-    was, present = (ascii(_plain(value))[:80] for value in (then, now))
-    return f"{name}: {present} instead of {was}"
+    return f"{name}: {_shortened(now)} instead of {_shortened(then)}"
 
 
-def _plain(value):
-    """A tuple as the list that JSON makes of it."""
-    return list(value) if isinstance(value, tuple) else value
+def _shortened(value) -> str:
+    return ascii(as_recorded(value))[:80]
 
 
 def _versions() -> dict:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
+    packages = {package: _version(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | packages | {"cuda": torch.version.cuda}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git(*arguments: str) -> str | None:
+    """What git prints in the folder of this code; None if it fails."""
+    command = ["git", *arguments]
     root = Path(__file__).parent.parent
     try:
-        run = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10)
+        run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return run.stdout.strip() if run.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""Packages that are needed only by who asks for what they do."""
+"""Packages that only some flags need."""
 import importlib.util
 
 from utilities.errors import UsageError
@@ -10,6 +10,9 @@ def installed(package: str) -> bool:
 
 
 def require(purpose: str, *packages: str) -> None:
-    """A UsageError with the pip command where one of the packages, which `purpose` needs, is not installed."""
-    if missing := [package for package in packages if not installed(package)]:
-        raise UsageError(f"{purpose} needs {' and '.join(missing)}: run pip install {' '.join(missing)}.")
+    """A UsageError with the pip command if a package that `purpose` needs is not installed."""
+    missing = [package for package in packages if not installed(package)]
+    if missing:
+        raise UsageError(
+            f"{purpose} needs {' and '.join(missing)}: run pip install {' '.join(missing)}."
+        )

@@ -1,4 +1,4 @@
-"""Everything random: seeding, streams of their own for the parts that draw, and leaving the global state untouched."""
+"""Everything random: seeding, and streams whose draws leave the global state as it is."""
 import contextlib
 import random
 from collections.abc import Iterator
@@ -17,8 +17,9 @@ def seed_everything(seed: int) -> None:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's global generator of the CPU draws from `seed` on; afterwards as if nothing had been drawn."""
-    state = torch.default_generator.get_state()   # as fork_rng, which takes 240 us for all devices; this takes 4
+    """Inside, torch's global generator of the CPU draws from `seed` on; its state is restored."""
+    # torch.random.fork_rng takes 240 us for all devices; this takes 4.
+    state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:
         yield
@@ -27,10 +28,11 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class RandomStream:
-    """A torch generator that is made on the device where it is first needed and whose state can be saved.
+    """A torch generator, made on the device where it is first needed, whose state can be saved.
 
-    Each part that draws (miner, relation, policy) has one, so that switching one part off does not change what the
-    others draw, and a resumed run draws what the uninterrupted one would have drawn.
+    Each part that draws (miner, relation, policy) has one, so that switching one part off does not
+    change what the others draw, and a resumed run draws what the uninterrupted one would have
+    drawn.
     """
 
     def __init__(self, seed: int = 0):
@@ -49,45 +51,56 @@ class RandomStream:
 
     def state_dict(self) -> dict:
         """The seed and the generator's state (an empty tensor before the first draw)."""
-        state = self._state if self._generator is None else self._generator.get_state()
-        return {"seed": self.seed, "state": torch.empty(0, dtype=torch.uint8) if state is None else state}
+        state = self._state
+        if self._generator is not None:
+            state = self._generator.get_state()
+        if state is None:
+            state = torch.empty(0, dtype=torch.uint8)
+        return {"seed": self.seed, "state": state}
 
     def load_state_dict(self, state: dict) -> None:
         """Continue drawing where `state_dict` was taken."""
-        self.seed, self._generator = state["seed"], None
+        self.seed = state["seed"]
+        self._generator = None
         self._state = state["state"].cpu() if len(state["state"]) else None
 
 
 class TorchRandomness(NamedTuple):
-    """The state of torch's global generators: of the CPU, and of the GPU of this process where it uses one."""
+    """The state of torch's global generators: of the CPU, and of the GPU that a process uses."""
 
     cpu: torch.Tensor
     cuda: torch.Tensor | None
 
     @classmethod
     def now(cls, device: torch.device) -> "TorchRandomness":
-        """The state as it is, for work on `device`."""
-        return cls(torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+        """The present state, for work on `device`."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), cuda)
 
     def restore(self, device: torch.device) -> None:
-        """Draw on from here."""
+        """Continue drawing from here."""
         torch.set_rng_state(self.cpu)
         if self.cuda is not None:
             torch.cuda.set_rng_state(self.cuda, device)
 
 
 def random_state(device: torch.device) -> dict:
-    """The global random states of python, numpy and torch, of tensors and plain containers, for a checkpoint."""
+    """The global random states of python, numpy and torch, for a checkpoint.
+
+    It holds tensors and plain containers.
+    """
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
-    now = TorchRandomness.now(device)
-    return {"python": [version, list(words), gauss],
-            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
-            "cpu": now.cpu, "cuda": now.cuda}
+    keys = torch.from_numpy(keys.astype(np.int64))
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": [name, keys, int(position), int(has_gauss), float(cached)],
+        **TorchRandomness.now(device)._asdict(),
+    }
 
 
 def set_random_state(state: dict, device: torch.device) -> None:
-    """Draw on where `random_state` was taken."""
+    """Continue drawing where `random_state` was taken."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, *rest = state["numpy"]
@@ -96,9 +109,11 @@ def set_random_state(state: dict, device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def preserved_randomness():
+def preserved_randomness() -> Iterator[None]:
     """Whatever is drawn inside, the global random states are the same afterwards as before."""
-    python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python = random.getstate()
+    numpy_state = np.random.get_state()
+    cpu = torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
         yield
@@ -106,5 +121,4 @@ def preserved_randomness():
         random.setstate(python)
         np.random.set_state(numpy_state)
         torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+        torch.cuda.set_rng_state_all(cuda)

@@ -1,41 +1,45 @@
 """Tables as CSV files: one that grows by a line at a time, and the reading of any."""
 import contextlib
 import csv
-import itertools
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from utilities.errors import RunError
-from utilities.files import replacing
+from utilities.errors import RunError, reason
+from utilities.files import replacing_text
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The lines of a table; none where there is no file. A last line without its end, which is still being written, is
-    left out."""
+    """The lines of a table; none where there is no file.
+
+    A last line without its end, which is still being written, is left out.
+    """
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
-    return list(csv.DictReader(text[:text.rfind("\n") + 1].splitlines()))
+    whole, _, _ = text.rpartition("\n")
+    return list(csv.DictReader(whole.splitlines()))
 
 
 class GrowingTable:
     """A CSV file that gains a line at a time and can be read meanwhile; each line is flushed.
 
-    path: continued where it exists, up to the last line whose column `step` is at most `after`; what follows was
-    written by a run that went on beyond its checkpoint, or was being written when it was killed, and is cut off.
+    path: continued where it exists, up to the last line whose column `step` is at most `after`.
+    What follows was written by a run that went on beyond its checkpoint, or was being written when
+    it was killed; it is deleted.
     """
 
     def __init__(self, path: Path, *, after: int):
-        self.path, self.columns = path, []
+        self.path = path
+        self.columns: list[str] = []
         if path.exists():
-            rows = list(itertools.takewhile(lambda row: _step(row) <= after, read_rows(path)))
-            self.columns = [name for name in (rows[0] if rows else []) if name]
+            rows = _rows_until(after, read_rows(path))
+            self.columns = [name for name in rows[0] if name] if rows else []
             self._rewrite(rows)
 
     def append(self, row: dict) -> None:
         """Add a line; a column that is new in it is added to all."""
-        if new := [name for name in row if name not in self.columns]:
+        new = [name for name in row if name not in self.columns]
+        if new:
             self.columns += new
             self._rewrite([*read_rows(self.path), row])
             return
@@ -44,8 +48,7 @@ class GrowingTable:
 
     def _rewrite(self, rows: list[dict]) -> None:
         """All rows anew, whole or not at all."""
-        with (self._errors(), replacing(self.path) as temporary,
-              open(temporary, "w", newline="", encoding="utf-8") as file):
+        with self._errors(), replacing_text(self.path) as file:
             writer = self._writer(file)
             writer.writeheader()
             writer.writerows(rows)
@@ -58,13 +61,19 @@ class GrowingTable:
         try:
             yield
         except OSError as error:
-            raise RunError(f"{self.path} cannot be written ({error.strerror}). Free space; --resume then continues "
-                           "from the last checkpoint.") from error
+            raise RunError(
+                f"{self.path} cannot be written ({reason(error)}). Free space; --resume then "
+                "continues from the last checkpoint."
+            ) from error
 
 
-def _step(row: dict) -> float:
-    """The step of a line, beyond all others where it is unreadable."""
-    try:
-        return int(row["step"])
-    except (KeyError, TypeError, ValueError):
-        return math.inf
+def _rows_until(last: int, rows: list[dict]) -> list[dict]:
+    """The rows up to step `last`, or to one whose step is unreadable."""
+    for i, row in enumerate(rows):
+        try:
+            beyond = int(row["step"]) > last
+        except (KeyError, TypeError, ValueError):
+            beyond = True
+        if beyond:
+            return rows[:i]
+    return rows

@@ -1,4 +1,4 @@
-"""Backbones by the names of `--arch`: ours by exact name, `torchvision.NAME` and `timm.NAME` for any of theirs."""
+"""Backbones by the names of `--arch`: ours, and `torchvision.NAME` or `timm.NAME` for theirs."""
 from collections.abc import Callable
 from functools import partial
 
@@ -20,8 +20,16 @@ from architectures.backbones.published import (
 from architectures.weights import Source, hub_source
 from utilities.registry import lookup
 
-__all__ = ["BACKBONES", "IMAGENET_MEAN", "IMAGENET_STD", "LIBRARIES", "Backbone", "ConvNet", "find",
-           "weight_files"]
+__all__ = [
+    "BACKBONES",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "LIBRARIES",
+    "Backbone",
+    "ConvNet",
+    "find",
+    "weight_files",
+]
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "bninception": bninception,
@@ -33,19 +41,29 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet50": resnet50,
     "vit_small": vit_small,
 }
-LIBRARIES: dict[str, Callable[..., Backbone]] = {"torchvision": torchvision_backbone, "timm": timm_backbone}
+LIBRARIES: dict[str, Callable[..., Backbone]] = {
+    "torchvision": torchvision_backbone,
+    "timm": timm_backbone,
+}
 
 
 def find(name: str) -> Callable[..., Backbone]:
-    """The function that builds the backbone of this name; a UsageError that lists the names where there is none."""
+    """The function that builds the backbone of this name; a UsageError lists the names."""
     library, dot, model = name.partition(".")
     if dot and library in LIBRARIES:
         return partial(LIBRARIES[library], model)
-    open_names = {f"{library}.NAME": build for library, build in LIBRARIES.items()}
-    return lookup(BACKBONES | open_names, name, "backbone", "--arch")
+    theirs = {f"{library}.NAME": build for library, build in LIBRARIES.items()}
+    return lookup(BACKBONES | theirs, name, "backbone", "--arch")
 
 
 def weight_files() -> dict[str, Source]:
     """Where the weights of each backbone of ours are, and the names of their files."""
-    ours = {name: preset_source(name, V1) for name in ("googlenet", "resnet101", "resnet18", "resnet34")}
-    return ours | {"bninception": BNINCEPTION, "resnet50": RESNET50, "vit_small": hub_source(f"timm/{VIT_SMALL}")}
+    return {
+        "googlenet": preset_source("googlenet", V1),
+        "resnet101": preset_source("resnet101", V1),
+        "resnet18": preset_source("resnet18", V1),
+        "resnet34": preset_source("resnet34", V1),
+        "bninception": BNINCEPTION,
+        "resnet50": RESNET50,
+        "vit_small": hub_source(f"timm/{VIT_SMALL}"),
+    }

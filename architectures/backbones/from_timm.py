@@ -6,18 +6,25 @@ from types import ModuleType
 from torch import Tensor, nn
 
 from architectures import state_dicts
-from architectures.backbones.base import Backbone, no_such_name, outcome
-from architectures.weights import Source, hub_source, local_file, must_answer, unreachable
-from utilities.errors import UsageError
+from architectures.backbones.base import Backbone, no_such_name, run_blank_image
+from architectures.weights import (
+    Source,
+    hub_source,
+    local_file,
+    require_answer,
+    unreachable,
+)
+from utilities.errors import UsageError, in_brief
 from utilities.optional import require
 
-ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})                # whichever a model takes
+# For images of any size a model takes one of these options, or none.
+ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
 CACHED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 VIT_SMALL = "deit_small_patch16_224.fb_in1k"
 
 
 def vit_small(pretrained: bool, weights_dir: str | None = None) -> Backbone:
-    """DeiT-S (Touvron 2021) of timm: a vision transformer on 16 x 16 patches, its class token of 384 numbers."""
+    """DeiT-S (Touvron 2021) of timm: 16 x 16 patches, a class token of 384 numbers."""
     return timm_backbone(VIT_SMALL, pretrained, weights_dir, called="vit_small")
 
 
@@ -27,35 +34,49 @@ def names() -> list[str]:
     return sorted({*timm.list_models(), *timm.list_pretrained()})
 
 
-def timm_backbone(name: str, pretrained: bool, weights_dir: str | None = None, called: str | None = None) -> Backbone:
-    """The model `name` of timm, with the preprocessing of its weights; errors speak of `called`, its name here.
+def timm_backbone(
+    name: str, pretrained: bool, weights_dir: str | None = None, called: str | None = None
+) -> Backbone:
+    """The model `name` of timm, with the preprocessing of its weights.
 
-    One that makes a map gives the map, behind what its head does at each place of it; one that makes tokens, or whose
-    head does not work without its pooling, gives the vector of its own pooling as its classifier would see it.
+    A model that makes a map gives the map, with what its head does at each place of it. A model
+    that makes tokens, or whose head does not work without its pooling, gives the vector that its
+    classifier would see. called: the name of the model in errors.
     """
     called = called or f"timm.{name}"
     timm = _timm(called)
-    if name not in (known := names()):
+    known = names()
+    if name not in known:
         raise no_such_name("timm", name, known)
     model = _created(timm, name, called, pretrained, weights_dir)
     settings = timm.data.resolve_data_config(model=model)
     side = settings["input_size"][1]
-    features = outcome(model, called, side, forward=model.forward_features)
-    is_map = isinstance(features, Tensor) and features.ndim == 4 and _without_pooling(model)
+    features = run_blank_image(model, called, side, forward=model.forward_features)
+    is_map = isinstance(features, Tensor) and features.ndim == 4 and _remove_pooling(model)
     if not is_map:
         model.reset_classifier(0)
-    made = outcome(model, called, side)
-    if not isinstance(made, Tensor) or made.ndim != (4 if is_map else 2):
-        raise UsageError(f"--arch {called} gives no feature of an image: choose another of python main.py --list timm.")
-    last = is_map and getattr(model, "output_fmt", "NCHW") == "NHWC"               # the channels are
-    if last:
+    output = run_blank_image(model, called, side)
+    if not isinstance(output, Tensor) or output.ndim != (4 if is_map else 2):
+        raise UsageError(
+            f"--arch {called} gives no feature of an image: choose another of "
+            "python main.py --list timm."
+        )
+    axis = 1
+    if is_map and getattr(model, "output_fmt", "NCHW") == "NHWC":
+        axis = -1
         model.forward = partial(channels_first, model.forward)
-    return Backbone(model, made.shape[-1 if last else 1], tuple(settings["mean"]), tuple(settings["std"]),
-                    image_size=side, pooled=not is_map)
+    return Backbone(
+        model,
+        output.shape[axis],
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+        image_size=side,
+        pooled=not is_map,
+    )
 
 
-def _without_pooling(model: nn.Module) -> bool:
-    """Take classifier and pooling away; False where the model has no head without its pooling."""
+def _remove_pooling(model: nn.Module) -> bool:
+    """Remove classifier and pooling; False if the model has no head without its pooling."""
     try:
         model.reset_classifier(0, "")
         return True
@@ -68,27 +89,31 @@ def channels_first(forward: Callable[[Tensor], Tensor], image: Tensor) -> Tensor
     return forward(image).permute(0, 3, 1, 2)
 
 
-def _created(timm: ModuleType, name: str, called: str, pretrained: bool, weights_dir: str | None) -> nn.Module:
-    """The whole model; timm itself converts and checks weights, of its hub or of a file in --weights_dir."""
+def _created(
+    timm: ModuleType, name: str, called: str, pretrained: bool, weights_dir: str | None
+) -> nn.Module:
+    """The whole model; timm converts and checks weights, of its hub or of a file in weights_dir."""
     if not pretrained:
         return _any_size(timm, name, pretrained=False)
     settings = timm.get_pretrained_cfg(name)
     source = source_of(settings, called)
     path = local_file(source, weights_dir)
     if not path and settings.hf_hub_id and not _is_cached(settings.hf_hub_id):
-        must_answer(called, source)                                                # else the client tries for a minute
+        # Otherwise the client tries for a minute.
+        require_answer(called, source)
     overlay = {"state_dict": state_dicts.read(path)} if path else {}
     try:
         return _any_size(timm, name, pretrained=True, pretrained_cfg_overlay=overlay)
-    except Exception as error:                                                     # as the hub's client raises any
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
+    # The client of the hub raises errors of any type.
+    except Exception as error:
+        reason = in_brief(error)
         if path:
             raise UsageError(f"{path} does not fit --arch {called} ({reason}).") from error
         raise unreachable(called, source, reason) from error
 
 
 def _is_cached(repository: str) -> bool:
-    """Whether the hub's client has weights of a repository on the disk, which it then takes without asking."""
+    """Whether the hub's client has weights of a repository on the disk, and so will not fetch."""
     from huggingface_hub import try_to_load_from_cache
 
     return any(isinstance(try_to_load_from_cache(repository, file), str) for file in CACHED)
@@ -99,7 +124,8 @@ def _any_size(timm: ModuleType, name: str, **arguments) -> nn.Module:
     for options in ANY_SIZE:
         try:
             return timm.create_model(name, **options, **arguments)
-        except TypeError:                                                          # it does not take these options
+        # It does not take these options.
+        except TypeError:
             continue
     return timm.create_model(name, **arguments)
 
@@ -107,8 +133,10 @@ def _any_size(timm: ModuleType, name: str, **arguments) -> nn.Module:
 def source_of(settings, called: str) -> Source:
     """The file of a model's weights on timm's hub, or where else timm has it."""
     if not settings.has_weights:
-        raise UsageError(f"--arch {called}: there are no pretrained weights for this model; pass --not_pretrained, "
-                         "or --weights FILE.")
+        raise UsageError(
+            f"--arch {called}: there are no pretrained weights for this model; pass "
+            "--not_pretrained, or --weights FILE."
+        )
     return hub_source(settings.hf_hub_id) if settings.hf_hub_id else Source(settings.url)
 
 

@@ -49,7 +49,7 @@ def embed(network, loader: Loader, device: torch.device, *, amp: str = "none") -
         rows[index], labels[index] = found, label
     if world > 1:   # each row is held by one and zero in the others: their sum is exact, without padding to remove
         rows, labels = rows.to(device), labels.to(device)
-        distributed.sum_([rows, labels])
+        distributed.sum_in_place([rows, labels])
     return rows.cpu(), labels.cpu()
 
 

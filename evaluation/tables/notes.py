@@ -5,7 +5,7 @@ from typing import Any
 
 from evaluation.run_files import Run
 from evaluation.tables.rows import Row, best_entry, name_of
-from utilities.cells import printable
+from utilities.text import printable
 
 COMMIT = re.compile("[0-9a-f]{40}")
 

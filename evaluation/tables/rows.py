@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 from evaluation.run_files import Run, row_numbers
 from evaluation.tables.paired import LOWER_IS_BETTER
-from utilities.cells import printable, shown
+from utilities.cells import shown
 from utilities.errors import UsageError
+from utilities.text import printable
 
 
 class Row(NamedTuple):

@@ -203,7 +203,7 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path):
     refused("SHA-256 differs", stored=weights[:-1])
     bomb = b"\x80\x04\x95cos\nsystem\n"                                            # a pickle under another name
     (tmp_path / "bomb").write_bytes(bomb)
-    refused("cannot be read", {"weights": {"sha256": sha256(tmp_path / "bomb")}}, bomb)
+    refused("not a readable safetensors file", {"weights": {"sha256": sha256(tmp_path / "bomb")}}, bomb)
     refused("another version", {"flags": content["flags"] | {"embed_dim": 32}})
     refused("another version", {"flags": content["flags"] | {"embed_dim": "many"}})
     (out / "model.onnx").write_bytes(weights)

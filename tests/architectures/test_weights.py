@@ -418,7 +418,7 @@ def test_an_export_gives_its_backbone_and_its_preprocessing(tmp_path):
 
 def test_prefixes_are_cut_only_where_the_network_has_no_such_name():
     wanted = {"encoder.layer.weight": None, "weight": None}
-    assert state_dicts.stripped("encoder.layer.weight", wanted) == "encoder.layer.weight"
-    assert state_dicts.stripped("module.encoder.layer.weight", wanted) == "encoder.layer.weight"
-    assert state_dicts.stripped("model.encoder.weight", wanted) == "weight"
-    assert state_dicts.stripped("other.weight", wanted) == "other.weight"
+    assert state_dicts.strip_prefixes("encoder.layer.weight", wanted) == "encoder.layer.weight"
+    assert state_dicts.strip_prefixes("module.encoder.layer.weight", wanted) == "encoder.layer.weight"
+    assert state_dicts.strip_prefixes("model.encoder.weight", wanted) == "weight"
+    assert state_dicts.strip_prefixes("other.weight", wanted) == "other.weight"

@@ -264,4 +264,4 @@ def test_latex_escapes_what_latex_would_read(tmp_path, capsys):
 
 def test_a_name_cannot_steer_the_terminal_or_break_the_table(tmp_path, capsys):
     table, _ = shown(capsys, make_run(tmp_path, "a", 1, 0.5, savename="x\x1b[2Jy\nz"))
-    assert table[3][0] == "x?[2Jy?z"
+    assert table[3][0] == r"x\x1b[2Jy\nz"

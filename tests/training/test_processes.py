@@ -19,7 +19,6 @@ from tests.training.methods import POLICIES, batch, build, gradients
 from tests.training.test_resume import compare
 from training.large_batch import LargeBatchStep
 from utilities import checkpoint, distributed
-from utilities.errors import UsageError
 
 STEPS, WORLD = 3, 2
 PLAINEST = "gpw alone"   # without relation, policy and memory: nothing learns behind the features
@@ -73,13 +72,11 @@ def work(rank, place):
     distributed.join(torch.device("cpu"))
     found = {case: train(case, rank, WORLD) for case in CASES}
     rows = torch.arange(6.0).view(2, 3) + 10 * rank
-    found["gathered"], found["share"] = distributed.gathered(rows), distributed.share(8, "--bs")
-    found["from_first"] = distributed.from_first({"a": 0.1, "b": 2.0} if rank == 0 else None, ["a", "b"],
+    found["gathered"] = distributed.gather_rows(rows)
+    found["from_first"] = distributed.broadcast_from_first({"a": 0.1, "b": 2.0} if rank == 0 else None, ["a", "b"],
                                                  torch.device("cpu"))
     found["statistics"] = learned_statistics(rank, WORLD)
     found["largest"] = distributed.largest(15 * rank, torch.device("cpu"))
-    with pytest.raises(UsageError, match="--bs 7 cannot be shared by 2 processes"):
-        distributed.share(7, "--bs")
     torch.save(found, place / f"{rank}.pt")
     distributed.leave()
 
@@ -114,9 +111,9 @@ def test_as_one_process(found, case):
 
 
 def test_exchange(found):
-    for rank, one in enumerate(found):
+    for one in found:
         assert one["gathered"].tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
-        assert one["share"] == slice(4 * rank, 4 * rank + 4) and one["from_first"] == {"a": 0.1, "b": 2.0}
+        assert one["from_first"] == {"a": 0.1, "b": 2.0}
         assert one["largest"] == 15
 
 
@@ -129,11 +126,11 @@ def test_batch_norm_that_learns_knows_the_same_in_all_processes(found):
 
 def test_one_process_is_left_alone():
     rows = torch.randn(2, 3)
-    assert distributed.gathered(rows) is rows and distributed.share(7, "--bs") == slice(0, 7)
+    assert distributed.gather_rows(rows) is rows
     assert (distributed.rank(), distributed.world(), distributed.local_rank()) == (0, 1, None)
-    assert distributed.from_first({"a": 1.0}, ["a"], torch.device("cpu")) == {"a": 1.0}
+    assert distributed.broadcast_from_first({"a": 1.0}, ["a"], torch.device("cpu")) == {"a": 1.0}
     assert distributed.largest(15, torch.device("cpu")) == 15
-    distributed.sum_([rows])
+    distributed.sum_in_place([rows])
     distributed.join(torch.device("cpu"))
     assert distributed.world() == 1
 
