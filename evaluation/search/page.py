@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from datasets.decode import ImageError
-from evaluation.report.gallery import CELL, Page, in_square, load_image, short_name
+from evaluation.report.canvas import CELL, Canvas
+from evaluation.report.thumbnails import in_square, load_image, short_name
 from evaluation.search.embedded_set import Found
 
 ACROSS = 12          # hits in a row
@@ -19,7 +20,7 @@ def draw_found(found: Sequence[Found], headline: str, place: Path) -> list[str]:
     """Write the picture of the first QUERIES searches; returns a sentence for each image that cannot be shown."""
     found, unreadable = found[:QUERIES], []
     rows = [max(1, -(-len(one.hits) // ACROSS)) for one in found]
-    page = Page(min(ACROSS, max(len(one.hits) for one in found)), rows)
+    page = Canvas(min(ACROSS, max(len(one.hits) for one in found)), rows)
     page.title(headline, "nearest first, cosine similarity below each image")
     for one in found:
         page.heading(one.path.name[:LONGEST])

@@ -8,8 +8,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from PIL import Image
 
-from utilities import plots
-from utilities.plots import plot_policy, plot_progress
+from evaluation.report import plot_policy, plot_progress, policy
 
 METRICS = ["e_recall@1", "mAP_r"]
 B_P, B_N = [-5, 0, 5, 10], [0, 5, 10, 20, 40]
@@ -147,7 +146,7 @@ def test_policy_shows_what_it_is_worth_on_held_out_classes(drawn, tmp_path):
         plot_policy(some, tmp_path / f"{number}.png", B_P, B_N, history=rows)
         axes = panels(drawn[number])["Advantage over uniform weights"]
         held = axes.containers[0]
-        assert held.get_label() == "classes held out" and held[0].get_xdata().tolist() == [0, 20]
+        assert held.get_label() == "held-out classes" and held[0].get_xdata().tolist() == [0, 20]
         assert held[0].get_ydata().tolist() == [-0.01, 0.03]
         assert [end[1] - start[1] for start, end in held[2][0].get_segments()] == pytest.approx([0.004, 0])
         assert not [text for text in axes.texts if text.get_text() == "not recorded"]
@@ -162,7 +161,7 @@ def test_policy_with_long_grids_and_missing_parts(drawn, tmp_path):
     plot_policy(rows, tmp_path / "p.png", long, long, names=("phi_p", "phi_n"))
     found = panels(drawn[0])
     ticks = found["Weights of the positive pairs"].get_yticklabels()
-    assert len(ticks) <= plots.LABELS and ticks[0].get_text() == "0.0156" and ticks[-1].get_text() == "1"
+    assert len(ticks) <= policy.LABELS and ticks[0].get_text() == "0.0156" and ticks[-1].get_text() == "1"
     assert [t.get_text() for t in found["Advantage over uniform weights"].texts] == ["not recorded"]
     for number, some in enumerate((records(1), [], [{"step": 0}])):
         plot_policy(some, tmp_path / f"{number}.png", B_P, B_N)
@@ -175,15 +174,15 @@ def test_descending_grid_gets_no_expectation_line(drawn, tmp_path):
 
 
 def test_running_mean():
-    assert plots._smooth(np.arange(5.0)).tolist() == [0, 1, 2, 3, 4]
+    assert policy._smooth(np.arange(5.0)).tolist() == [0, 1, 2, 3, 4]
     value = np.random.RandomState(0).randn(60)
-    assert plots._smooth(value)[30] == pytest.approx(value[27:34].mean())
-    assert plots._smooth(value)[0] == pytest.approx(value[:4].mean())
+    assert policy._smooth(value)[30] == pytest.approx(value[27:34].mean())
+    assert policy._smooth(value)[0] == pytest.approx(value[:4].mean())
 
 
 def test_cells_around_uneven_steps():
-    assert plots._edges(np.array([0.0, 10.0, 40.0])).tolist() == [-5, 5, 25, 55]
-    assert plots._edges(np.array([7.0])).tolist() == [6, 8]
+    assert policy._edges(np.array([0.0, 10.0, 40.0])).tolist() == [-5, 5, 25, 55]
+    assert policy._edges(np.array([7.0])).tolist() == [6, 8]
 
 
 def test_nothing_global_changes(tmp_path):
