@@ -7,42 +7,52 @@ from evaluation.report.figures import INK, QUIET
 
 HIT = "#2b8a4b"
 MISS = "#c0392b"
-CELL, GAP, TEXT = 112, 16, 36  # pixels: side of an image, space between two, the caption below one
-TOP, HEADING, EDGE = 84, 44, 24  # pixels: title, heading of a block, margin
 DPI = 100
+# pixels: side of an image, space between two, the caption below one
+CELL = 112
+GAP = 16
+TEXT = 36
+# pixels: title, heading of a block, margin
+TOP = 84
+HEADING = 44
+EDGE = 24
 # lines of the marks, as offsets in pixels (x, y) from the centre of their disc
 CHECK = [((-4, -1, 4), (0, 3, -3))]
 CROSS = [((-3, 3), (-3, 3)), ((-3, 3), (3, -3))]
 
 
-def pixel_axes(width: int, height: int):
-    """A figure of this size and axes that count its pixels from the upper left corner."""
+def pixel_axes(width: int, height: int, headline: str, note: str):
+    """A figure with two lines of title, and axes that count pixels from the upper left corner."""
     figure = Figure((width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    limits = {"xlim": (0, width), "ylim": (height, 0), "autoscale_on": False}
+    axes = figure.add_axes((0, 0, 1, 1), **limits)
     axes.set_axis_off()
+    write(axes, EDGE, 34, headline, 14, weight="bold")
+    write(axes, EDGE, 62, note, 9, QUIET)
     return figure, axes
+
+
+def write(axes, x: float, y: float, text: str, size: float, colour: str = INK, **style):
+    """A text as it is, its middle at the height y."""
+    fixed = {"va": "center", "parse_math": False, "clip_on": True}
+    return axes.text(x, y, text, fontsize=size, color=colour, **fixed | style)
 
 
 class Canvas:
     """Rows of images, each a query and its k results, with captions and headings."""
 
-    def __init__(self, k: int, rows: list[int]):
+    def __init__(self, k: int, rows: list[int], headline: str, note: str):
         """k: results in a row; rows: the number of rows below each heading."""
         width = 2 * EDGE + (k + 1) * (CELL + GAP) + GAP
         height = TOP + EDGE + len(rows) * HEADING + sum(rows) * (CELL + TEXT + GAP)
-        self.figure, self.axes = pixel_axes(width, height)
+        self.figure, self.axes = pixel_axes(width, height, headline, note)
         self.pixels = np.full((height, width, 3), 255, dtype=np.uint8)  # (H, W, 3)
         self.x = EDGE
         self.y = TOP
 
-    def title(self, headline: str, note: str) -> None:
-        """The first two lines."""
-        self._write(EDGE, 34, headline, 14, INK, weight="bold")
-        self._write(EDGE, 62, note, 9, QUIET)
-
     def heading(self, text: str) -> None:
         """The heading of the rows that follow."""
-        self._write(EDGE, self.y + 22, text, 11, INK, weight="bold")
+        write(self.axes, EDGE, self.y + 22, text, 11, weight="bold")
         self.y += HEADING
 
     def query(self, image: np.ndarray, name: str) -> None:
@@ -68,32 +78,34 @@ class Canvas:
 
     def save(self, path) -> None:
         """Write the picture."""
-        height, width, _ = self.pixels.shape
-        extent = (0, width, height, 0)
-        self.axes.imshow(self.pixels, interpolation="none", aspect="auto", extent=extent, zorder=0)
+        show_pixels(self.axes, self.pixels, zorder=0)
         self.figure.savefig(path, dpi=DPI)
 
     def _place(self, image: np.ndarray, colour: str, line, width: float) -> None:
         """An image at the present place, in a frame."""
         self.pixels[self.y:self.y + CELL, self.x:self.x + CELL] = image
-        corner = (self.x - 2, self.y - 2)
-        frame = Rectangle(corner, CELL + 4, CELL + 4, fill=False, edgecolor=colour, linestyle=line, linewidth=width)
+        style = {"edgecolor": colour, "linestyle": line, "linewidth": width}
+        frame = Rectangle((self.x - 2, self.y - 2), CELL + 4, CELL + 4, fill=False, **style)
         self.axes.add_patch(frame)
 
     def _mark(self, colour: str, strokes: list) -> None:
         """A disc over the upper right corner, with lines on it, so that no font is needed."""
-        x = self.x + CELL
-        y = self.y
-        self.axes.plot([x], [y], "o", color=colour, markersize=12, markeredgecolor="white", zorder=3)
-        for dx, dy in strokes:
-            self.axes.plot(np.add(dx, x), np.add(dy, y), color="white", linewidth=1.6, zorder=4)
+        corner = np.array([self.x + CELL, self.y])
+        disc = {"marker": "o", "markersize": 12, "markeredgecolor": "white"}
+        self.axes.plot(*corner, color=colour, zorder=3, **disc)
+        for stroke in strokes:
+            self.axes.plot(*(stroke + corner[:, None]), color="white", linewidth=1.6, zorder=4)
 
     def _caption(self, name: str, note: str, colour: str) -> None:
-        text = self._write(self.x, self.y + CELL + 13, name, 7.5, INK)
-        corner = (self.x, self.y + CELL)
-        text.set_clip_path(Rectangle(corner, CELL + GAP - 4, TEXT, transform=self.axes.transData))
-        self._write(self.x, self.y + CELL + 27, note, 7.5, colour)
+        y = self.y + CELL
+        text = write(self.axes, self.x, y + 13, name, 7.5)
+        room = Rectangle((self.x, y), CELL + GAP - 4, TEXT, transform=self.axes.transData)
+        text.set_clip_path(room)
+        write(self.axes, self.x, y + 27, note, 7.5, colour)
 
-    def _write(self, x: float, y: float, text: str, size: float, colour: str, weight: str = "normal"):
-        return self.axes.text(x, y, text, fontsize=size, color=colour, weight=weight, va="center", ha="left",
-                              parse_math=False, clip_on=True)
+
+def show_pixels(axes, pixels: np.ndarray, zorder: int) -> None:
+    """Pixels (H, W, 3 or 4) over the whole of `pixel_axes`, as they are."""
+    height, width, _ = pixels.shape
+    style = {"interpolation": "none", "aspect": "auto", "zorder": zorder}
+    axes.imshow(pixels, extent=(0, width, height, 0), **style)

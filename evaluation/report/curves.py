@@ -1,9 +1,8 @@
 """Which charts report.html has: metrics, losses, measurements, and the policy."""
-import math
-
 import numpy as np
 
 from evaluation.report.charts import Chart, Line, make_chart
+from evaluation.report.figures import column
 from evaluation.report.progress import LOSSES
 from evaluation.run_files import Run
 from utilities.cells import NO_SHARES
@@ -26,20 +25,18 @@ POLICY_PAIRS = {
     "entropy": "Entropy (nats)",
     "correlation": "Correlation of an image's largest weight with its AP",
 }
-SIGNS = ("positive", "negative")
 
 
 def metric_charts(run: Run) -> list[Chart]:
-    """Every metric over the epochs, with its interval, and on validation classes where there are any."""
+    """Every metric over the epochs, with its interval, and on validation classes if there are any."""
     charts = []
     for metric in run.metrics:
         is_share = not metric.startswith(NO_SHARES)
         factor = 100 if is_share else 1
-        lines = [
-            line(run.history, metric, "epoch", "test", factor),
-            line(run.history, f"val_{metric}", "epoch", "validation", factor),
-        ]
-        charts.append(make_chart(f"{metric} (%)" if is_share else metric, lines, "epoch"))
+        test = line(run.history, metric, "epoch", "test", factor)
+        validation = line(run.history, f"val_{metric}", "epoch", "validation", factor)
+        title = f"{metric} (%)" if is_share else metric
+        charts.append(make_chart(title, [test, validation], "epoch"))
     return existing(charts)
 
 
@@ -48,14 +45,13 @@ def training_charts(run: Run) -> list[Chart]:
     rows = run.steps or run.history
     over = "step" if run.steps else "epoch"
     names = dict.fromkeys(name for row in rows for name in row)
-    losses = [line(rows, name, over, label) for name, (label, _) in LOSSES.items()]
+    losses = {name: label for name, (label, _) in LOSSES.items()}
     terms = {name: name for name in names if _is_term(run, name)}
-    rates = [name for name in names if name.startswith("lr_")]
-    rates = [line(rows, name, over, name.removeprefix("lr_")) for name in rates]
-    charts = [make_chart("Loss", losses, over)]
-    charts += [make_chart(title, [line(rows, name, over, title)], over) for name, title in terms.items()]
-    charts += [make_chart("Learning rate", rates, over, log=True)]
-    charts += [make_chart(title, [line(rows, name, over, title)], over) for name, title in MEASURES.items()]
+    rates = {name: name.removeprefix("lr_") for name in names if name.startswith("lr_")}
+    charts = [make_chart("Loss", lines(rows, losses, over), over)]
+    charts += [make_chart(term.label, [term], over) for term in lines(rows, terms, over)]
+    charts += [make_chart("Learning rate", lines(rows, rates, over), over, log=True)]
+    charts += [make_chart(measure.label, [measure], over) for measure in lines(rows, MEASURES, over)]
     return existing(charts)
 
 
@@ -72,13 +68,13 @@ def policy_charts(run: Run) -> list[Chart]:
     """The policy at the steps of steps.csv, and its gain on held-out classes."""
     charts = []
     for name, title in POLICY_PAIRS.items():
-        lines = [line(run.steps, f"{name}_{sign}", "step", f"{sign} pairs") for sign in SIGNS]
-        charts.append(make_chart(title, lines, "step"))
+        labels = {f"{name}_{sign}": f"{sign} pairs" for sign in ("positive", "negative")}
+        charts.append(make_chart(title, lines(run.steps, labels, "step"), "step"))
     for name, title in POLICY.items():
-        lines = [line(run.steps, name, "step", "training batches")]
+        curves = lines(run.steps, {name: "training batches"}, "step")
         if name == "advantage_over_uniform":
-            lines.append(held_out_line(run))
-        charts.append(make_chart(title, lines, "step"))
+            curves.append(held_out_line(run))
+        charts.append(make_chart(title, curves, "step"))
     return existing(charts)
 
 
@@ -90,15 +86,15 @@ def held_out_line(run: Run) -> Line:
     return Line("held-out classes", np.stack([step, value, value - error, value + error], axis=1))
 
 
+def lines(rows: list[Row], labels: dict[str, str], over: str) -> list[Line]:
+    """The columns with these labels over another."""
+    return [line(rows, name, over, label) for name, label in labels.items()]
+
+
 def line(rows: list[Row], name: str, over: str, label: str, factor: float = 1) -> Line:
     """A column over another, with its interval where it has one."""
     values = [factor * column(rows, name + end) for end in ("", "_low", "_high")]
     return Line(label, np.stack([column(rows, over), *values], axis=1))
-
-
-def column(rows: list[Row], name: str) -> np.ndarray:
-    """The values of a name, (rows,), NaN where a row has none."""
-    return np.array([row.get(name, math.nan) for row in rows], dtype=float)
 
 
 def existing(charts: list[Chart | None]) -> list[Chart]:

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 
 from datasets.base import ImageList
-from evaluation.report.canvas import DPI, EDGE, INK, QUIET, TOP, pixel_axes
+from evaluation.report.canvas import DPI, EDGE, QUIET, TOP, pixel_axes, show_pixels, write
 from evaluation.report.places import FEW, PCA_DIMENSIONS, Places
 from evaluation.report.thumbnails import in_square, load_image, short_name
 
@@ -14,9 +14,14 @@ from evaluation.report.thumbnails import in_square, load_image, short_name
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#555555")
 MARKERS = ("o", "^", "s", "D")
 LEGEND = len(COLOURS) * len(MARKERS)  # more groups than this look alike, and get no legend
-SIDE, RIGHT, LINE = 1040, 250, 24  # pixels: side of the map, width of the legend, height of a line of it
-THUMBNAIL, WIDE = 40, 1560  # pixels: side of a thumbnail, side of a map that shows them
-FRAME = 2  # pixels around a thumbnail
+# pixels: side of the map, width of the legend, height of a line of it
+SIDE = 1040
+RIGHT = 250
+LINE = 24
+# pixels: side of a map that shows thumbnails, side of a thumbnail, its frame
+WIDE = 1560
+THUMBNAIL = 40
+FRAME = 2
 
 
 class Group(NamedTuple):
@@ -28,28 +33,24 @@ class Group(NamedTuple):
     member: np.ndarray
 
 
-def draw_map(places: Places, width: int, images: ImageList, path, *, thumbnails: bool = False) -> None:
+def draw_map(
+    places: Places, width: int, images: ImageList, path, *, thumbnails: bool = False
+) -> None:
     """Write the map of `images`, embedded in `width` dimensions.
 
-    Points have the colour and shape of their group: the super-class where there are any, else the class. A legend
-    names the groups where they are few; classes without a place in it are named where their names fit. thumbnails:
-    images at their points, where no other lies.
+    Points have the colour and shape of their group: the super-class where there are any, else the
+    class. A legend names the groups where they are few; classes without a place in it are named
+    where their names fit. thumbnails: images at their points, where no other lies.
     """
     label = np.asarray(images.labels)[places.row]  # (n,)
     groups = _groups(label, images)
     has_legend = len(groups) <= LEGEND
     side = WIDE if thumbnails else SIDE
-    right = RIGHT if has_legend else 0
-    figure, axes = pixel_axes(2 * EDGE + side + right, TOP + side + EDGE)
-    axes.text(EDGE, 34, "Map of the test embeddings", fontsize=14, color=INK, weight="bold", va="center")
+    right = 2 * EDGE + side + (RIGHT if has_legend else 0)
     note = _note(label, width, images)
-    axes.text(EDGE, 62, note, fontsize=9, color=QUIET, va="center", parse_math=False)
+    figure, axes = pixel_axes(right, TOP + side + EDGE, "Map of the test embeddings", note)
     point = _in_pixels(places.point.numpy(), side)  # (n, 2)
-    size = float(np.clip(60_000 / len(point), 14, 60))
-    for group in groups:
-        x, y = point[group.member].T
-        axes.scatter(x, y, s=size, c=group.colour, marker=group.marker, alpha=0.75, linewidths=0.4,
-                     edgecolors="white", zorder=1)
+    _draw_points(axes, point, groups)
     if thumbnails:
         _draw_thumbnails(axes, point, groups, [images.paths[i] for i in places.row.tolist()])
     if has_legend:
@@ -58,6 +59,14 @@ def draw_map(places: Places, width: int, images: ImageList, path, *, thumbnails:
     if not thumbnails and not is_named:
         _name_classes(axes, point, label, images)
     figure.savefig(path, dpi=DPI)
+
+
+def _draw_points(axes, point: np.ndarray, groups: list[Group]) -> None:
+    size = float(np.clip(60_000 / len(point), 14, 60))
+    style = {"s": size, "alpha": 0.75, "linewidths": 0.4, "edgecolors": "white", "zorder": 1}
+    for group in groups:
+        x, y = point[group.member].T
+        axes.scatter(x, y, c=group.colour, marker=group.marker, **style)
 
 
 def _groups(label: np.ndarray, images: ImageList) -> list[Group]:
@@ -91,10 +100,10 @@ def _in_pixels(point: np.ndarray, side: int) -> np.ndarray:
 
 
 def _draw_thumbnails(axes, point: np.ndarray, groups: list[Group], paths: list) -> None:
-    """Images at the points (n, 2) that lie apart, framed in the colour of their group, on a transparent layer."""
+    """Images at the points (n, 2) that lie apart, framed in the colour of their group."""
     width = round(axes.get_xlim()[1])
     height = round(axes.get_ylim()[0])
-    layer = np.zeros((height, width, 4), dtype=np.uint8)  # (H, W, 4)
+    layer = np.zeros((height, width, 4), dtype=np.uint8)  # (H, W, 4) transparent
     taken = np.empty((0, 2))
     for i in np.random.default_rng(0).permutation(len(point)):
         if (np.abs(taken - point[i]).max(1) < THUMBNAIL + 2).any():
@@ -103,24 +112,20 @@ def _draw_thumbnails(axes, point: np.ndarray, groups: list[Group], paths: list) 
         colour = next(group.colour for group in groups if group.member[i])
         x, y = (point[i] - THUMBNAIL / 2).round().astype(int)
         cell = layer[y:y + THUMBNAIL, x:x + THUMBNAIL]
-        cell[..., :3] = np.round(255 * np.array(to_rgb(colour)))
-        cell[..., 3] = 255
+        cell[:] = [*np.round(255 * np.array(to_rgb(colour))), 255]
         image = load_image(paths[i], 2 * THUMBNAIL)
         cell[FRAME:-FRAME, FRAME:-FRAME, :3] = in_square(image, THUMBNAIL - 2 * FRAME)
-    extent = (0, width, height, 0)
-    axes.imshow(layer, interpolation="none", aspect="auto", zorder=2, extent=extent)
+    show_pixels(axes, layer, zorder=2)
 
 
 def _draw_legend(axes, x: int, groups: list[Group]) -> None:
     """Marker, name and number of images of each group, one below the other."""
+    style = {"markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.4}
     for row, group in enumerate(groups):
         y = TOP + 20 + row * LINE
-        axes.plot([x], [y], group.marker, color=group.colour, markersize=7, markeredgecolor="white",
-                  markeredgewidth=0.4)
-        name = short_name(group.name, 24)
-        axes.text(x + 16, y, name, fontsize=9, color=INK, va="center", parse_math=False)
-        count = f"{group.member.sum():,}"
-        axes.text(x + RIGHT - 30, y, count, fontsize=9, color=QUIET, va="center", ha="right")
+        axes.plot(x, y, group.marker, color=group.colour, **style)
+        write(axes, x + 16, y, short_name(group.name, 24), 9)
+        write(axes, x + RIGHT - 30, y, f"{group.member.sum():,}", 9, QUIET, ha="right")
 
 
 def _name_classes(axes, point: np.ndarray, label: np.ndarray, images: ImageList) -> None:
@@ -128,18 +133,18 @@ def _name_classes(axes, point: np.ndarray, label: np.ndarray, images: ImageList)
     classes = []
     for c in np.unique(label).tolist():
         own = point[label == c]  # (n of the class, 2)
+        centre = np.median(own, axis=0)
+        radius = np.median(np.abs(own - centre).max(1))
+        lower = np.quantile(own[:, 1], 0.8)
         if len(own) >= FEW:
-            centre = np.median(own, axis=0)
-            radius = np.median(np.abs(own - centre).max(1))
-            lower = np.quantile(own[:, 1], 0.8)
             classes.append((radius, c, centre[0], lower + 5))
     boxes = []
     halo = [withStroke(linewidth=2.2, foreground="white")]
+    style = {"ha": "center", "va": "top", "zorder": 3, "path_effects": halo}
     for radius, c, x, y in sorted(classes):
-        text = axes.text(x, y, _own_name(images, c), fontsize=7, color=INK, ha="center", va="top", zorder=3,
-                         parse_math=False, path_effects=halo)
+        text = write(axes, x, y, _own_name(images, c), 7, **style)
         box = text.get_window_extent().expanded(1.05, 1.1)
-        if box.x0 < 0 or radius > SIDE / 16 or any(box.overlaps(other) for other in boxes):
+        if box.x0 < 0 or radius > SIDE / 16 or any(map(box.overlaps, boxes)):
             text.remove()
         else:
             boxes.append(box)

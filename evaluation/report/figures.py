@@ -1,4 +1,4 @@
-"""What the figures of a run share: colours, labels, and the columns of its records.
+"""What the figures of a run share: colours, look, and the columns of its records.
 
 Matplotlib's objects only, without pyplot, so that nothing global changes.
 """
@@ -13,6 +13,28 @@ GREEN = "#3a7d5d"
 GREY = "#9a9a9a"
 PURPLE = "#7a4f9c"
 OCHRE = "#b8962e"
+# settings of matplotlib while a figure is drawn
+LOOK = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": QUIET,
+    "axes.labelsize": 8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "xtick.color": QUIET,
+    "xtick.labelsize": 8,
+    "xtick.major.size": 3,
+    "ytick.color": QUIET,
+    "ytick.labelsize": 8,
+    "ytick.major.size": 3,
+}
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
@@ -23,23 +45,20 @@ def new_figure(width: float, height: float, title: str) -> Figure:
     return figure
 
 
-def column(rows: list[dict], key: str, over: str = "epoch") -> tuple[np.ndarray, np.ndarray]:
-    """The finite values of a key and where they stand, (n,) each; other rows are skipped."""
-    rows = [row for row in rows if over in row and isinstance(row.get(key), int | float)]
-    table = np.array([(row[over], row[key]) for row in rows], dtype=float).reshape(-1, 2)
-    table = table[np.isfinite(table).all(1)]
-    return table[:, 0], table[:, 1]
-
-
-def label_axes(axes, title: str, x: str, y: str, grid: bool = True) -> None:
-    """Title on the left, axis labels, and no more lines than are read."""
-    axes.set_title(title, loc="left", fontsize=9.5, color=INK)
-    axes.set_xlabel(x, fontsize=8, color=QUIET)
-    axes.set_ylabel(y, fontsize=8, color=QUIET)
-    axes.tick_params(labelsize=8, colors=QUIET, length=3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
+def label_axes(axes, title: str, x: str, y: str) -> None:
+    """Title, labels, whole numbers along x, and lines across where something is drawn."""
+    axes.set(title=title, xlabel=x, ylabel=y)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    if grid and axes.has_data():
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
-        axes.set_axisbelow(True)
+    if axes.has_data():
+        axes.grid(axis="y")
+
+
+def column(rows: list[dict], name: str) -> np.ndarray:
+    """The numbers of a name, (rows,), NaN where a row has none."""
+    return np.array([row.get(name) for row in rows], dtype=float)
+
+
+def curve(rows: list[dict], name: str, over: str) -> np.ndarray:
+    """The finite numbers of a name and where they stand: x and y, (2, n)."""
+    points = np.stack([column(rows, over), column(rows, name)])
+    return points[:, np.isfinite(points).all(0)]

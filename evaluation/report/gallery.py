@@ -65,8 +65,9 @@ def draw_gallery(
     if queries is None:
         queries = choose_queries(neighbours, labels, NUMBER, seed, gallery_labels)
     results = gallery or images
-    canvas = Canvas(neighbours.shape[1], [len(rows) for rows in queries])
-    canvas.title(_headline(neighbours, labels, gallery_labels), "nearest first, cosine similarity below each image")
+    headline = _headline(neighbours, labels, gallery_labels)
+    note = "nearest first, cosine similarity below each image"
+    canvas = Canvas(neighbours.shape[1], [len(rows) for rows in queries], headline, note)
     headings = ("Random queries", "Worst queries: the first hit comes latest")
     for heading, rows in zip(headings, queries):
         canvas.heading(heading)

@@ -3,17 +3,19 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
 
 from evaluation.report.figures import (
     BLUE,
     GREEN,
     GREY,
     INK,
+    LOOK,
     OCHRE,
     ORANGE,
     PURPLE,
     QUIET,
-    column,
+    curve,
     label_axes,
     new_figure,
 )
@@ -38,18 +40,20 @@ class Curve(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Curves on common axes; percent: their values are percentages."""
+    """Curves on common axes, and how their last values are written."""
 
     title: str
     curves: list[Curve]
-    percent: bool = False
+    unit: str = ""
+    form: str = "#.3g"
 
 
+@rc_context(LOOK)
 def plot_progress(history: list[dict], metrics: list[str], path) -> None:
     """Draw the loss, its terms and each test metric over the epochs, with the last values.
 
-    history: one row an epoch with "epoch" and any of LOSSES, TERMS, the metrics' names and, with the prefix val_,
-    their values on validation classes. What a row lacks is skipped.
+    history: one row an epoch with "epoch" and any of LOSSES, TERMS, the metrics' names and, with
+    the prefix val_, their values on validation classes. What a row lacks is skipped.
     """
     panels = [_loss_panel(history)]
     panels += [Panel(title, _curves(history, {key: (title, BLUE)})) for key, title in TERMS.items()]
@@ -66,28 +70,27 @@ def plot_progress(history: list[dict], metrics: list[str], path) -> None:
 
 
 def _columns(panels: int) -> int:
-    """How many panels stand in a row: as few places as possible stay empty."""
+    """How many panels stand in a row, so that few places stay empty."""
     if panels <= 4:
         return max(1, panels)
     return min((4, 5, 3), key=lambda columns: -panels % columns)
 
 
-def _curves(history: list[dict], styles: dict[str, tuple[str, str]], factor: float = 1) -> list[Curve]:
+def _curves(history: list[dict], styles: dict, factor: float = 1) -> list[Curve]:
     """The curves of the keys that have values. styles: key -> label and colour."""
     curves = []
-    for key, (label, colour) in styles.items():
-        epoch, value = column(history, key)
+    for key, style in styles.items():
+        epoch, value = curve(history, key, "epoch")
         if len(epoch):
-            curves.append(Curve(label, colour, epoch, factor * value))
+            curves.append(Curve(*style, epoch, factor * value))
     return curves
 
 
 def _loss_panel(history: list[dict]) -> Panel:
     """Total and metric terms share a scale; a metric term equal to the total is not drawn again."""
-    total = column(history, "loss")[1]
-    metric = column(history, "metric")[1]
     styles = dict(LOSSES)
-    if np.array_equal(total, metric):
+    total = curve(history, "loss", "epoch")
+    if np.array_equal(total, curve(history, "metric", "epoch")):
         del styles["metric"]
     return Panel("loss", _curves(history, styles))
 
@@ -95,32 +98,31 @@ def _loss_panel(history: list[dict]) -> Panel:
 def _metric_panel(history: list[dict], name: str) -> Panel:
     styles = {name: (name, GREEN), f"val_{name}": (f"{name} (validation)", GREY)}
     curves = _curves(history, styles, factor=100)
-    return Panel(curves[0].label if curves else name, curves, percent=True)
+    return Panel(name, curves, unit="percent", form=".1f")
 
 
 def _draw_panel(axes, panel: Panel) -> None:
     """Curves over epochs; a single one is named by the title, several by a legend."""
-    for curve in panel.curves:
-        marker = "o" if len(curve.epoch) < 25 else None
-        axes.plot(curve.epoch, curve.value, color=curve.colour, label=curve.label, linewidth=1.6,
-                  marker=marker, markersize=3)
-    label_axes(axes, panel.title, "epoch", "percent" if panel.percent else "")
+    for line in panel.curves:
+        marker = "o" if len(line.epoch) < 25 else None
+        style = {"color": line.colour, "linewidth": 1.6, "marker": marker, "markersize": 3}
+        axes.plot(line.epoch, line.value, label=line.label, **style)
+    label_axes(axes, panel.title, "epoch", panel.unit)
     _write_last_values(axes, panel)
     if len(panel.curves) > 1:
-        axes.legend(fontsize=7, frameon=False, loc="best")
+        axes.legend(fontsize=7)
 
 
 def _write_last_values(axes, panel: Panel) -> None:
     """The last value of each curve right of its end, moved apart where two would overlap."""
-    curves = sorted(panel.curves, key=lambda curve: (curve.value[-1], curve.epoch[-1], curve.colour))
-    heights = _apart([curve.value[-1] for curve in curves], *axes.get_ylim())
-    for curve, height in zip(curves, heights):
-        value = curve.value[-1]
-        text = f"{value:.1f}" if panel.percent else f"{value:#.3g}"
-        axes.annotate(text, (curve.epoch[-1], height), xytext=(5, 0), textcoords="offset points",
-                      va="center", fontsize=8, color=curve.colour, weight="bold")
-    start = min(curve.epoch[0] for curve in curves)
-    end = max(curve.epoch[-1] for curve in curves)
+    lines = sorted(panel.curves, key=lambda line: (line.value[-1], line.epoch[-1], line.colour))
+    heights = _apart([line.value[-1] for line in lines], *axes.get_ylim())
+    style = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 8, "weight": "bold"}
+    for line, height in zip(lines, heights):
+        text = format(line.value[-1], panel.form)
+        axes.annotate(text, (line.epoch[-1], height), color=line.colour, **style)
+    start = min(line.epoch[0] for line in lines)
+    end = max(line.epoch[-1] for line in lines)
     width = max(end - start, 1)
     axes.set_xlim(start - 0.04 * width, end + 0.2 * width)
     # no tick below the written values
@@ -130,10 +132,9 @@ def _write_last_values(axes, panel: Panel) -> None:
 def _apart(values: list[float], low: float, high: float) -> list[float]:
     """Ascending heights near ascending values, a line of text apart, none above `high`."""
     gap = 0.09 * (high - low)
-    heights = []
-    for value in values:
-        lowest = heights[-1] + gap if heights else value
-        heights.append(max(value, lowest))
+    heights = values[:1]
+    for value in values[1:]:
+        heights.append(max(value, heights[-1] + gap))
     heights[-1] = min(heights[-1], high)
     for i in reversed(range(len(heights) - 1)):
         heights[i] = min(heights[i], heights[i + 1] - gap)

@@ -20,8 +20,8 @@ def draw_found(found: Sequence[Found], headline: str, place: Path) -> list[str]:
     """Write the picture of the first QUERIES searches; returns a sentence for each image that cannot be shown."""
     found, unreadable = found[:QUERIES], []
     rows = [max(1, -(-len(one.hits) // ACROSS)) for one in found]
-    page = Canvas(min(ACROSS, max(len(one.hits) for one in found)), rows)
-    page.title(headline, "nearest first, cosine similarity below each image")
+    note = "nearest first, cosine similarity below each image"
+    page = Canvas(min(ACROSS, max(len(one.hits) for one in found)), rows, headline, note)
     for one in found:
         page.heading(one.path.name[:LONGEST])
         page.query(_square(one.path, unreadable), short_name(one.name or "class unknown"))
