@@ -4,7 +4,7 @@ import torch
 from architectures.network import Network
 from evaluation import evaluate, query_values
 from evaluation.embed import embed
-from evaluation.explorer import NEIGHBOURS, write_run_explorer
+from evaluation.explorer import NEIGHBOURS, explore, write_run_explorer
 from evaluation.metrics.confusions import Confusion, confusions
 from evaluation.metrics.per_class import class_table
 from evaluation.ranking.neighbours import nearest_neighbours
@@ -132,5 +132,5 @@ def picture(opt, found: tuple, splits, folder: RunFolder) -> None:
     if places:
         draw_map(places, rows.shape[1], images, folder / "embedding.png", thumbnails=opt.map_thumbnails)
     if opt.explorer_images:
-        write_run_explorer(folder.path, score, index, images, limit=opt.explorer_images, gallery=splits.gallery,
-                           places=places)
+        write_run_explorer(folder.path, explore(score, index, images, limit=opt.explorer_images,
+                                                gallery=splits.gallery, places=places))

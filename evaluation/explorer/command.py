@@ -28,17 +28,20 @@ def build_parser() -> Parser:
         description="One self-contained page to explore embeddings: images, neighbours, classes, map.",
     )
     add = parser.add_argument
-    default = build_main_parser().get_default
     add("embeddings", metavar="EMBEDDINGS.npy", help="numbers of shape (N, D), one row an image")
-    add("labels", metavar="LABELS.csv", help="table with the columns path and label, one line an image")
+    add("labels", metavar="LABELS.csv",
+        help="table with the columns path and label, one line an image")
     add("images", metavar="IMAGES", help="folder that the paths of the table are relative to")
     add("--out", required=True, metavar="FILE.html", help="The page to write.")
     add("--gallery", nargs=3, default=None, metavar=("EMBEDDINGS.npy", "LABELS.csv", "IMAGES"),
-        help="Search in this set instead of among the other rows. Classes are matched as by evaluation.score.")
+        help="Search in this set instead of among the other rows. Classes are matched as by "
+             "evaluation.score.")
     add("--title", default=None, help="Heading of the page; default: the folder of the embeddings.")
     add("--metrics", nargs="*", default=["c_recall@1", "c_mAP_r"], metavar="METRIC",
         help="Metrics in its heading, any of those in docs/metrics.md, or none.")
-    add("--explorer_images", type=positive_int, default=default("explorer_images"), metavar="IMAGES",
+    default = build_main_parser().get_default
+    add("--explorer_images", type=positive_int, default=default("explorer_images"),
+        metavar="IMAGES",
         help="Images that can be opened. Of more, a sample: equally many of every class.")
     add("--map_images", type=non_negative_int, default=default("map_images"), metavar="IMAGES",
         help="Images in the 2-D map; 0: no map.")

@@ -1,4 +1,4 @@
-"""What the explorer knows of a set of test images: which it shows, their nearest neighbours, and the classes."""
+"""What the explorer knows of test images: which it shows, their neighbours, and the classes."""
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +14,10 @@ NEIGHBOURS = 12  # shown of each image
 
 
 class ClassLine(NamedTuple):
-    """A class: its test images, how many are queries, and how many queries have their nearest image in the class.
+    """A class: its test images, how many are queries, and how many queries are hits.
 
-    taken_for: the classes of the other queries' nearest images, (class, number of queries), most first.
+    A hit has its nearest image in the class. taken_for: the classes of the other queries' nearest
+    images, (class, number of queries), most first.
     """
 
     name: str
@@ -29,8 +30,8 @@ class ClassLine(NamedTuple):
 class Explorer(NamedTuple):
     """Pictures and what is known of them.
 
-    The first n of the P pictures are test images that can be opened. The others are only neighbours of these; with a
-    gallery they are its images.
+    The first n of the P pictures are test images that can be opened. The others are only neighbours
+    of these; with a gallery they are its images.
     """
 
     paths: list[Path]  # (P,)
@@ -58,15 +59,21 @@ def explore(
 ) -> Explorer:
     """What the page shows of all test images, or of `limit` of them: equally many of every class.
 
-    Every neighbour of a shown image is shown too. The numbers of the classes are over all test images.
-    similarity, index (N, k): the nearest other rows of every row, in the order of `images`, or with a gallery its
-    nearest rows. places: the map of the same test images; of its points, those that can be opened are shown.
+    Every neighbour of a shown image is shown too. The numbers of the classes are over all test
+    images. similarity, index (N, k): the nearest other rows of every row, in the order of `images`,
+    or with a gallery its nearest rows. places: the map of the same test images; of its points,
+    those that can be opened are shown.
     """
+    index = index.cpu()
     label = torch.tensor(images.labels)  # (N,)
     results = gallery or images
     row = choose_images(label, limit)  # (n,)
-    nearest = index.cpu()[row]  # (n, k)
-    number, added = _number_pictures(row, nearest, len(results.labels), separate=gallery is not None)
+    number = torch.full((len(results.labels),), -1)  # (G,) picture of each row that is searched
+    if gallery is None:
+        number[row] = torch.arange(len(row))
+    added = index[row].unique()
+    added = added[number[added] < 0]  # (m,) rows that are only neighbours
+    number[added] = len(row) + torch.arange(len(added))
     places = places or Places(row[:0], torch.empty(0, 2))
     in_map = torch.isin(places.row, row)  # (points,)
     group = images.super_labels or list(range(len(images.class_names)))
@@ -74,9 +81,9 @@ def explore(
     return Explorer(
         paths=paths + [results.paths[i] for i in added.tolist()],
         label=torch.cat([label[row], torch.tensor(results.labels)[added]]),
-        neighbour=number[nearest],
+        neighbour=number[index[row]],
         similarity=similarity.cpu()[row],
-        classes=class_lines(index.cpu()[:, 0], images, gallery),
+        classes=class_lines(index[:, 0], images, gallery),
         group=group,
         group_names=images.super_names or images.class_names,
         shown=torch.searchsorted(row, places.row[in_map]),
@@ -85,21 +92,6 @@ def explore(
         total=len(label),
         gallery=None if gallery is None else len(gallery.labels),
     )
-
-
-def _number_pictures(row: Tensor, nearest: Tensor, size: int, *, separate: bool) -> tuple[Tensor, Tensor]:
-    """The picture of each row that is searched, (size,), -1 where it has none; and the rows added as neighbours, (m,).
-
-    row (n,): the test images that can be opened; nearest (n, k): the rows nearest to each. separate: rows of a
-    gallery, which are no test images.
-    """
-    number = torch.full((size,), -1)
-    if not separate:
-        number[row] = torch.arange(len(row))
-    added = nearest.unique()
-    added = added[number[added] < 0]  # (m,)
-    number[added] = len(row) + torch.arange(len(added))
-    return number, added
 
 
 def class_lines(nearest: Tensor, images: ImageList, gallery: ImageList | None) -> list[ClassLine]:
@@ -114,5 +106,6 @@ def class_lines(nearest: Tensor, images: ImageList, gallery: ImageList | None) -
     # by number, as names may occur twice
     for pair in confusions(nearest, label, range(size), gallery_label):
         taken_for[pair.name].append((pair.taken_for, pair.count))
-    counts = [torch.bincount(rows, minlength=size).tolist() for rows in (label, label[is_query], label[is_hit])]
+    counted = (label, label[is_query], label[is_hit])
+    counts = [torch.bincount(part, minlength=size).tolist() for part in counted]
     return [ClassLine(*line) for line in zip(images.class_names, *counts, taken_for)]

@@ -1,28 +1,35 @@
-"""explorer.html: the template, and the data from which the page's script makes the lists of images and classes.
+"""explorer.html: the template, and the data of which its script makes the lists of images.
 
-Names are JSON, numbers base64 of little-endian arrays; thumbnails are sheets in the style. Script and style lie in
-evaluation/explorer/parts/.
+Names are JSON, numbers base64 of little-endian arrays; thumbnails are sheets in the style. Script
+and style lie in evaluation/explorer/parts/.
 """
 import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from torch import Tensor
 
-from datasets.base import ImageList
 from evaluation.explorer.atlas import COLUMNS, ROWS, Atlas, draw_atlas
-from evaluation.explorer.data import Explorer, explore
+from evaluation.explorer.data import Explorer
 from evaluation.pages import PALETTE, render, shorten
 from evaluation.report.embedding_map import COLOURS, LEGEND
-from evaluation.report.places import Places
 from evaluation.run_files import EXPLORER, REPORT, read_run
 from utilities.cells import NO_SHARES, metric_names, with_interval
 from utilities.logger import write_text
 
 PARTS = Path(__file__).parent / "parts"
-SCRIPTS = ("data", "thumbnails", "filter", "images", "classes", "map", "map_moves", "inspector", "start")  # in order
+SCRIPTS = (
+    "data",
+    "thumbnails",
+    "filter",
+    "images",
+    "classes",
+    "map",
+    "map_moves",
+    "inspector",
+    "start",
+)
 
 
 class Heading(NamedTuple):
@@ -34,48 +41,29 @@ class Heading(NamedTuple):
     back: str | None = None
 
 
-def write_run_explorer(
-    folder: Path,
-    similarity: Tensor,
-    index: Tensor,
-    images: ImageList,
-    *,
-    limit: int,
-    gallery: ImageList | None,
-    places: Places | None,
-) -> None:
+def write_run_explorer(folder: Path, explorer: Explorer) -> None:
     """Write explorer.html of a run, after its other files."""
     run = read_run(folder)
     heading = Heading(folder.name, run.facts, run.result["final"], REPORT)
-    write_explorer(folder / EXPLORER, similarity, index, images, heading, limit=limit, gallery=gallery, places=places)
+    write_explorer(folder / EXPLORER, explorer, heading)
 
 
-def write_explorer(
-    path: Path,
-    similarity: Tensor,
-    index: Tensor,
-    images: ImageList,
-    heading: Heading,
-    *,
-    limit: int,
-    gallery: ImageList | None = None,
-    places: Places | None = None,
-) -> str:
-    """Write the page; returns what it contains, in words. similarity, index (N, k), and the rest: see `explore`."""
-    explorer = explore(similarity, index, images, limit=limit, gallery=gallery, places=places)
+def write_explorer(path: Path, explorer: Explorer, heading: Heading) -> str:
+    """Write the page; returns what it contains, in words."""
     atlas = draw_atlas(explorer.paths)
     text = explorer_page(explorer, atlas, heading)
     write_text(path, text)
     opened = len(explorer.neighbour)
     damaged = f", {len(atlas.unreadable):,} of them unreadable" if atlas.unreadable else ""
     return (
-        f"{opened:,} of {explorer.total:,} images can be opened, {len(explorer.paths):,} are shown at "
-        f"{atlas.side} pixels{damaged}; {len(text) / 1e6:.1f} MB. Written to {path}"
+        f"{opened:,} of {explorer.total:,} images can be opened, {len(explorer.paths):,} are shown "
+        f"at {atlas.side} pixels{damaged}; {len(text) / 1e6:.1f} MB. Written to {path}"
     )
 
 
 def explorer_page(explorer: Explorer, atlas: Atlas, heading: Heading) -> str:
     """The whole page."""
+    opened = len(explorer.neighbour)
     metrics = []
     for name in metric_names(heading.metrics):
         unit = "" if name.startswith(NO_SHARES) else " %"
@@ -87,8 +75,8 @@ def explorer_page(explorer: Explorer, atlas: Atlas, heading: Heading) -> str:
         heading=heading,
         metrics=metrics,
         total=explorer.total,
-        opened=len(explorer.neighbour),
-        added=len(explorer.paths) - len(explorer.neighbour),
+        opened=opened,
+        added=len(explorer.paths) - opened,
         unreadable=len(atlas.unreadable),
         gallery=explorer.gallery,
         points=len(explorer.shown),
@@ -127,7 +115,7 @@ def _part(name: str) -> str:
 
 def _packed(numbers: Tensor, dtype: str) -> str:
     """A tensor's numbers, row by row, as base64 of that type."""
-    return base64.b64encode(np.ascontiguousarray(numbers.numpy(), dtype=dtype).tobytes()).decode()
+    return base64.b64encode(numbers.numpy().astype(dtype).tobytes()).decode()
 
 
 def _rules(atlas: Atlas) -> list[str]:

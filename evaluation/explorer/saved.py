@@ -7,7 +7,7 @@ import torch
 from datasets.base import ImageList
 from datasets.files import within
 from evaluation import evaluate, parse_metric
-from evaluation.explorer.data import NEIGHBOURS
+from evaluation.explorer.data import NEIGHBOURS, explore
 from evaluation.explorer.page import Heading, write_explorer
 from evaluation.ranking.neighbours import nearest_neighbours
 from evaluation.ranking.queries import searched
@@ -24,47 +24,54 @@ def explore_saved(opt: Namespace) -> None:
         parse_metric(name)
     files = [(opt.embeddings, opt.labels, opt.images)]
     if opt.gallery:
-        files.append(tuple(opt.gallery))
+        files.append(opt.gallery)
     embeddings = [read_embeddings(path) for path, _, _ in files]
     out = output_path(opt.out, [Path(folder) for _, _, folder in files])
     lists = image_lists(files, [len(rows) for rows in embeddings])
-    search = search_arguments(opt)
-    gallery = None
-    separate = {}
+    labels = [torch.tensor(images.labels) for images in lists]
+    gallery = {}
     if opt.gallery:
-        gallery = lists[1]
-        separate = {"gallery": embeddings[1], "gallery_labels": torch.tensor(gallery.labels)}
-    label = torch.tensor(lists[0].labels)
-    metrics = evaluate(embeddings[0], label, opt.metrics, bootstrap=opt.eval_bootstrap, **separate, **search)
-    rows, others = searched(embeddings[0], separate.get("gallery"), cosine=True)
-    depth = min(NEIGHBOURS, len(others) - (gallery is None))
-    nearest = nearest_neighbours(rows, others, depth, exclude_self=gallery is None, **search)
+        gallery = {"gallery": embeddings[1], "gallery_labels": labels[1]}
+    search = search_arguments(opt)
+    draws = opt.eval_bootstrap
+    metrics = evaluate(embeddings[0], labels[0], opt.metrics, bootstrap=draws, **gallery, **search)
+    rows, others = searched(embeddings[0], gallery.get("gallery"), cosine=True)
+    depth = min(NEIGHBOURS, len(others) - (not gallery))
+    nearest = nearest_neighbours(rows, others, depth, exclude_self=not gallery, **search)
+    explorer = explore(
+        *nearest,
+        lists[0],
+        limit=opt.explorer_images,
+        gallery=lists[1] if gallery else None,
+        places=place_images(rows, labels[0], opt.map_images) if opt.map_images else None,
+    )
     heading = Heading(
         title=opt.title or Path(opt.embeddings).resolve().parent.name,
         facts=[Path(opt.embeddings).name, f"{rows.shape[1]} dimensions"],
         metrics=metrics,
         back=REPORT if (out.parent / REPORT).is_file() else None,
     )
-    places = place_images(rows, label, opt.map_images) if opt.map_images else None
-    limit = opt.explorer_images
-    print(write_explorer(out, *nearest, lists[0], heading, limit=limit, gallery=gallery, places=places))
+    print(write_explorer(out, explorer, heading))
 
 
 def output_path(out: str, folders: list[Path]) -> Path:
     """Where the page goes; UsageError where it cannot, or where a folder of images does not exist."""
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError(f"{folder}: there is no such folder; give the one that the paths of the table begin in.")
+            raise UsageError(
+                f"{folder}: there is no such folder; give the one that the paths of the table begin in."
+            )
     path = Path(out)
     if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--out {path}: name a file in an existing folder, such as explorer.html.")
+        raise UsageError(f"--out {out}: name a file in an existing folder, such as explorer.html.")
     return path
 
 
 def image_lists(files: list[tuple[str, str, str]], rows: list[int]) -> list[ImageList]:
     """The images of one or two tables, with common class numbers.
 
-    files: embeddings, table and folder of images of each set. Names come from the column `class`, where there is one.
+    files: embeddings, table and folder of images of each set. Names come from the column `class`,
+    where there is one.
     """
     tables = [read_table(path, count) for (_, path, _), count in zip(files, rows)]
     labels = [label.tolist() for label in numbered(tables)]
@@ -84,6 +91,8 @@ def image_path(folder: Path, name: str | None) -> Path:
     """The image that a table names; UsageError where it lies outside of the folder."""
     path = within(folder, name) if name else None
     if path is None:
-        raise UsageError(f"The table of {folder} names the image {name!r}; its column path must give each image, "
-                         "relative to that folder and inside of it.")
+        raise UsageError(
+            f"The table of {folder} names the image {name!r}; its column path must give each image, "
+            "relative to that folder and inside of it."
+        )
     return path

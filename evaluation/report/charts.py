@@ -10,12 +10,17 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-WIDTH, HEIGHT = 320, 176  # units of the drawing
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 8, 24  # margins around the curves
+WIDTH = 320  # units of the drawing
+HEIGHT = 176
+LEFT = 44  # margins around the curves
+RIGHT = 10
+TOP = 8
+BOTTOM = 24
 POINTS = 300  # of a curve; of more, neighbours are averaged
 STEPS = (1, 2, 2.5, 5, 10)  # between ticks, times a power of ten
 DASHES = ("solid", (0, (2.8, 1.7)))
-QUIET, RULE = "#5c5c58", "#deded9"
+QUIET = "#5c5c58"
+RULE = "#deded9"
 LINES = ("#2f5d9b", "#b8580f", "#2f7554", "#7a5195")
 # colours of the drawing, and the variables of the page's style that take their place
 VARIABLES = {QUIET: "var(--quiet)", RULE: "var(--rule)"}
@@ -38,23 +43,31 @@ class Chart(NamedTuple):
     legend: list[tuple[str, str]]
 
 
-def make_chart(title: str, lines: Sequence[Line], x_label: str, *, log: bool = False) -> Chart | None:
+def make_chart(
+    title: str, lines: Sequence[Line], x_label: str, *, log: bool = False
+) -> Chart | None:
     """The chart of the lines that have a finite point; None where none has.
 
     log: a logarithmic scale, used where all values are above zero.
     """
-    kept = [Line(line.label, _finite(line.points)) for line in lines]
-    kept = [Line(line.label, thinned(line.points)) for line in kept if len(line.points)]
-    if not kept:
+    lines = [Line(line.label, thinned(finite(line.points))) for line in lines]
+    lines = [line for line in lines if len(line.points)]
+    if not lines:
         return None
-    legend = [(line.label, short(line.points[-1, 1])) for line in kept]
-    ranges = [f"{line.label} from {short(line.points[0, 1])} to {short(line.points[-1, 1])}" for line in kept]
-    words = f"{title} over the {x_label}s: {', '.join(ranges)}"
-    log = log and all(line.points[:, 1].min() > 0 for line in kept)
-    return Chart(title, inline(draw(kept, x_label, log)), words, legend)
+    legend = []
+    ranges = []
+    for label, points in lines:
+        first = short(points[0, 1])
+        last = short(points[-1, 1])
+        legend.append((label, last))
+        ranges.append(f"{label} from {first} to {last}")
+    log = log and all(line.points[:, 1].min() > 0 for line in lines)
+    drawing = inline(draw(lines, x_label, log))
+    return Chart(title, drawing, f"{title} over the {x_label}s: {', '.join(ranges)}", legend)
 
 
-def _finite(points: np.ndarray) -> np.ndarray:
+def finite(points: np.ndarray) -> np.ndarray:
+    """The points whose x and y are finite."""
     return points[np.isfinite(points[:, :2]).all(1)]
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from datasets.base import ImageList
-from evaluation.explorer import Heading, write_explorer
+from evaluation.explorer import Heading, explore, write_explorer
 from evaluation.ranking.neighbours import nearest_neighbours
 from evaluation.report import place_images
 
@@ -44,7 +44,8 @@ def write(path, rows, images, *, gallery_rows=None, gallery=None, limit=5000, ma
     depth = min(12, len(others) - (gallery is None))
     nearest = nearest_neighbours(rows, others, depth, exclude_self=gallery is None)
     places = place_images(rows, torch.tensor(images.labels), mapped) if mapped else None
-    return nearest[1], write_explorer(path, *nearest, images, heading, limit=limit, gallery=gallery, places=places)
+    explorer = explore(*nearest, images, limit=limit, gallery=gallery, places=places)
+    return nearest[1], write_explorer(path, explorer, heading)
 
 
 class Reader(html.parser.HTMLParser):
