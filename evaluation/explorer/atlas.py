@@ -1,4 +1,4 @@
-"""Thumbnails of many images on a few sheets, so that one page contains thousands of them in little space."""
+"""Thumbnails on a few sheets, so that one page contains thousands of them in little space."""
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,8 @@ from tqdm import tqdm
 from datasets.decode import ImageError
 from evaluation.report.thumbnails import in_square, load_image
 
-SIDES = (96, 80, 64, 48)  # pixels of a thumbnail: whole blocks of 8, so that no JPEG block has parts of two
+# pixels of a thumbnail: whole blocks of 8, so that no JPEG block has parts of two
+SIDES = (96, 80, 64, 48)
 PIXELS = 5000 * 80**2  # of all thumbnails: of more images they are smaller
 COLUMNS = ROWS = 10  # of a sheet
 QUALITY = 80
@@ -22,7 +23,8 @@ QUALITY = 80
 class Atlas(NamedTuple):
     """Sheets of COLUMNS x ROWS thumbnails as JPEG files, row by row in the order of the images.
 
-    side: pixels of a thumbnail; unreadable: images that could not be read, which have a crossed-out field.
+    side: pixels of a thumbnail; unreadable: images that could not be read, which have a crossed-out
+    field.
     """
 
     sheets: list[bytes]

@@ -25,7 +25,7 @@ def build_parser() -> Parser:
         prog="python -m evaluation.explorer",
         formatter_class=Formatter,
         allow_abbrev=False,
-        description="One self-contained page to explore embeddings: images, neighbours, classes, map.",
+        description="One self-contained page of images, their neighbours, their classes and a map.",
     )
     add = parser.add_argument
     add("embeddings", metavar="EMBEDDINGS.npy", help="numbers of shape (N, D), one row an image")

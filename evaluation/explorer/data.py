@@ -68,12 +68,11 @@ def explore(
     label = torch.tensor(images.labels)  # (N,)
     results = gallery or images
     row = choose_images(label, limit)  # (n,)
-    number = torch.full((len(results.labels),), -1)  # (G,) picture of each row that is searched
+    nearest = index[row]  # (n, k)
+    number = torch.full((len(results.labels),), -1)
     if gallery is None:
         number[row] = torch.arange(len(row))
-    added = index[row].unique()
-    added = added[number[added] < 0]  # (m,) rows that are only neighbours
-    number[added] = len(row) + torch.arange(len(added))
+    added = number_neighbours(number, nearest, len(row))
     places = places or Places(row[:0], torch.empty(0, 2))
     in_map = torch.isin(places.row, row)  # (points,)
     group = images.super_labels or list(range(len(images.class_names)))
@@ -81,7 +80,7 @@ def explore(
     return Explorer(
         paths=paths + [results.paths[i] for i in added.tolist()],
         label=torch.cat([label[row], torch.tensor(results.labels)[added]]),
-        neighbour=number[index[row]],
+        neighbour=number[nearest],
         similarity=similarity.cpu()[row],
         classes=class_lines(index[:, 0], images, gallery),
         group=group,
@@ -92,6 +91,17 @@ def explore(
         total=len(label),
         gallery=None if gallery is None else len(gallery.labels),
     )
+
+
+def number_neighbours(number: Tensor, nearest: Tensor, start: int) -> Tensor:
+    """Number the neighbours that are no picture yet, from `start`; returns their rows, (m,).
+
+    number (G,): the picture of each row that is searched, -1 where it has none; written to.
+    """
+    rows = nearest.unique()
+    rows = rows[number[rows] < 0]
+    number[rows] = start + torch.arange(len(rows))
+    return rows
 
 
 def class_lines(nearest: Tensor, images: ImageList, gallery: ImageList | None) -> list[ClassLine]:

@@ -33,7 +33,7 @@ SCRIPTS = (
 
 
 class Heading(NamedTuple):
-    """Whose images these are: a title, facts below it, metrics by name, and the page to go back to."""
+    """Whose images these are: a title, facts, metrics by name, and the page to go back to."""
 
     title: str
     facts: Sequence[str]

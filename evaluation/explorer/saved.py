@@ -55,11 +55,12 @@ def explore_saved(opt: Namespace) -> None:
 
 
 def output_path(out: str, folders: list[Path]) -> Path:
-    """Where the page goes; UsageError where it cannot, or where a folder of images does not exist."""
+    """Where the page goes; UsageError where it cannot, or where a folder does not exist."""
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(
-                f"{folder}: there is no such folder; give the one that the paths of the table begin in."
+                f"{folder}: there is no such folder; "
+                "give the one where the paths of the table begin."
             )
     path = Path(out)
     if path.is_dir() or not path.parent.is_dir():
@@ -92,7 +93,7 @@ def image_path(folder: Path, name: str | None) -> Path:
     path = within(folder, name) if name else None
     if path is None:
         raise UsageError(
-            f"The table of {folder} names the image {name!r}; its column path must give each image, "
-            "relative to that folder and inside of it."
+            f"The table of {folder} names the image {name!r}; its column path must give each "
+            "image, relative to that folder and inside of it."
         )
     return path

@@ -1,7 +1,7 @@
-"""HTML pages made from jinja2 templates: every text in them is escaped, and no page sends a request.
+"""HTML pages made from jinja2 templates: every text is escaped, and no page sends a request.
 
-A page contains its own style and script. Its content security policy names both by their hashes and allows no other,
-no request, and no image but those in the page itself.
+A page contains its own style and script. Its content security policy names both by their hashes and
+allows no other, no request, and no image but those in the page itself.
 """
 import base64
 import hashlib

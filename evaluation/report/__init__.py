@@ -1,4 +1,4 @@
-"""What a run shows of itself: report.html, and the pictures progress, policy, gallery and embedding.
+"""What a run shows of itself: report.html, and progress, policy, gallery and embedding.png.
 
 The names are loaded when they are first used, so that the command starts without torch.
 """

@@ -1,4 +1,4 @@
-"""A picture of queries and their neighbours, row by row: images placed pixel by pixel, captions by matplotlib."""
+"""A picture of queries and their neighbours: exact pixels, with captions by matplotlib."""
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle

@@ -1,4 +1,4 @@
-"""One line chart as inline SVG: drawn by matplotlib, small, the same bytes twice, coloured by the page's style."""
+"""A small line chart as inline SVG: drawn by matplotlib, coloured by the style of its page."""
 import io
 import re
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """What the page shows: the title, the content of an svg element, its words, and each line's last value."""
+    """What the page shows: title, content of an svg element, its words, each line's last value."""
 
     title: str
     drawing: Markup
@@ -143,9 +143,10 @@ def _draw_axes(axes, log: bool) -> None:
 
 
 def inline(svg: str) -> Markup:
-    """The content of matplotlib's SVG for a page whose policy forbids style attributes, with the page's colours.
+    """The content of matplotlib's SVG for a page whose policy forbids style attributes.
 
-    Ids and groups are removed, as several charts share a page. Coordinates keep one decimal place.
+    Colours are the page's. Ids and groups are removed, as several charts share a page. Coordinates
+    keep one decimal place.
     """
     body = svg[svg.index('<g id="figure_1">'):svg.rindex("</svg>")]
     body = re.sub(r'</?g[^>]*>| (id|transform)="[^"]*"', "", body)

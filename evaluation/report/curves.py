@@ -28,7 +28,7 @@ POLICY_PAIRS = {
 
 
 def metric_charts(run: Run) -> list[Chart]:
-    """Every metric over the epochs, with its interval, and on validation classes if there are any."""
+    """Every metric over the epochs, with its interval, on test and validation classes."""
     charts = []
     for metric in run.metrics:
         is_share = not metric.startswith(NO_SHARES)
@@ -49,9 +49,9 @@ def training_charts(run: Run) -> list[Chart]:
     terms = {name: name for name in names if _is_term(run, name)}
     rates = {name: name.removeprefix("lr_") for name in names if name.startswith("lr_")}
     charts = [make_chart("Loss", lines(rows, losses, over), over)]
-    charts += [make_chart(term.label, [term], over) for term in lines(rows, terms, over)]
+    charts += [make_chart(single.label, [single], over) for single in lines(rows, terms, over)]
     charts += [make_chart("Learning rate", lines(rows, rates, over), over, log=True)]
-    charts += [make_chart(measure.label, [measure], over) for measure in lines(rows, MEASURES, over)]
+    charts += [make_chart(single.label, [single], over) for single in lines(rows, MEASURES, over)]
     return existing(charts)
 
 

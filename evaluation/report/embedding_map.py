@@ -25,7 +25,7 @@ FRAME = 2
 
 
 class Group(NamedTuple):
-    """A class or super-class of the map: its name, its look, and which of the points (n,) are in it."""
+    """A class or super-class of the map: name, look, and which points (n,) are in it."""
 
     name: str
     colour: str
@@ -86,8 +86,8 @@ def _note(label: np.ndarray, width: int, images: ImageList) -> str:
     components = min(PCA_DIMENSIONS, len(label), width)
     return (
         f"{len(label):,} of {len(images.labels):,} test images, {len(np.unique(label)):,} of "
-        f"{len(images.class_names):,} classes, by {kind}; t-SNE of {components} principal components: "
-        "neighbourhoods count, sizes and far distances do not"
+        f"{len(images.class_names):,} classes, by {kind}; t-SNE of {components} principal "
+        "components: neighbourhoods count, sizes and far distances do not"
     )
 
 

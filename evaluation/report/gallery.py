@@ -21,12 +21,17 @@ class Queries(NamedTuple):
 
 
 def choose_queries(
-    neighbours: Tensor, labels: Tensor, number: int, seed: int = 0, gallery_labels: Tensor | None = None
+    neighbours: Tensor,
+    labels: Tensor,
+    number: int,
+    seed: int = 0,
+    gallery_labels: Tensor | None = None,
 ) -> Queries:
-    """Some queries at random, and those whose first hit among their neighbours comes latest, fewest hits first.
+    """Some queries at random, and those whose first hit comes latest, fewest hits first.
 
-    neighbours (N, k): nearest other rows of every row, labels (N,); with gallery_labels (G,): nearest rows of the
-    gallery. Rows with nothing to find are never chosen. Equally bad queries are in random order, by `seed` alone.
+    neighbours (N, k): nearest other rows of every row, labels (N,); with gallery_labels (G,):
+    nearest rows of the gallery. Rows with nothing to find are never chosen. Equally bad queries are
+    in random order, by `seed` alone.
     """
     others = labels if gallery_labels is None else gallery_labels
     query = (relevant(labels, gallery_labels) > 0).nonzero()[:, 0].cpu()  # (Q,)
@@ -54,10 +59,10 @@ def draw_gallery(
 ) -> None:
     """Write the picture: one row a query, first the query itself, then its k nearest images.
 
-    similarities, neighbours (N, k): the nearest other rows of every row, in the order of `images`, or with a gallery
-    its nearest rows. queries: which rows; NUMBER of each kind where none are given. Images are reduced to at most
-    `longest` pixels, so that one sees the detail that the network sees. A hit has a solid green frame and a check, a
-    miss a dashed red one and a cross.
+    similarities, neighbours (N, k): the nearest other rows of every row, in the order of `images`,
+    or with a gallery its nearest rows. queries: which rows; NUMBER of each kind where none are
+    given. Images are reduced to at most `longest` pixels, so that one sees the detail that the
+    network sees. A hit has a solid green frame and a check, a miss a dashed red one and a cross.
     """
     neighbours = neighbours.cpu()
     labels = torch.as_tensor(images.labels)  # (N,)

@@ -1,7 +1,8 @@
 """report.html: one page about a run, made from the files of its folder.
 
-The page contains everything it shows: it is under 3 MB, each picture at most PICTURE_LIMIT bytes. Of a run that is
-still going it shows what exists. The files may be of any origin: texts are escaped, unreadable files are left out.
+The page contains everything it shows: it is under 3 MB, each picture at most PICTURE_LIMIT bytes.
+Of a run that is still going it shows what exists. The files may be of any origin: texts are
+escaped, unreadable files are left out.
 """
 import math
 from argparse import Namespace

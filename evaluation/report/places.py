@@ -19,8 +19,9 @@ class Places(NamedTuple):
 
 
 def place_images(embedding: Tensor, label: Tensor, limit: int, seed: int = 0) -> Places:
-    """The map of up to `limit` rows, as many of each class. embedding (N, D) unit rows, label (N,) 0-based.
+    """The map of up to `limit` rows, as many of each class.
 
+    embedding (N, D) unit rows, label (N,) 0-based.
     3,000 rows take some 10 s: the time grows a little faster than their number, and not with N.
     """
     row = choose_images(label, limit, seed)  # (n,)
@@ -28,8 +29,9 @@ def place_images(embedding: Tensor, label: Tensor, limit: int, seed: int = 0) ->
 
 
 def choose_images(label: Tensor, limit: int, seed: int = 0) -> Tensor:
-    """Up to `limit` rows, (n,) ascending: equally many of every class, at random. label (N,) 0-based.
+    """Up to `limit` rows, (n,) ascending: equally many of every class, at random.
 
+    label (N,) 0-based.
     Where that would be less than FEW of each class: FEW of as many classes, at random.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -42,10 +44,11 @@ def choose_images(label: Tensor, limit: int, seed: int = 0) -> Tensor:
 
 
 def project(rows: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Rows (n, D) to points (n, 2): t-SNE (van der Maaten and Hinton, JMLR 2008) of principal components.
+    """Rows (n, D) to points (n, 2): t-SNE of principal components.
 
-    It begins at the first two components. Fewer than 5 rows keep those; rows that are all equal fall on one point.
-    One thread computes: several would add in an order that changes from run to run.
+    t-SNE: van der Maaten and Hinton, JMLR 2008. It begins at the first two components. Fewer
+    than 5 rows keep those; rows that are all equal fall on one point. One thread computes: several
+    would add in an order that changes from run to run.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

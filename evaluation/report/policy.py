@@ -34,7 +34,7 @@ def plot_policy(
     names: tuple[str, str] = ("b_p", "b_n"),
     history: Sequence[dict] = (),
 ) -> None:
-    """Draw the probability of every action over the training, entropy, reward, gain and correlation.
+    """Draw the probability of every action, entropy, reward, gain and correlation over the steps.
 
     records: one dict a logged step with "step", "reward", "advantage_spread", "entropy_positive",
     "entropy_negative" (nats), "probability_positive", "probability_negative" (one number an action)

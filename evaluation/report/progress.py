@@ -117,10 +117,11 @@ def _write_last_values(axes, panel: Panel) -> None:
     """The last value of each curve right of its end, moved apart where two would overlap."""
     lines = sorted(panel.curves, key=lambda line: (line.value[-1], line.epoch[-1], line.colour))
     heights = _apart([line.value[-1] for line in lines], *axes.get_ylim())
-    style = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 8, "weight": "bold"}
+    place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
     for line, height in zip(lines, heights):
         text = format(line.value[-1], panel.form)
-        axes.annotate(text, (line.epoch[-1], height), color=line.colour, **style)
+        style = {"color": line.colour, "fontsize": 8, "weight": "bold"}
+        axes.annotate(text, (line.epoch[-1], height), **place, **style)
     start = min(line.epoch[0] for line in lines)
     end = max(line.epoch[-1] for line in lines)
     width = max(end - start, 1)

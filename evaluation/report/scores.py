@@ -18,7 +18,7 @@ class Card(NamedTuple):
 
 
 def scores(run: Run) -> dict[str, dict[str, float]]:
-    """The metrics with their intervals: untrained, final, each best checkpoint, validation classes."""
+    """The metrics and intervals: untrained, final, each best checkpoint, validation classes."""
     names = [name + end for name in run.metrics for end in ("", "_low", "_high")]
     evaluated = [row for row in run.history if not row.keys().isdisjoint(names)] or [{}]
     first = part(evaluated[0], names)
@@ -48,7 +48,7 @@ def best_rows(run: Run) -> dict[str, dict[str, float]]:
 
 
 def cards(run: Run, columns: dict[str, dict[str, float]]) -> list[Card]:
-    """The metrics that choose the checkpoint, then others, up to HEADLINES: the last evaluation's."""
+    """The last values of HEADLINES metrics, first those that choose the checkpoint."""
     last = [row for name, row in columns.items() if name.startswith(("final", "epoch"))]
     if not last:
         return []

@@ -18,7 +18,7 @@ def load_image(path: Path, longest: int) -> Image.Image:
 
 
 def in_square(image: Image.Image, side: int) -> np.ndarray:
-    """An image, whole, in the middle of a light square (side, side, 3); small ones are enlarged by bicubic."""
+    """An image, whole, in the middle of a light square (side, side, 3)."""
     scale = side / max(image.size)
     width = max(1, round(image.width * scale))
     height = max(1, round(image.height * scale))
@@ -30,7 +30,7 @@ def in_square(image: Image.Image, side: int) -> np.ndarray:
 
 
 def short_name(name: str, length: int = 17) -> str:
-    """A class name for a caption: no leading number, spaces for underscores, the middle of a long one left out."""
+    """A class name for a caption: no leading number, no underscores, cut in the middle."""
     name = re.sub(r"^\d+[._ ]+(?=\D)", "", str(name)).replace("_", " ").strip()
     if len(name) <= length:
         return name
