@@ -5,14 +5,19 @@ from architectures.network import Network
 from criteria.method.health import policy_record
 from evaluation import evaluate, query_values
 from evaluation.embed import embed
-from evaluation.explorer import write_run_explorer
-from evaluation.explorer.data import NEIGHBOURS
+from evaluation.explorer import NEIGHBOURS, explore, write_run_explorer
 from evaluation.metrics.confusions import Confusion, confusions
 from evaluation.metrics.per_class import class_table
 from evaluation.ranking.neighbours import nearest_neighbours
-from evaluation.report import write_report
-from evaluation.report.gallery import SHOWN, draw_run_gallery
-from evaluation.report.map import draw_run_map, place_images
+from evaluation.report import (
+    SHOWN,
+    draw_gallery,
+    draw_map,
+    place_images,
+    plot_policy,
+    plot_progress,
+    write_report,
+)
 from parameters import search_arguments
 from training import held_out
 from training.building import build_miner
@@ -24,7 +29,6 @@ from utilities import distributed
 from utilities.cells import metric_table
 from utilities.device import full_precision
 from utilities.logger import RunFolder
-from utilities.plots import plot_policy, plot_progress
 from utilities.seed import preserved_randomness
 
 EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
@@ -157,8 +161,8 @@ def draw_pictures(opt, embeddings: tuple, splits, folder: RunFolder) -> None:
     searched = rows if gallery is None else gallery
     depth = min(max(SHOWN, NEIGHBOURS), len(searched) - (gallery is None))
     score, index = nearest_neighbours(rows, searched, depth, exclude_self=gallery is None, **search_arguments(opt))
-    draw_run_gallery(score[:, :SHOWN], index[:, :SHOWN], images, opt.image_size, folder / "gallery.png",
-                     gallery=splits.gallery, seed=opt.seed)
+    draw_gallery(score[:, :SHOWN], index[:, :SHOWN], images, folder / "gallery.png", longest=opt.image_size,
+                 gallery=splits.gallery, seed=opt.seed)
     pairs = confusions(index[:, 0], labels, images.class_names, gallery_labels)
     folder.write_csv("confusions.csv", [pair._asdict() for pair in pairs], Confusion._fields)
     for pair in pairs[:3]:
@@ -169,7 +173,7 @@ def draw_pictures(opt, embeddings: tuple, splits, folder: RunFolder) -> None:
         folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))
     places = place_images(rows, labels, opt.map_images) if opt.map_images else None
     if places:
-        draw_run_map(places, rows.shape[1], images, folder / "embedding.png", thumbnails=opt.map_thumbnails)
+        draw_map(places, rows.shape[1], images, folder / "embedding.png", thumbnails=opt.map_thumbnails)
     if opt.explorer_images:
-        write_run_explorer(folder.path, score, index, images, limit=opt.explorer_images, gallery=splits.gallery,
-                           places=places)
+        write_run_explorer(folder.path, explore(score, index, images, limit=opt.explorer_images,
+                                                gallery=splits.gallery, places=places))

@@ -1,6 +1,6 @@
 """`python -m evaluation.explorer`."""
 import sys
 
-from evaluation.explorer import main
+from evaluation.explorer.command import main
 
 sys.exit(main())

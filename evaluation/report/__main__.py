@@ -1,6 +1,6 @@
 """`python -m evaluation.report`."""
 import sys
 
-from evaluation.report import main
+from evaluation.report.command import main
 
 sys.exit(main())

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from datasets.decode import ImageError
-from evaluation.report.gallery import CELL, Page, in_square, load_image, short_name
+from evaluation.report.canvas import CELL, Canvas
+from evaluation.report.thumbnails import in_square, load_image, short_name
 from evaluation.search.embedded_set import Found
 
 ACROSS = 12          # hits in a row
@@ -19,8 +20,8 @@ def draw_found(found: Sequence[Found], headline: str, place: Path) -> list[str]:
     """Write the picture of the first QUERIES searches; returns a sentence for each image that cannot be shown."""
     found, unreadable = found[:QUERIES], []
     rows = [max(1, -(-len(one.hits) // ACROSS)) for one in found]
-    page = Page(min(ACROSS, max(len(one.hits) for one in found)), rows)
-    page.title(headline, "nearest first, cosine similarity below each image")
+    note = "nearest first, cosine similarity below each image"
+    page = Canvas(min(ACROSS, max(len(one.hits) for one in found)), rows, headline, note)
     for one in found:
         page.heading(one.path.name[:LONGEST])
         page.query(_square(one.path, unreadable), short_name(one.name or "class unknown"))

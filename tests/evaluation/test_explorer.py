@@ -1,4 +1,4 @@
-"""explorer.html without a browser: what it knows, how it holds it, and the command that makes it."""
+"""explorer.html without a browser: what it knows, how it contains it, and the command that makes it."""
 import base64
 import hashlib
 import io
@@ -11,15 +11,16 @@ import torch
 from PIL import Image
 
 from datasets.base import ImageList
-from evaluation import evaluate, explorer, query_values
-from evaluation.explorer.atlas import COLUMNS, PIXELS, SIDES, draw_atlas
-from evaluation.explorer.data import class_lines, explore
-from evaluation.explorer.page import LONGEST
+from evaluation import evaluate, query_values
+from evaluation.explorer.atlas import COLUMNS, SIDES, draw_atlas
+from evaluation.explorer.command import main
+from evaluation.explorer.data import class_lines
 from evaluation.metrics.confusions import confusions
 from evaluation.metrics.per_class import class_table
+from evaluation.pages import LONGEST
 from evaluation.ranking.neighbours import nearest_neighbours
-from evaluation.report.map import place_images
-from tests.evaluation.pages import EVIL, HEADING, Reader, known, pictures, shade, write
+from evaluation.report import place_images
+from tests.evaluation.pages import EVIL, HEADING, known, pictures, read, shade, write
 from tests.evaluation.sets import clusters, one_class, singletons
 
 
@@ -27,220 +28,266 @@ def names(count):
     return [f"class {i}" for i in range(count)]
 
 
-def files(data, row):
-    return [data["files"][picture] for picture in data["neighbour"][row]]
+@pytest.fixture
+def page(tmp_path):
+    """The file to write."""
+    return tmp_path / "e.html"
 
 
-def cell(path, picture, data):
-    """The thumbnail of a picture, cut from the sheets of the page."""
-    sheets = re.findall(r"\.a\d+ \{ background-image: url\(\"data:image/jpeg;base64,(.*?)\"", path.read_text())
-    sheet = Image.open(io.BytesIO(base64.b64decode(sheets[picture // (COLUMNS * data["rows"])])))
-    y, x = divmod(picture % (COLUMNS * data["rows"]), COLUMNS)
-    return np.asarray(sheet.crop([part * data["side"] for part in (x, y, x + 1, y + 1)])).astype(int)
+@pytest.fixture
+def six(tmp_path):
+    """Six classes of seven images each, hard to tell apart: rows, labels, images."""
+    rows, label = clusters(0, noise=2.0)
+    return rows, label, pictures(tmp_path / "i", label, names(6))
 
 
-# ----------------------------------------------------------------------------------------------------------- its data
+def check_neighbours(data, near, paths, *, label=None):
+    """Every image that can be opened has the neighbours `near` (N, k) of its row, as files in `paths`."""
+    assert data["opened"]
+    for picture in range(data["opened"]):
+        row = int(data["files"][picture][:3])
+        files = [data["files"][other] for other in data["neighbour"][picture]]
+        assert files == [paths[j].name for j in near[row].tolist()]
+        assert label is None or data["label"][picture] == label[row]
+
+
+def cells(page, data):
+    """The thumbnails of all pictures, (side, side, 3) each, cut from the sheets of the page."""
+    pattern = r"\.a\d+ \{ background-image: url\(\"data:image/jpeg;base64,(.*?)\""
+    sheets = [Image.open(io.BytesIO(base64.b64decode(text))) for text in re.findall(pattern, page.read_text())]
+    side = data["side"]
+    for picture in range(len(data["files"])):
+        number, cell = divmod(picture, COLUMNS * data["rows"])
+        y, x = divmod(cell, COLUMNS)
+        box = (x * side, y * side, (x + 1) * side, (y + 1) * side)
+        yield np.asarray(sheets[number].crop(box)).astype(int)
+
+
+# ------------------------------------------------------------------------------------------------ its data
 
 
 @pytest.mark.parametrize("limit", [5000, 11])
-def test_neighbours_are_those_of_the_evaluation_whether_sampled_or_not(tmp_path, limit):
-    rows, label = clusters(0, noise=2.0)
-    images = pictures(tmp_path / "i", label, names(6))
-    near, words = write(tmp_path / "e.html", rows, images, limit=limit)
-    data, number = known(tmp_path / "e.html"), min(limit, 42)
-    assert data["opened"] == number and data["depth"] == 12 and f"{number} of 42 images can be opened" in words
-    for picture in range(number):
-        row = int(data["files"][picture][:3])
-        assert files(data, picture) == [images.paths[j].name for j in near[row].tolist()]
-        assert data["label"][picture] == label[row]
-    assert len(set(data["files"])) == len(data["files"])                           # none is shown twice
-    page = " ".join(Reader((tmp_path / "e.html").read_text()).text)
-    assert "All 42 test images can" in page if limit > 42 else "A sample of 11 of 42 test images" in page
+def test_neighbours_are_those_of_the_evaluation_whether_sampled_or_not(page, six, limit):
+    rows, label, images = six
+    near, words = write(page, rows, images, limit=limit)
+    data = known(page)
+    number = min(limit, 42)
+    assert data["opened"] == number and data["depth"] == 12
+    assert f"{number} of 42 images can be opened" in words
+    check_neighbours(data, near, images.paths, label=label)
+    assert len(set(data["files"])) == len(data["files"])  # none is shown twice
+    said = "All 42 test images can" if limit > 42 else "A sample of 11 of 42 test images"
+    assert said in " ".join(read(page).text)
 
 
-def test_every_picture_is_its_image(tmp_path):
-    rows, label = clusters(0, classes=30, per_class=5)                             # more than one sheet
-    images = pictures(tmp_path / "i", label, names(30))
-    write(tmp_path / "e.html", rows, images, limit=40)
-    data = known(tmp_path / "e.html")
+def test_every_picture_is_its_image(page, tmp_path):
+    rows, label = clusters(0, classes=30, per_class=5)  # more than one sheet
+    write(page, rows, pictures(tmp_path / "i", label, names(30)), limit=40)
+    data = known(page)
     assert len(data["files"]) > 100
-    for picture, file in enumerate(data["files"]):
-        assert np.abs(cell(tmp_path / "e.html", picture, data) - shade(int(file[:3]))).max() < 6
+    for file, cell in zip(data["files"], cells(page, data)):
+        assert np.abs(cell - shade(int(file[:3]))).max() < 6
 
 
 @pytest.mark.parametrize("rows,label", [clusters(0, noise=2.0), singletons(), one_class()])
 def test_class_numbers_are_those_of_per_class_and_confusions(rows, label):
-    _, label = label.unique(return_inverse=True)
-    images = pictures_of(label)
-    nearest = nearest_neighbours(rows, rows, 1, exclude_self=True)[1]
-    lines = class_lines(nearest[:, 0], images, None)
+    label = label.unique(return_inverse=True)[1]
+    class_names = names(int(label.max()) + 1)
+    images = ImageList([Path()] * len(label), label.tolist(), class_names)
+    nearest = nearest_neighbours(rows, rows, 1, exclude_self=True)[1][:, 0]
+    lines = class_lines(nearest, images, None)
     values, query = query_values(rows, label, ["e_recall@1"])
-    table = {row["class"]: row for row in class_table(values, query, label, images.class_names)}
+    table = {row["class"]: row for row in class_table(values, query, label, class_names)}
+    pairs = {}
     for line in lines:
-        assert line.images == table[line.name]["images"]
-        assert line.hits / line.queries == table[line.name]["e_recall@1"] if line.queries else line.images == 1
+        row = table[line.name]
+        assert line.images == row["images"]
+        assert line.hits / line.queries == row["e_recall@1"] if line.queries else line.images == 1
         assert line.hits + sum(count for _, count in line.taken_for) == line.queries
-    found = {(line.name, lines[other].name): count for line in lines for other, count in line.taken_for}
-    assert found == {(pair.name, pair.taken_for): pair.count for pair in confusions(nearest[:, 0], label,
-                                                                                   images.class_names)}
-    total = evaluate(rows, label, ["e_recall@1"])["e_recall@1"]
-    assert explore(rows[:, :1], nearest, images, limit=9).recall == pytest.approx(total, abs=1e-12)
+        pairs |= {(line.name, lines[other].name): count for other, count in line.taken_for}
+    expected = confusions(nearest, label, class_names)
+    assert pairs == {(pair.name, pair.taken_for): pair.count for pair in expected}
+    recall = sum(line.hits for line in lines) / sum(line.queries for line in lines)
+    assert recall == pytest.approx(evaluate(rows, label, ["e_recall@1"])["e_recall@1"], abs=1e-12)
 
 
-def pictures_of(label):
-    """An ImageList of files that nobody opens."""
-    return ImageList([Path(f"{i}.png") for i in range(len(label))], label.tolist(), names(int(label.max()) + 1))
-
-
-def test_in_a_gallery_apart_neighbours_come_from_it(tmp_path):
+def test_neighbours_come_from_a_separate_gallery(page, tmp_path):
     rows, label = clusters(0, noise=2.0)
-    query, there = torch.arange(24), torch.arange(24, 42)
-    label[there] = label[there] % 5                                                # class 5 has nothing to find
-    images = pictures(tmp_path / "q", label[query], names(6))
-    gallery = pictures(tmp_path / "g", label[there], names(6), start=100)
-    near, _ = write(tmp_path / "e.html", rows[query], images, among=rows[there], gallery=gallery, limit=9)
-    data = known(tmp_path / "e.html")
+    label[24:] %= 5  # class 5 has nothing to find
+    images = pictures(tmp_path / "q", label[:24], names(6))
+    gallery = pictures(tmp_path / "g", label[24:], names(6), start=100)
+    near, _ = write(page, rows[:24], images, gallery_rows=rows[24:], gallery=gallery, limit=9)
+    data = known(page)
     assert data["opened"] == 9 and data["gallery"] and data["neighbour"].min() == 9
-    for picture in range(9):
-        row = int(data["files"][picture][:3])
-        assert files(data, picture) == [gallery.paths[j].name for j in near[row].tolist()]
-    assert [line[2] for line in data["classes"]] == torch.bincount(label[query][label[query] < 5], minlength=6).tolist()
-    assert "the 18 images of the gallery" in " ".join(Reader((tmp_path / "e.html").read_text()).text)
+    check_neighbours(data, near, gallery.paths)
+    found = label[:24][label[:24] < 5]
+    assert [line[2] for line in data["classes"]] == torch.bincount(found, minlength=6).tolist()
+    assert "the 18 images of the gallery" in " ".join(read(page).text)
 
 
-def test_the_map_has_the_points_of_the_picture_that_can_be_opened(tmp_path):
-    rows, label = clusters(0)
-    images = pictures(tmp_path / "i", label, names(6))
-    write(tmp_path / "e.html", rows, images, mapped=30)
-    data, places = known(tmp_path / "e.html"), place_images(rows, label, 30)
-    assert [data["files"][picture] for picture in data["shown"]] == [f"{row:03d}.png" for row in places.row.tolist()]
-    assert np.array_equal(data["point"].reshape(-1, 2), places.point.numpy()) and data["drawn"] == list(range(6))
-    write(tmp_path / "e.html", rows, images, mapped=30, limit=10)
-    few = known(tmp_path / "e.html")
+def test_the_map_has_the_points_of_the_picture_that_can_be_opened(page, six):
+    rows, label, images = six
+    write(page, rows, images, mapped=30)
+    data = known(page)
+    places = place_images(rows, label, 30)
+    assert [data["files"][picture] for picture in data["shown"]] == [f"{row:03d}.png" for row in places.row]
+    assert np.array_equal(data["point"].reshape(-1, 2), places.point.numpy())
+    assert data["drawn"] == list(range(6))
+    write(page, rows, images, mapped=30, limit=10)
+    few = known(page)
     assert 0 < len(few["shown"]) <= 10 and few["shown"].max() < 10 and few["drawn"] == data["drawn"]
-    write(tmp_path / "e.html", rows, images)
-    assert len(known(tmp_path / "e.html")["shown"]) == 0
+    write(page, rows, images)
+    assert not len(known(page)["shown"])
 
 
-def test_an_unreadable_image_is_crossed_out_and_counted(tmp_path):
-    rows, label = clusters(0)
-    images = pictures(tmp_path / "i", label, names(6))
+def test_an_unreadable_image_is_crossed_out_and_counted(page, six):
+    rows, _, images = six
     images.paths[3].write_bytes(b"\x89PNG\r\n\x1a\n0000")
     images.paths[5].unlink()
-    _, words = write(tmp_path / "e.html", rows, images)
-    data = known(tmp_path / "e.html")
+    _, words = write(page, rows, images)
+    data = known(page)
     assert data["unreadable"] == [3, 5] and "2 of them unreadable" in words
-    assert "2 images could not be read" in " ".join(Reader((tmp_path / "e.html").read_text()).text)
-    spread = [cell(tmp_path / "e.html", picture, data).std((0, 1)).max() for picture in (3, 4, 5)]
-    assert spread[1] < 1 < 5 < min(spread[0], spread[2])
+    assert "2 images could not be read" in " ".join(read(page).text)
+    contrast = [cell.std((0, 1)).max() for cell in cells(page, data)]
+    assert contrast[4] < 1 and min(contrast[3], contrast[5]) > 5
 
 
-def test_more_images_are_smaller_ones(tmp_path, monkeypatch):
+@pytest.fixture
+def image(tmp_path):
+    """A file of 300 by 150 pixels."""
     Image.new("RGB", (300, 150), "red").save(tmp_path / "a.png")
-    few = draw_atlas([tmp_path / "a.png"] * 3)
-    assert few.side == SIDES[0] and len(few.sheets) == 1
-    Image.new("RGB", (30, 60), "red").save(tmp_path / "small.png")                 # never much larger than they are
-    assert draw_atlas([tmp_path / "small.png"] * 3).side == 64
-    assert draw_atlas([tmp_path / "small.png", tmp_path / "a.png", tmp_path / "none.png"]).side == SIDES[0]
+    return tmp_path / "a.png"
+
+
+def test_thumbnails_show_the_whole_image_in_a_light_square(image):
+    atlas = draw_atlas([image] * 3)
+    assert atlas.side == SIDES[0] and len(atlas.sheets) == 1
+    pixels = np.asarray(Image.open(io.BytesIO(atlas.sheets[0])))
+    assert pixels[48, 48, 0] > 240 and pixels[5, 48].min() > 230
+
+
+def test_more_images_are_smaller_ones(image, monkeypatch):
     monkeypatch.setattr("evaluation.explorer.atlas.PIXELS", 12 * SIDES[1]**2)
-    many = draw_atlas([tmp_path / "a.png"] * 12)
-    assert many.side == SIDES[1] and Image.open(io.BytesIO(many.sheets[0])).size == (COLUMNS * many.side, 2 * many.side)
+    atlas = draw_atlas([image] * 12)
+    assert atlas.side == SIDES[1]
+    assert Image.open(io.BytesIO(atlas.sheets[0])).size == (COLUMNS * SIDES[1], 2 * SIDES[1])
     monkeypatch.setattr("evaluation.explorer.atlas.PIXELS", 1)
-    assert draw_atlas([tmp_path / "a.png"] * 101).side == SIDES[-1] and PIXELS > 1
-    pixels = np.asarray(Image.open(io.BytesIO(few.sheets[0])))
-    assert pixels[48, 48].tolist()[0] > 240 and pixels[5, 48].min() > 230          # whole, in a light square
+    assert draw_atlas([image] * 101).side == SIDES[-1]
 
 
-# ----------------------------------------------------------------------------------------------------------- its page
+def test_small_images_are_hardly_enlarged(image, tmp_path):
+    small = tmp_path / "small.png"
+    Image.new("RGB", (30, 60), "red").save(small)
+    assert draw_atlas([small] * 3).side == 64
+    assert draw_atlas([small, image, tmp_path / "none.png"]).side == SIDES[0]
 
 
-def test_names_of_unknown_origin_stay_text(tmp_path):
+# ------------------------------------------------------------------------------------------------ its page
+
+
+def test_names_of_unknown_origin_stay_text(page, tmp_path):
     rows, label = clusters(0)
     images = pictures(tmp_path / "i", label, [f"{EVIL}{c}" for c in range(5)] + ["x" * 10**5])
-    images.paths[0] = images.paths[0].rename(tmp_path / "i" / "<b onclick=alert(2)>&\".png")
-    heading = HEADING._replace(title=EVIL, facts=[EVIL], metrics={EVIL.replace("\x1b", ""): 0.5})
-    write(tmp_path / "e.html", rows, images, heading=heading)
-    text = (tmp_path / "e.html").read_text(encoding="utf-8")
-    page = Reader(text)
-    assert not page.named("img") and not page.named("b") and len(page.named("script")) == 2
-    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "style"]
-    data = known(tmp_path / "e.html")
-    assert data["classes"][1][0] == f"{EVIL}1".replace("\x1b", "\ufffd") and len(data["classes"][5][0]) == LONGEST
-    assert data["files"][0] == "<b onclick=alert(2)>&\".png" and "x" * (LONGEST + 1) not in text
+    file = "<b onclick=alert(2)>&\".png"
+    images.paths[0] = images.paths[0].rename(tmp_path / "i" / file)
+    heading = HEADING._replace(title=EVIL, facts=[EVIL], metrics={EVIL: 0.5})
+    write(page, rows, images, heading=heading)
+    elements = read(page)
+    assert not elements.named("img") and not elements.named("b") and len(elements.named("script")) == 2
+    for _, attributes in elements.tags:
+        assert "style" not in attributes and not any(name.startswith("on") for name in attributes)
+    data = known(page)
+    assert data["classes"][1][0] == f"{EVIL}1".replace("\x1b", "\ufffd")
+    assert len(data["classes"][5][0]) == LONGEST and data["files"][0] == file
+    text = page.read_text(encoding="utf-8")
+    assert "x" * (LONGEST + 1) not in text and "\x1b" not in text
 
 
-def test_the_policy_allows_its_own_script_and_style_and_no_request(tmp_path):
-    rows, label = clusters(0)
-    write(tmp_path / "e.html", rows, pictures(tmp_path / "i", label, names(6)), mapped=30)
-    text = (tmp_path / "e.html").read_text(encoding="utf-8")
-    page = Reader(text)
-    (policy,) = [a["content"] for a in page.named("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+def test_the_policy_allows_its_own_script_and_style_and_no_request(page, six):
+    rows, _, images = six
+    write(page, rows, images, mapped=30)
+    elements = read(page)
+    metas = {meta.get("http-equiv"): meta.get("content") for meta in elements.named("meta")}
+    policy = metas["Content-Security-Policy"]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     assert rules["img-src"] == "data:" and "unsafe" not in policy and "http" not in policy
-    for kind, attributes, code in page.code:
+    for kind, attributes, code in elements.code:
         if attributes.get("id") != "data":
-            mark = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-            assert rules[f"{kind}-src"] == f"'sha256-{mark}'"
+            digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+            assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
+    text = page.read_text(encoding="utf-8")
     assert not re.search(r"https?://|//[a-z]+\.[a-z]+/|@import|innerHTML|eval\(", text)
-    assert [a["href"] for a in page.named("a")] == ["report.html"]
-    assert "50.0" in page.text and "1.250" in page.text and "a run" in page.text
 
 
-def test_every_control_has_a_name(tmp_path):
-    rows, label = clusters(0)
-    write(tmp_path / "e.html", rows, pictures(tmp_path / "i", label, names(6)), mapped=30)
-    page = Reader((tmp_path / "e.html").read_text(encoding="utf-8"))
-    ids = {attributes.get("id") for _, attributes in page.tags}
-    assert all(a.get("aria-label") for a in [*page.named("canvas"), *page.named("select")])
-    for _, attributes in page.tags:
-        for reference in ("aria-controls", "aria-labelledby", "aria-describedby"):
-            assert attributes.get(reference, "picked") in {*ids, "picked"}         # "picked" is made by the script
+def test_the_heading_has_its_metrics_and_leads_back(page, six):
+    rows, _, images = six
+    write(page, rows, images)
+    elements = read(page)
+    assert elements.named("a") == [{"href": "report.html"}]
+    assert {"50.0", "1.250", "a run"} <= set(elements.text)
 
 
-# -------------------------------------------------------------------------------------------------------- the command
+def test_every_control_has_a_name(page, six):
+    rows, _, images = six
+    write(page, rows, images, mapped=30)
+    elements = read(page)
+    ids = {attributes.get("id") for _, attributes in elements.tags}
+    ids.add("picked")  # the script makes it
+    assert all(control["aria-label"] for tag in ("canvas", "select") for control in elements.named(tag))
+    for _, attributes in elements.tags:
+        for name in ("aria-controls", "aria-labelledby", "aria-describedby"):
+            assert attributes.get(name, "picked") in ids
+
+
+# --------------------------------------------------------------------------------------------- the command
 
 
 def saved(folder, rows, label, images):
-    """The files of evaluation.embed."""
+    """Write the files of evaluation.embed; returns the arguments that name them."""
     np.save(folder / "e.npy", rows.numpy())
-    lines = [f"{path.name},{c},{images.class_names[c]}" for path, c in zip(images.paths, label.tolist())]
-    (folder / "l.csv").write_text("\n".join(["path,label,class", *lines]) + "\n")
+    lines = ["path,label,class"]
+    lines += [f"{path.name},{c},{images.class_names[c]}" for path, c in zip(images.paths, label.tolist())]
+    (folder / "l.csv").write_text("\n".join(lines) + "\n")
     return [str(folder / "e.npy"), str(folder / "l.csv"), str(images.paths[0].parent)]
 
 
-def test_the_command_explores_saved_embeddings(tmp_path, capsys):
-    rows, label = clusters(0, noise=2.0)
-    images = pictures(tmp_path / "i", label, names(6))
-    argv = [*saved(tmp_path, rows * 3, label, images), "--out", str(tmp_path / "e.html")]     # rows need no length one
-    assert explorer.main([*argv, "--map_images", "30", "--explorer_images", "40"]) == 0
+def test_the_command_explores_saved_embeddings(page, six, tmp_path, capsys):
+    rows, label, images = six
+    argv = saved(tmp_path, rows * 3, label, images)  # rows need no length one
+    argv += ["--out", str(page), "--map_images", "30", "--explorer_images", "40"]
+    assert main(argv) == 0
     assert "40 of 42 images can be opened, 42 are shown at 48 pixels;" in capsys.readouterr().out
-    data = known(tmp_path / "e.html")
-    near = nearest_neighbours(rows, rows, 12, exclude_self=True)[1]
-    for picture in range(40):
-        row = int(data["files"][picture][:3])
-        assert files(data, picture) == [images.paths[j].name for j in near[row].tolist()]
-    assert [line[0] for line in data["classes"]] == names(6)
-    page = Reader((tmp_path / "e.html").read_text(encoding="utf-8"))
+    data = known(page)
+    check_neighbours(data, nearest_neighbours(rows, rows, 12, exclude_self=True)[1], images.paths)
+    assert data["opened"] == 40 and [line[0] for line in data["classes"]] == names(6)
+    elements = read(page)
     recall = evaluate(rows, label, ["c_recall@1"])["c_recall@1"]
-    assert f"{100 * recall:.1f}" in page.text and tmp_path.name in page.text and not page.named("a")
+    assert {f"{100 * recall:.1f}", tmp_path.name} <= set(elements.text) and not elements.named("a")
+
+
+def test_the_command_takes_a_title_and_leads_to_a_report(page, six, tmp_path):
+    rows, label, images = six
     (tmp_path / "report.html").touch()
-    assert explorer.main([*argv, "--title", "<mine>", "--metrics"]) == 0
-    page = Reader((tmp_path / "e.html").read_text(encoding="utf-8"))
-    assert page.named("a") == [{"href": "report.html"}] and "<mine>" in page.text
+    argv = saved(tmp_path, rows, label, images)
+    assert main([*argv, "--out", str(page), "--title", "<mine>", "--metrics"]) == 0
+    elements = read(page)
+    assert elements.named("a") == [{"href": "report.html"}] and "<mine>" in elements.text
 
 
-def test_the_command_matches_the_classes_of_a_gallery_by_name(tmp_path):
+def test_the_command_matches_the_classes_of_a_gallery_by_name(page, tmp_path):
     rows, label = clusters(0)
-    (tmp_path / "q").mkdir()
+    for name in "qg":
+        (tmp_path / name).mkdir()
     images = pictures(tmp_path / "q" / "i", label, names(6))
-    (tmp_path / "g").mkdir()
     gallery = pictures(tmp_path / "g" / "i", 5 - label, names(6)[::-1], start=100)
-    argv = [*saved(tmp_path / "q", rows, label, images), "--gallery", *saved(tmp_path / "g", rows, 5 - label, gallery)]
-    assert explorer.main([*argv, "--out", str(tmp_path / "e.html"), "--metrics", "c_recall@1"]) == 0
-    data = known(tmp_path / "e.html")
-    assert data["gallery"] and all(line[2] == line[3] == 7 for line in data["classes"])      # each finds itself
-    assert [files(data, i)[0] for i in range(42)] == [path.name for path in gallery.paths]
+    argv = saved(tmp_path / "q", rows, label, images)
+    argv += ["--gallery", *saved(tmp_path / "g", rows, 5 - label, gallery)]
+    assert main([*argv, "--out", str(page), "--metrics", "c_recall@1"]) == 0
+    data = known(page)
+    # each finds itself
+    assert data["gallery"] and all(line[2] == line[3] == 7 for line in data["classes"])
+    assert [data["files"][near[0]] for near in data["neighbour"]] == [path.name for path in gallery.paths]
 
 
 @pytest.mark.parametrize("change,code,words", [
@@ -253,15 +300,15 @@ def test_the_command_matches_the_classes_of_a_gallery_by_name(tmp_path):
     (lambda folder: np.save(folder / "e.npy", np.full((42, 8), np.nan)), 1, "NaN"),
     (lambda folder: (folder / "e.html").mkdir(), 2, "name a file"),
 ])
-def test_what_cannot_be_explored_is_one_sentence(tmp_path, capsys, change, code, words):
-    rows, label = clusters(0)
-    argv = saved(tmp_path, rows, label, pictures(tmp_path / "i", label, names(6)))
+def test_what_cannot_be_explored_is_one_sentence(page, six, tmp_path, capsys, change, code, words):
+    argv = saved(tmp_path, *six)
     change(tmp_path)
-    assert explorer.main([*argv, "--out", str(tmp_path / "e.html"), "--map_images", "0"]) == code
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("evaluation.explorer: ")]
+    assert main([*argv, "--out", str(page), "--map_images", "0"]) == code
+    lines = capsys.readouterr().err.splitlines()
+    said = [line for line in lines if line.startswith("evaluation.explorer: ")]
     assert len(said) == 1 and words in said[0]
 
 
 def test_a_wrong_metric_is_refused_before_anything_is_read(capsys):
-    assert explorer.main(["absent.npy", "absent.csv", "absent", "--out", "x", "--metrics", "recall@1"]) == 2
+    assert main(["absent.npy", "absent.csv", "absent", "--out", "x", "--metrics", "recall@1"]) == 2
     assert "e_recall@" in capsys.readouterr().err

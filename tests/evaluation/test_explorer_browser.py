@@ -263,7 +263,7 @@ def test_in_a_gallery_apart_neighbours_are_its_images(opened, tmp_path):
     rows, label = clusters(0, noise=2.0)
     images = pictures(tmp_path / "q", label[:24], CLASSES)
     gallery = pictures(tmp_path / "g", label[24:], CLASSES, start=24)
-    near, _ = write(tmp_path / "e.html", rows[:24], images, among=rows[24:], gallery=gallery)
+    near, _ = write(tmp_path / "e.html", rows[:24], images, gallery_rows=rows[24:], gallery=gallery)
     page = opened(tmp_path / "e.html")
     assert not page.locator("#tab-map").is_visible()
     thumbnail(page, 7).click()

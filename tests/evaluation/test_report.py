@@ -1,7 +1,6 @@
-"""report.html: one page that holds everything, escapes everything, and is made of whatever is there."""
+"""report.html: one page that contains everything, escapes everything, and is made of whatever exists."""
 import base64
 import csv
-import html.parser
 import io
 import json
 import re
@@ -10,45 +9,50 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.report import LONGEST, PICTURE_LIMIT, ROWS, main, read_run, report, scores
-from evaluation.report.curves import _held_out
-from evaluation.run_files import EXPLORER, REPORT
+from evaluation.pages import LONGEST
+from evaluation.report.command import main
+from evaluation.report.curves import held_out_line
+from evaluation.report.image_data import image_data
+from evaluation.report.page import PICTURE_LIMIT, ROWS, duration, report
+from evaluation.report.scores import scores
+from evaluation.run_files import EXPLORER, REPORT, read_run
 from parameters import get_options
-from utilities.html import clean, element, picture
+from tests.evaluation.pages import Reader
 from utilities.logger import provenance
 
 EVIL = "<script>alert(1)</script>\"'&\x1b\x00\u202e"
 METRICS = ["e_recall@1", "nmi", "rho_spectrum@-1"]
-
-
-class Reader(html.parser.HTMLParser):
-    """Tags that are closed in order, the texts, and the attributes."""
-
-    VOID = {"meta", "img", "link", "br", "hr", "input"}
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.tags, self.text, self.attributes, self.headings = [], [], [], [], []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.attributes.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text.append(data)
-        if self.open[-1:] == ["h2"]:
-            self.headings.append(data)
-
-    def rows(self):
-        return re.split(r"\s*\n\s*", "\n".join(self.text))
+HEADINGS = [
+    "Metrics",
+    "Metrics over the training",
+    "Training",
+    "Policy",
+    "Retrieval",
+    "Map of the test images",
+    "What the policy chose",
+    "Classes",
+    "Flags",
+    "Origin",
+]
+CELLS = [
+    "75.0 [70.0, 80.0]",
+    "1.0",
+    "60.0",
+    "0.123",
+    "best e_recall@1 (epoch 7, by val)",
+    "--lr",
+    "0.5",
+    "1 h 23 min",
+    "12.5 s",
+    "321.5",
+    "9 of 12",
+    "abc123 and uncommitted changes",
+    "memory_nll",
+    "held-out classes",
+    "Correlation of an image",
+    "+0.0125",
+    "untrained 1.0 · best 75.0",
+]
 
 
 def write_csv(path, rows):
@@ -58,79 +62,126 @@ def write_csv(path, rows):
         writer.writerows(rows)
 
 
-def noise(path, width, height, seed=0):
-    array = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(array).save(path)
+def write_noise(path, width, height, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def result():
+    """result.json of the run."""
+    best = {"e_recall@1": 0.75, "e_recall@1_low": 0.7, "e_recall@1_high": 0.8, "nmi": 0.5}
+    entry = {"epoch": 7, "value": 0.75, "chosen_on": "val", "metrics": best}
+    return {
+        "untrained": {"e_recall@1": 0.01, "nmi": 0.2, "rho_spectrum@-1": 1.5},
+        "final": best | {"nmi": 0.6, "rho_spectrum@-1": 0.123},
+        "seconds": 5000,
+        "seconds_per_epoch": 12.5,
+        "best": {"e_recall@1": entry},
+        "steps": 400,
+        "held_out_advantage_over_uniform": {"mean": 0.0125, "standard_error": None, "batches": 3},
+        "peak_memory_mib": 321.5,
+    }
+
+
+def epoch_row(n):
+    """Line n of metrics.csv."""
+    return {
+        "epoch": n,
+        "step": 10 * n,
+        "e_recall@1": n / 10,
+        "val_e_recall@1": n / 20,
+        "loss": 2 / (n + 1),
+        "e_recall@1_low": n / 11,
+        "e_recall@1_high": n / 9,
+        "held_out_advantage": n / 50,
+        "held_out_advantage_error": 0.01,
+    }
+
+
+def step_row(n):
+    """Line n of steps.csv."""
+    return {
+        "epoch": 1,
+        "step": n,
+        "loss": 1 / n,
+        "memory_nll": 2 / n,
+        "lr_new": 1e-3,
+        "images_per_second": 50,
+        "reward": 0.5,
+        "expected_positive": 2,
+        "advantage_over_uniform": 0.1,
+        "held_out_advantage": 0.0,
+        "correlation_negative": -0.4,
+    }
+
+
+def confusion_row(n):
+    return {"name": f"{EVIL}{n}", "taken_for": "b", "count": 9, "queries": 12, "share": 0.75}
+
+
+def class_row(n):
+    return {"class": f"{EVIL}{n}", "images": 12, "e_recall@1": n / 100}
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A finished run with everything that a folder can hold."""
+    """A finished run with everything that a folder can contain."""
     folder = tmp_path / "the run"
     folder.mkdir()
     opt = get_options(["--lr", "0.5", "--savename", EVIL, "--evaluation_metrics", *METRICS])
-    (folder / "options.json").write_text(json.dumps(provenance(vars(opt), "cpu") | {
-        "commit": "abc123", "uncommitted_changes": True}))
-    untrained = {"e_recall@1": 0.01, "nmi": 0.2, "rho_spectrum@-1": 1.5}
-    best, final = ({"e_recall@1": 0.75, "e_recall@1_low": 0.7, "e_recall@1_high": 0.8, "nmi": n} for n in (0.5, 0.6))
-    (folder / "result.json").write_text(json.dumps({
-        "untrained": untrained, "final": final | {"rho_spectrum@-1": 0.123}, "seconds": 5000, "seconds_per_epoch": 12.5,
-        "best": {"e_recall@1": {"epoch": 7, "value": 0.75, "chosen_on": "val", "metrics": best}}, "steps": 400,
-        "held_out_advantage_over_uniform": {"mean": 0.0125, "standard_error": None, "batches": 3},
-        "peak_memory_mib": 321.5}))
-    write_csv(folder / "metrics.csv", [{"epoch": n, "step": 10 * n, "e_recall@1": n / 10, "val_e_recall@1": n / 20,
-                                        "loss": 2 / (n + 1), "e_recall@1_low": n / 11, "e_recall@1_high": n / 9,
-                                        "held_out_advantage": n / 50, "held_out_advantage_error": 0.01}
-                                       for n in range(9)])
-    write_csv(folder / "steps.csv", [{"epoch": 1, "step": n, "loss": 1 / n, "memory_nll": 2 / n, "lr_new": 1e-3,
-                                      "images_per_second": 50, "reward": 0.5, "expected_positive": 2,
-                                      "advantage_over_uniform": 0.1,
-                                      "held_out_advantage": 0.0, "correlation_negative": -0.4} for n in range(1, 30)])
-    write_csv(folder / "confusions.csv", [{"name": f"{EVIL}{n}", "taken_for": "b", "count": 9, "queries": 12,
-                                           "share": 0.75} for n in range(3 * ROWS)])
-    write_csv(folder / "per_class.csv", [{"class": f"{EVIL}{n}", "images": 12, "e_recall@1": n / 100}
-                                           for n in range(40)])
-    noise(folder / "gallery.png", 60, 80)
-    noise(folder / "embedding.png", 40, 30)
-    noise(folder / "policy.png", 40, 30)
+    options = provenance(vars(opt), "cpu")
+    options |= {"commit": "abc123", "uncommitted_changes": True}
+    (folder / "options.json").write_text(json.dumps(options))
+    (folder / "result.json").write_text(json.dumps(result()))
+    write_csv(folder / "metrics.csv", [epoch_row(n) for n in range(9)])
+    write_csv(folder / "steps.csv", [step_row(n) for n in range(1, 30)])
+    write_csv(folder / "confusions.csv", [confusion_row(n) for n in range(3 * ROWS)])
+    write_csv(folder / "per_class.csv", [class_row(n) for n in range(40)])
+    write_noise(folder / "gallery.png", 60, 80)
+    write_noise(folder / "embedding.png", 40, 30)
+    write_noise(folder / "policy.png", 40, 30)
     return folder
 
 
-def made(folder):
-    return Reader(report(read_run(folder)))
+def page_of(folder):
+    page = Reader(report(read_run(folder)))
+    assert not page.open  # every element is closed, in order
+    return page
 
 
-def test_the_page_has_every_part_and_its_numbers(run):
-    page = made(run)
-    assert page.headings == ["Metrics", "Metrics over the training", "Training", "Policy", "Retrieval",
-                             "Map of the test images", "What the policy chose", "Classes", "Flags", "Origin"]
+def test_the_page_has_every_number(run):
+    text = " | ".join(page_of(run).text)
+    for cell in CELLS:
+        assert cell in text, cell
+
+
+def test_the_page_has_every_part_in_order(run):
+    page = page_of(run)
     text = page.text
-    for cell in ("75.0 [70.0, 80.0]", "1.0", "60.0", "0.123", "best e_recall@1 (epoch 7, by val)", "--lr", "0.5",
-                 "1 h 23 min", "12.5 s", "321.5", "9 of 12", "abc123 and uncommitted changes", "memory_nll"):
-        assert any(cell in part for part in text), cell
+    assert [text for tag, text in page.texts if tag == "h2"] == HEADINGS
     assert text[text.index("--lr") + 1] == "0.5"
-    assert text.index("--lr") < text.index("--bs")                                 # chosen ones before defaults
-    assert "--loss_margin_nu" not in text                                          # without effect here
-    assert any("classes held out" in part for part in text) and any("Correlation of an image" in part for part in text)
-    assert not any("held_out" in part for part in text[text.index("Training"):text.index("Policy")])
-    assert any("+0.0125" in part for part in text) and any("untrained 1.0 · best 75.0" in part for part in text)
+    # flags that were chosen come before defaults; those without effect are left out
+    assert text.index("--lr") < text.index("--bs")
+    assert "--loss_margin_nu" not in text
+    training = text[text.index("Training"):text.index("Policy")]
+    assert not any("held_out" in part for part in training)
 
 
 def test_the_advantage_on_held_out_classes_has_its_standard_error(run):
-    line = _held_out(read_run(run))
-    assert line.x.tolist() == [10 * n for n in range(9)] and line.y.tolist() == [n / 50 for n in range(9)]
-    assert (line.high - line.y).tolist() == pytest.approx([0.01] * 9)
-    assert (line.y - line.low).tolist() == pytest.approx([0.01] * 9)
+    x, y, low, high = held_out_line(read_run(run)).points.T
+    assert x.tolist() == [10 * n for n in range(9)] and y.tolist() == [n / 50 for n in range(9)]
+    assert (high - y).tolist() == pytest.approx([0.01] * 9)
+    assert (y - low).tolist() == pytest.approx([0.01] * 9)
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(run):
-    page = made(run)
-    assert not {"script", "link", "iframe", "object", "base", "form", "a"} & set(page.tags)
-    for tag, attributes in page.attributes:
-        assert not [name for name in attributes if name.startswith("on") or name in ("href", "srcset", "action",
-                                                                                     "style")]
-        if tag == "img":
-            assert attributes["src"].startswith("data:image/")
+    page = page_of(run)
+    for tag in ("script", "link", "iframe", "object", "base", "form", "a"):
+        assert not page.named(tag)
+    for _, attributes in page.tags:
+        assert not {"href", "srcset", "action", "style"} & set(attributes)
+        assert not any(name.startswith("on") for name in attributes)
+    assert all(image["src"].startswith("data:image/") for image in page.named("img"))
     text = report(read_run(run))
     assert not re.search(r"https?:|url\(|@import", text)
     assert "default-src 'none'" in text and "unsafe" not in text
@@ -138,85 +189,123 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(run):
 
 def test_it_leads_to_the_explorer_where_there_is_one(run):
     (run / EXPLORER).touch()
-    page = made(run)
-    assert [attributes for tag, attributes in page.attributes if tag == "a"] == [{"href": "explorer.html"}]
+    assert page_of(run).named("a") == [{"href": "explorer.html"}]
 
 
 def test_names_of_unknown_origin_stay_text(run):
-    page = made(run)
-    assert page.tags.count("script") == 0 and any("<script>alert(1)</script>" in part for part in page.text)
+    page = page_of(run)
+    assert not page.named("script") and "<script>alert(1)</script>" in " ".join(page.text)
     text = report(read_run(run))
     assert "\x1b" not in text and "\x00" not in text
-    assert clean("a\x00b\ud800\n") == "a\ufffdb\ufffd\n"
-    long = json.loads((run / "options.json").read_text())
-    long["flags"]["savename"] = "x" * 10**6
-    (run / "options.json").write_text(json.dumps(long))
+    options = json.loads((run / "options.json").read_text())
+    options["flags"]["savename"] = "x" * 10**6
+    (run / "options.json").write_text(json.dumps(options))
     assert "x" * LONGEST not in report(read_run(run))
 
 
+def test_names_of_columns_stay_text(run):
+    write_csv(run / "steps.csv", [{"step": n, EVIL: n} for n in range(3)])
+    page = page_of(run)
+    assert not page.named("script") and "<script>alert(1)</script>" in " ".join(page.text)
+
+
 def test_every_picture_has_words_and_every_table_headers(run):
-    page = made(run)
-    images = [attributes for tag, attributes in page.attributes if tag == "img"]
+    page = page_of(run)
+    images = page.named("img")
     assert len(images) == 3 and all(len(image["alt"]) > 20 for image in images)
-    drawings = [attributes for tag, attributes in page.attributes if tag == "svg"]
-    assert drawings and all(d["role"] == "img" and len(d["aria-label"]) > 20 for d in drawings)
-    assert page.tags.count("caption") == page.tags.count("table") == 6
-    scopes = [attributes.get("scope") for tag, attributes in page.attributes if tag == "th"]
-    assert set(scopes) == {"row", "col"}
+    drawings = page.named("svg")
+    assert drawings and all(drawing["role"] == "img" for drawing in drawings)
+    assert all(len(drawing["aria-label"]) > 20 for drawing in drawings)
+    assert len(page.named("caption")) == len(page.named("table")) == 6
+    assert {head["scope"] for head in page.named("th")} == {"row", "col"}
 
 
 def test_the_page_stays_below_its_limit(run):
+    # noise is the worst that JPEG can meet
     for number, name in enumerate(("gallery.png", "embedding.png", "policy.png")):
-        noise(run / name, 1700, 2000, number)                                      # the worst that JPEG can meet
-    write_csv(run / "steps.csv", [{"epoch": 1, "step": n, "loss": 1 / n, "memory_nll": 2 / n} for n in
-                                  range(1, 20_000)])
+        write_noise(run / name, 1700, 2000, number)
+    write_csv(run / "steps.csv", [step_row(n) for n in range(1, 20_000)])
     assert len(report(read_run(run)).encode()) < 3_000_000
 
 
-def test_large_pictures_become_smaller_jpegs_and_small_ones_stay(run):
-    def decoded(path):
-        kind, content = re.fullmatch(r"data:image/(\w+);base64,(.*)", picture(path, "a", PICTURE_LIMIT).get("src")
-                                     ).groups()
-        return kind, base64.b64decode(content)
-    noise(run / "gallery.png", 1800, 2400)
-    kind, content = decoded(run / "embedding.png")
-    assert kind == "png" and content == (run / "embedding.png").read_bytes()
-    kind, content = decoded(run / "gallery.png")
+def decoded(path):
+    """The kind of an image in the page, its bytes, and its size as the page has it."""
+    image = image_data(path, PICTURE_LIMIT)
+    kind, content = re.fullmatch(r"data:image/(\w+);base64,(.*)", image.source).groups()
+    return kind, base64.b64decode(content), (image.width, image.height)
+
+
+def test_small_pictures_stay_as_they_are(run):
+    kind, content, size = decoded(run / "embedding.png")
+    assert kind == "png" and content == (run / "embedding.png").read_bytes() and size == (40, 30)
+
+
+def test_large_pictures_become_smaller_jpegs(run):
+    write_noise(run / "gallery.png", 1800, 2400)
+    kind, content, size = decoded(run / "gallery.png")
     assert kind == "jpeg" and len(content) <= PICTURE_LIMIT
-    shape = picture(run / "gallery.png", "a", PICTURE_LIMIT)
-    assert Image.open(io.BytesIO(content)).size == (int(shape.get("width")), int(shape.get("height")))
-    clear = Image.new("RGBA", (2000, 2000), (0, 0, 0, 0))                          # transparent is white, not black
-    clear.save(run / "clear.png", compress_level=0)
-    _, content = decoded(run / "clear.png")
+    assert Image.open(io.BytesIO(content)).size == size
+
+
+def test_transparent_pixels_become_white(run):
+    Image.new("RGBA", (2000, 2000), (0, 0, 0, 0)).save(run / "clear.png", compress_level=0)
+    content = decoded(run / "clear.png")[1]
     assert Image.open(io.BytesIO(content)).getpixel((5, 5)) == (255, 255, 255)
 
 
-def test_a_run_that_goes_on_is_shown_as_far_as_it_is(run):
+def test_an_unfinished_run_is_shown_as_far_as_it_is(run):
     for name in ("result.json", "gallery.png", "confusions.csv", "per_class.csv"):
         (run / name).unlink()
-    (run / "steps.csv").write_text((run / "steps.csv").read_text()[:-7])           # its last line is being written
-    page = made(run)
-    assert any("has not finished" in part for part in page.text)
-    assert "Retrieval" not in page.headings and "Classes" not in page.headings
+    steps = run / "steps.csv"
+    steps.write_text(steps.read_text()[:-7])  # its last line is being written
+    text = page_of(run).text
+    assert any("has not finished" in part for part in text)
+    assert "Retrieval" not in text and "Classes" not in text
     columns = scores(read_run(run))
     assert columns["epoch 8"]["e_recall@1"] == 0.8 and columns["untrained"]["e_recall@1"] == 0.0
     assert columns["validation classes, last"] == {"e_recall@1": 0.4}
 
 
-@pytest.mark.parametrize("name", ["result.json", "metrics.csv", "steps.csv", "confusions.csv", "per_class.csv",
-                                  "gallery.png", "policy.png"])
-@pytest.mark.parametrize("content", [b"", b"\x00\xff\x00", b"[1, 2]", b'{"final": 3, "best": [1]}',
-                                     b'{"final": {"nmi": "x"}, "best": {"a": 1, "b": {"metrics": {"nmi": []}}}}',
-                                     b'{"final": {"nmi": NaN}, "seconds": NaN, "untrained": {"nmi": 1e999}}',
-                                     b"a,b\n1\n,,,\n", b"\x89PNG\r\n\x1a\n0000"])
+@pytest.mark.parametrize("name", [
+    "result.json",
+    "metrics.csv",
+    "steps.csv",
+    "confusions.csv",
+    "per_class.csv",
+    "gallery.png",
+    "policy.png",
+])
+@pytest.mark.parametrize("content", [
+    b"",
+    b"\x00\xff\x00",
+    b"[1, 2]",
+    b'{"final": 3, "best": [1]}',
+    b'{"final": {"nmi": "x"}, "best": {"a": 1, "b": {"metrics": {"nmi": []}}}}',
+    b'{"final": {"nmi": NaN}, "seconds": NaN, "untrained": {"nmi": 1e999}}',
+    b"a,b\n1\n,,,\n",
+    b"\x89PNG\r\n\x1a\n0000",
+])
 def test_damaged_files_are_left_out(run, name, content):
     (run / name).write_bytes(content)
-    made(run)
+    page_of(run)
 
 
-def test_options_of_another_version_are_shown_without_order(run):
-    (run / "options.json").write_text(json.dumps({"flags": {"loss": 3, "recipe": "x", "lr": None}, "versions": "x"}))
-    assert "--recipe" in made(run).text
+def test_flags_of_another_version_are_shown_without_order(run):
+    options = {"flags": {"loss": 3, "recipe": "x", "lr": None}, "versions": "x"}
+    (run / "options.json").write_text(json.dumps(options))
+    assert "--recipe" in page_of(run).text
+
+
+@pytest.mark.parametrize("seconds,text", [
+    (59.94, "59.9 s"),
+    (90, "2 min"),
+    (3600, "1 h 0 min"),
+    ("x", None),
+    (float("nan"), None),
+    (None, None),
+])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_the_command_writes_the_page_and_refuses_other_folders(run, tmp_path, capsys):
@@ -225,9 +314,3 @@ def test_the_command_writes_the_page_and_refuses_other_folders(run, tmp_path, ca
     assert main([str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "is not the folder of a run" in error and error.count("\n") == 1
-
-
-def test_elements_take_texts_between_their_children():
-    made = element("p", "a", element("b", "<"), "c", None, "d", class_="x", aria_label='"')
-    assert (made.text, made[0].text, made[0].tail) == ("a", "<", "cd")
-    assert made.attrib == {"class": "x", "aria-label": '"'}

@@ -14,7 +14,7 @@ from architectures import export
 from architectures.memory import select as select_memory
 from evaluation import embed, search
 from evaluation.ranking.neighbours import faiss_or_none
-from evaluation.report.gallery import CELL, EDGE, GAP, HEADING, HIT, MISS, QUIET, TEXT, TOP
+from evaluation.report.canvas import CELL, EDGE, GAP, HEADING, HIT, MISS, QUIET, TEXT, TOP
 from utilities import checkpoint
 
 needs_faiss = pytest.mark.skipif(faiss_or_none() is None, reason="faiss is not installed")

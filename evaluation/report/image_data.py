@@ -1,0 +1,52 @@
+"""An image file as part of a page."""
+import base64
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+WIDTHS = (1600, 1200, 900, 600, 400)  # pixels of a reduced image: the first that is small enough
+QUALITY = 84
+
+
+class ImageData(NamedTuple):
+    """The address of an image that the page itself contains, and its size in pixels."""
+
+    source: str
+    width: int
+    height: int
+
+
+def image_data(path: Path, limit: int) -> ImageData | None:
+    """The image in a file, in at most `limit` bytes; None where there is none that can be read.
+
+    A larger one, or one that is no PNG, becomes a JPEG.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.format == "PNG" and path.stat().st_size <= limit:
+                image.load()  # a damaged file fails here
+                return _encoded("png", path.read_bytes(), image)
+            return _reduced(image, limit)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _encoded(kind: str, content: bytes, image: Image.Image) -> ImageData:
+    text = base64.b64encode(content).decode()
+    return ImageData(f"data:image/{kind};base64,{text}", *image.size)
+
+
+def _reduced(image: Image.Image, limit: int) -> ImageData:
+    """The image on white as the widest JPEG within the limit."""
+    opaque = Image.new("RGBA", image.size, "white")
+    opaque.alpha_composite(image.convert("RGBA"))
+    for width in WIDTHS:
+        small = opaque.convert("RGB")
+        small.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+        if buffer.tell() <= limit:
+            break
+    return _encoded("jpeg", buffer.getvalue(), small)
