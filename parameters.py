@@ -88,13 +88,11 @@ IDLE = (                                                       # flags, by how t
     (("pair_weight_on",), lambda opt: opt.pair_weighting == "uniform", "with --pair_weighting uniform"),
     (("policy_constant",), lambda opt: opt.pair_weighting != "constant", "with --pair_weighting {pair_weighting}"),
 )
-OF_ONE_BATCH = ("policy_samples", "policy_step", "policy_baseline", "policy_mix", "policy_act")
 ONLY_FOR = {                                                   # flag: (flag that it needs, values of that)
     "momentum": ("optim", ("sgd", "rmsprop")), "nesterov": ("optim", ("sgd",)),
     "tau": ("scheduler", ("step", "multistep")), "gamma": ("scheduler", ("step", "multistep")),
-    "lr_min": ("scheduler", ("cosine",)), "policy_episode": ("policy_reward", ("validation",)),
-} | {flag: ("data_sampler", names) for flag, names in SAMPLER_FLAGS.items()} | dict.fromkeys(
-    OF_ONE_BATCH, ("policy_reward", ("lookahead", "batch_ap")))
+    "lr_min": ("scheduler", ("cosine",)),
+} | {flag: ("data_sampler", names) for flag, names in SAMPLER_FLAGS.items()}
 MACHINE = {"save_path", "savename", "device", "gpu", "kernels", "cache_path", "checkpoint", "evaluate_only", "json",
            "debug", "repeat", "resume", "weights_dir", "list"}     # flags that no checkpoint decides
 NOT_REPEATED = {"repeat", "resume", "evaluate_only", "json", "debug", "gpu", "list"}
@@ -493,10 +491,10 @@ def add_policy_flags(parser: Parser) -> None:
              "--policy_constant, learned but 'shuffled' over the anchors.")
     add("--pair_weight_on", default=None, choices=["term", "distance"],
         help="A weight scales the loss term, or the distance inside the hinge (margin only).")
-    add("--policy_action", default=None, choices=["sharpness", "continuous", "weight"],
-        help="'sharpness' of a softmax over an anchor's pairs, from a grid; 'continuous': 5 sinh(a), 40 exp(a) of "
-             "normally distributed a; or one 'weight' of {1..A}/A per anchor, or pair, and sign.")
-    add("--policy_granularity", default=None, choices=["batch", "anchor", "pair"], help="Who gets an action.")
+    add("--policy_action", default=None, choices=["sharpness", "weight"],
+        help="'sharpness' of a softmax over an anchor's pairs, from a grid; or one 'weight' of {1..A}/A per anchor and "
+             "sign.")
+    add("--policy_granularity", default=None, choices=["batch", "anchor"], help="Who gets an action.")
     add("--policy_input", default=None, choices=["state", "statistics", "both"],
         help="What the policy sees: the relation's state, label-aware statistics of the pairs, or both.")
     add("--policy_levels", type=positive_int, default=64, metavar="A",
@@ -505,24 +503,20 @@ def add_policy_flags(parser: Parser) -> None:
         help="Divide weights by their batch mean, or leave them (--policy_action weight).")
     add("--policy_constant", type=float, nargs=2, default=None, metavar=("POSITIVE", "NEGATIVE"),
         help="The action of --pair_weighting constant, such as 5 20.")
-    add("--policy_reward", default=None, choices=["lookahead", "batch_ap", "validation"],
-        help="AP after a virtual step under the sampled weights; AP as it stands (as published; carries no signal); or "
-             "the change of MAP@R on the validation classes over --policy_episode steps with one action.")
-    add("--policy_episode", type=positive_int, default=20, metavar="M",
-        help="Training steps between two actions (--policy_reward validation).")
+    add("--policy_reward", default=None, choices=["lookahead", "batch_ap"],
+        help="AP after a virtual step under the sampled weights; or AP as it stands (as published; carries no signal).")
     add("--policy_mix", type=float, default=0.0, metavar="SHARE",
-        help="Share of the batch's mean AP in the reward of an anchor or of its pairs, 0 to 1.")
+        help="Share of the batch's mean AP in the reward of an anchor, 0 to 1.")
     add("--policy_samples", type=positive_int, default=None, metavar="K", help="Actions sampled a batch.")
     add("--policy_step", type=float, default=0.2, help="RMS length of the rows of the virtual step (unit sphere).")
     add("--policy_baseline", default=None, choices=["leave_one_out", "none"],
         help="Subtract the mean reward of the other samples and divide by the spread, or nothing.")
     add("--policy_entropy_bonus", type=float, default=None, help="Weight of the entropy (nats); default .02 with one "
-        "action a batch, .1 with one an anchor or a pair.")
+        "action a batch, .1 with one an anchor.")
     add("--policy_act", default=None, choices=["sample", "expected", "greedy"],
-        help="The network trains with one sampled action, the expected weight, or the most likely action. Default: "
-             "expected; greedy for a continuous action, sample for one sharpness a pair, which have no mean weight.")
+        help="The network trains with one sampled action, the expected weight, or the most likely action.")
     add("--policy_lr", type=float, default=None, help="Learning rate; default 1e-2 with one action a batch, 1e-3 with "
-        "one an anchor or a pair, 5e-2 with --policy_reward validation.")
+        "one an anchor.")
 
 
 def add_memory_flags(parser: Parser) -> None:
@@ -783,16 +777,10 @@ def layered_defaults(explicit: dict) -> dict:
     if explicit.get("loss", defaults["loss"]) != defaults["loss"]:
         inner = loss_names(explicit)[-1]
         defaults |= {"batch_mining": "none", "pair_weight_on": "term"} | BY_LOSS.get(inner, {})
-    action, decider = (explicit.get(flag, defaults[flag]) for flag in ("policy_action", "policy_granularity"))
-    batch = decider == "batch"
-    if recipe == "default" and (action == "continuous" or (action, decider) == ("sharpness", "pair")):
-        defaults["policy_act"] = "greedy" if action == "continuous" else "sample"             # no mean weight there
+    batch = explicit.get("policy_granularity", defaults["policy_granularity"]) == "batch"
     if dataset == "glyphs":
         defaults["source_path"] = ".cache"
-    rate = 1e-2 if batch else 1e-3
-    if explicit.get("policy_reward", defaults["policy_reward"]) == "validation":
-        rate = 5e-2
-    return {"policy_lr": rate, "policy_entropy_bonus": 0.02 if batch else 0.1} | defaults
+    return {"policy_lr": 1e-2 if batch else 1e-3, "policy_entropy_bonus": 0.02 if batch else 0.1} | defaults
 
 
 def problems(opt: argparse.Namespace, explicit: dict) -> list[str]:
@@ -833,11 +821,6 @@ def _problems_of_batches(opt: argparse.Namespace) -> Iterator[str]:
 
 def _problems_of_method(opt: argparse.Namespace) -> Iterator[str]:
     """Relation, policy and memory."""
-    if opt.policy_reward == "validation" and not opt.use_tv_split:
-        yield "--policy_reward validation learns from validation classes: pass --use_tv_split"
-    if opt.policy_granularity == "pair" and opt.xbm_size:
-        yield ("--policy_granularity pair decides on the pairs of one batch and cannot serve a cross-batch memory: "
-               "pass --xbm_size 0")
     if opt.relation == "none" and opt.memory != "none":
         yield "--memory has no context to learn with --relation none: pass --memory none"
     if opt.relation == "none" and opt.pair_weighting in ("learned", "shuffled") and opt.policy_input != "statistics":

@@ -31,10 +31,7 @@ def test_layers_of_defaults():
     assert paper.memory == "glow"
     assert get_options(["--recipe", "paper", "--memory", "none", "--lr", "0.5"]).lr == 0.5
     assert get_options(["--policy_granularity", "anchor"]).policy_lr == 1e-3
-    acts = {(): "expected", ("--policy_granularity", "anchor"): "expected", ("--policy_action", "continuous"): "greedy",
-            ("--policy_granularity", "pair"): "sample", ("--recipe", "paper"): "sample",
-            ("--policy_granularity", "pair", "--policy_action", "weight"): "expected",
-            ("--policy_action", "continuous", "--policy_act", "sample"): "sample"}
+    acts = {(): "expected", ("--policy_granularity", "anchor"): "expected", ("--recipe", "paper"): "sample"}
     assert {argv: get_options(list(argv)).policy_act for argv in acts} == acts
     assert get_options(["--policy_granularity", "anchor", "--policy_lr", "3"]).policy_lr == 3
     assert get_options(["--loss", "margin"]).batch_mining == "distance"
@@ -74,10 +71,10 @@ def test_small_networks_rank_at_a_wider_temperature():
     (["--relation", "none", "--policy_input", "state"], "policy_input statistics"),
     (["--pair_weighting", "constant"], "--policy_constant"),
     (["--arch", "convnet"], "--arch convnet_normalize"),
-    (["--policy_reward", "validation"], "pass --use_tv_split"),
-    (["--policy_episode", "9"], "no effect with --policy_reward lookahead"),
-    (["--policy_reward", "validation", "--use_tv_split", "--policy_samples", "9"], "no effect with --policy_reward"),
-    (["--policy_granularity", "pair", "--xbm_size", "9"], "pass --xbm_size 0"),
+    (["--policy_action", "continuous"], "choose from 'sharpness', 'weight'"),
+    (["--policy_granularity", "pair"], "choose from 'batch', 'anchor'"),
+    (["--policy_reward", "validation"], "choose from 'lookahead', 'batch_ap'"),
+    (["--policy_episode", "9"], "--policy_episode is not a flag"),
     (["--evaluate_only"], "--checkpoint"),
     (["--crop_size", "24"], "--crop_size needs --image_size"),
     (["--image_size", "24", "--crop_size", "32"], "cannot be cut"),
@@ -156,7 +153,7 @@ def test_relation_and_policy_flags_are_the_constructors_arguments():
     assert flags_with("relation_") == signature_flags("relation_", BatchRelation,
                                                     without=("feature_dim", "kind")) | {"relation_lr"}
     method = {"base", "relation", "weighting", "pair_weighting", "memory_weight", "memory_dual", "state_dim", "xbm",
-              "proxies"}
+              "proxies", "episode"}
     assert flags_with("policy_") == signature_flags("policy_", PairWeighting, LMMetric, without=method) | {"policy_lr"}
 
 
