@@ -12,12 +12,13 @@ from typing import Any
 from evaluation.report.curves import metric_curves, policy_curves, training_curves
 from evaluation.report.style import STYLE
 from evaluation.run_files import EXPLORER, REPORT, Run, read_run, row_numbers, table_rows
-from parameters import cannot_apply, chosen_flags
+from parameters import chosen_flags
 from utilities.cells import NO_SHARES, metric_names, shown, with_interval
 from utilities.command_line import Formatter, Parser
 from utilities.errors import answer
 from utilities.html import Element, element, page, picture, section, table
 from utilities.logger import write_text
+from utilities.rules import cannot_apply
 
 PICTURE_LIMIT = 600_000                    # bytes of each picture
 ROWS = 15                                  # of confusions and of worst classes
