@@ -3,16 +3,22 @@
 `python main.py` trains the full method on the built-in data set; `python main.py --help` explains every flag.
 `train` is the training loop; `run` builds its parts from the flags.
 """
-import contextlib
 import sys
+
+from parameters import answer_early, explicit_flags, get_options, read_options
+
+if __name__ == "__main__":
+    answer_early(sys.argv[1:])  # --help, --list and wrong flags, before the imports that load torch
+
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from architectures.backbones.listing import names as list_names
 from evaluation import QueryMetric, parse_metric
-from parameters import explicit_flags, get_options, read_options
 from training import resume
 from training.bookkeeping import adapt_miner, finish_epoch, log_step, remaining_batches, save_between_epochs
 from training.building import (
@@ -32,7 +38,7 @@ from utilities import checkpoint, distributed
 from utilities.cells import metric_table
 from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
 from utilities.errors import RunError, UsageError, answer
-from utilities.listing import print_list
+from utilities.listing import print_names
 from utilities.logger import FULL, RunFolder, differences, provenance, write_json
 from utilities.seed import seed_everything
 
@@ -189,7 +195,10 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> None:
         with distributed.name_lost_processes():
             opt = options(argv)
-            print_list(opt.list) if opt.list else run(opt)
+            if opt.list:
+                print_names(list_names(opt.list))
+            else:
+                run(opt)
     with distributed.print_on_rank_zero():
         return answer("main.py", command, debug="--debug" in argv,
                       interrupted="Interrupted at once; --resume continues from the run's last checkpoint.")

@@ -37,7 +37,7 @@ from tqdm import tqdm  # noqa: E402
 import batchminer  # noqa: E402
 import criteria  # noqa: E402
 from benchmarks.looped import LOOPS, WITH_PARAMETERS  # noqa: E402
-from parameters import BY_LOSS  # noqa: E402
+from recipes import BY_LOSS  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
 
 RANKINGS = ("smoothap", "supap", "recallatk")

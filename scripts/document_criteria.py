@@ -132,18 +132,18 @@ def page() -> str:
     lines += head("`--loss`", "paper", "formula", "what the weights scale", "compares", "parameters")
     for name, cls in CRITERIA.items():
         link = f"[`{name}`](#{name})"
-        flags = arguments(name, parameters.LOSS_FLAGS)
+        flags = arguments(name, parameters.loss_flags())
         lines.append(row_of(link, cls, weights_of(cls), needs(cls), flags))
     lines += ["", "## Miners", ""]
     lines += head("`--batch_mining`", "rule", "formula", "parameters")
     for name, cls in batchminer.MINERS.items():
-        lines.append(row_of(f"`{name}`", cls, arguments(name, parameters.MINER_FLAGS)))
+        lines.append(row_of(f"`{name}`", cls, arguments(name, parameters.miner_flags())))
     lines += ["", "## Notes on the criteria", ""]
     for name, cls in CRITERIA.items():
-        lines += notes("loss", name, cls, parameters.LOSS_FLAGS)
+        lines += notes("loss", name, cls, parameters.loss_flags())
     lines += ["## Notes on the miners", ""]
     for name, cls in batchminer.MINERS.items():
-        lines += notes("miner", name, cls, parameters.MINER_FLAGS)
+        lines += notes("miner", name, cls, parameters.miner_flags())
     return "\n".join(lines).rstrip() + "\n"
 
 

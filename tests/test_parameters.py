@@ -1,12 +1,19 @@
 """Flags: defaults in layers, refusals in one sentence, and names that equal the constructors' arguments."""
 import inspect
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-import parameters
-from parameters import build_parser, get_options, kwargs_for, loss_arguments, loss_names
+from parameters import build_parser, get_options, kwargs_for, loss_arguments
+from utilities.choices import loss_names
+from utilities.errors import UsageError
+from utilities.rules import NO_EFFECT
+
+ROOT = Path(__file__).parent.parent
 
 
 def refused(capsys, *argv):
@@ -31,10 +38,7 @@ def test_layers_of_defaults():
     assert paper.memory == "glow"
     assert get_options(["--recipe", "paper", "--memory", "none", "--lr", "0.5"]).lr == 0.5
     assert get_options(["--policy_granularity", "anchor"]).policy_lr == 1e-3
-    acts = {(): "expected", ("--policy_granularity", "anchor"): "expected", ("--policy_action", "continuous"): "greedy",
-            ("--policy_granularity", "pair"): "sample", ("--recipe", "paper"): "sample",
-            ("--policy_granularity", "pair", "--policy_action", "weight"): "expected",
-            ("--policy_action", "continuous", "--policy_act", "sample"): "sample"}
+    acts = {(): "expected", ("--policy_granularity", "anchor"): "expected", ("--recipe", "paper"): "sample"}
     assert {argv: get_options(list(argv)).policy_act for argv in acts} == acts
     assert get_options(["--policy_granularity", "anchor", "--policy_lr", "3"]).policy_lr == 3
     assert get_options(["--loss", "margin"]).batch_mining == "distance"
@@ -47,6 +51,9 @@ def test_small_networks_rank_at_a_wider_temperature():
     taus = [get_options(argv).loss_smoothap_tau for argv in ([], alone, large, [*large, *alone])]
     assert taus == [0.08, 0.08, 0.01, 0.01]
     assert get_options(["--loss_smoothap_tau", "0.5"]).loss_smoothap_tau == 0.5
+
+
+OPTIONS = {"flags": {}}
 
 
 @pytest.mark.parametrize("argv,words", [
@@ -65,6 +72,12 @@ def test_small_networks_rank_at_a_wider_temperature():
     (["--miner_distance_lower_cutoff", "1"], "no effect with --batch_mining none"),
     (["--pair_weighting", "uniform", "--policy_samples", "4"], "no effect with --pair_weighting uniform"),
     (["--memory", "none", "--memory_hidden", "4"], "no effect with --memory none"),
+    (["--memory", "glow", "--memory_hidden", "4"], "no effect with --memory glow"),
+    (["--memory_levels", "4"], "no effect with --memory realnvp"),
+    (["--loss", "margin", "--miner_random_distance_lower_cutoff", "1"], "with --batch_mining distance"),
+    (["--loss", "margin", "--batch_mining", "random", "--miner_random_distance_lower_cutoff", "1"],
+     "with --batch_mining random"),
+    (["--resume", "auto", "--repeat", "OPTIONS"], "--repeat starts a run"),
     (["--xbm_weight", "2"], "no effect with --xbm_size 0"),
     (["--proxies_sharpness", "9", "--loss", "margin"], "no effect with --proxies_weight 0"),
     (["--search_precision", "half", "--search_backend", "faiss"], "--search_backend torch"),
@@ -74,10 +87,10 @@ def test_small_networks_rank_at_a_wider_temperature():
     (["--relation", "none", "--policy_input", "state"], "policy_input statistics"),
     (["--pair_weighting", "constant"], "--policy_constant"),
     (["--arch", "convnet"], "--arch convnet_normalize"),
-    (["--policy_reward", "validation"], "pass --use_tv_split"),
-    (["--policy_episode", "9"], "no effect with --policy_reward lookahead"),
-    (["--policy_reward", "validation", "--use_tv_split", "--policy_samples", "9"], "no effect with --policy_reward"),
-    (["--policy_granularity", "pair", "--xbm_size", "9"], "pass --xbm_size 0"),
+    (["--policy_action", "continuous"], "choose from 'sharpness', 'weight'"),
+    (["--policy_granularity", "pair"], "choose from 'batch', 'anchor'"),
+    (["--policy_reward", "validation"], "choose from 'lookahead', 'batch_ap'"),
+    (["--policy_episode", "9"], "--policy_episode is not a flag"),
     (["--evaluate_only"], "--checkpoint"),
     (["--crop_size", "24"], "--crop_size needs --image_size"),
     (["--image_size", "24", "--crop_size", "32"], "cannot be cut"),
@@ -114,16 +127,62 @@ def test_small_networks_rank_at_a_wider_temperature():
     (["--grad_clip", "-1"], "at least 0"),
     (["--ema", "1"], "less than 1"),
     (["--map_images", "0", "--map_thumbnails"], "no effect with --map_images 0"),
-    (["--no-figures", "--explorer_images", "9"], "no effect with --no-figures"),
-    (["--no-figures", "--eval_per_class"], "no effect with --no-figures"),
+    (["--no-figures", "--explorer_images", "9"], "no effect without --figures"),
+    (["--no-figures", "--eval_per_class"], "no effect without --figures"),
     (["--evaluate_only", "--checkpoint", "x", "--no-figures"], "no effect with --evaluate_only"),
     (["--amp", "fp8"], "bf16"),
     (["--dataset", "image_folder"], "--source_path"),
     (["--storage_metrics", "mrr"], "evaluation_metrics"),
     (["--dataset", "image_folder", "--source_path", "x", "--glyphs_classes", "9"], "no effect with --dataset"),
 ])
-def test_what_cannot_work_is_refused_in_one_sentence(capsys, argv, words):
+def test_what_cannot_work_is_refused_in_one_sentence(capsys, tmp_path, argv, words):
+    path = tmp_path / "options.json"
+    path.write_text(json.dumps(OPTIONS))
+    argv = [str(path) if word == "OPTIONS" else word for word in argv]
     assert words in refused(capsys, *argv)
+
+
+@pytest.mark.parametrize("flag,wrong,closest", [
+    ("loss", "margn", "margin"),
+    ("batch_mining", "semi_hard", "semihard"),
+    ("data_sampler", "class_randm", "class_random"),
+    ("arch", "resnet5_frozen_normalize", "resnet50"),
+    ("dataset", "cub", "cub200"),
+    ("memory", "realnpv", "realnvp"),
+])
+def test_an_unknown_name_is_refused_with_the_closest_one(flag, wrong, closest):
+    with pytest.raises(UsageError, match=f"--{flag} {wrong[:7]}.*Did you mean '{closest}'") as refusal:
+        get_options([f"--{flag}", wrong])
+    assert closest in str(refusal.value).partition("Choose one of: ")[2]
+
+
+def test_names_with_a_dot_are_left_to_their_room():
+    assert get_options(["--loss", "my_module.MyLoss"]).loss == "my_module.MyLoss"
+    assert get_options(["--arch", "timm.resnet26_normalize"]).arch == "timm.resnet26_normalize"
+
+
+def test_every_rule_names_flags_that_exist():
+    known = {action.dest for action in build_parser()._actions}
+    for names, condition in NO_EFFECT:
+        word, switch, *_ = condition.split()
+        assert word in ("with", "without", "unless")
+        assert switch.removeprefix("--") in known
+        for name in names.split():
+            assert name in known or name.endswith("_") and any(flag.startswith(name) for flag in known)
+
+
+def test_values_of_older_checkpoints_that_are_gone_are_refused_unless_they_are_only_evaluated():
+    trained = vars(get_options([])) | {"policy_action": "continuous", "policy_episode": 20}
+    with pytest.raises(UsageError, match="--policy_action 'continuous', which this version does not have"):
+        get_options(["--resume", "auto"], trained=trained)
+    argv = ["--evaluate_only", "--checkpoint", "f"]
+    assert get_options(argv, trained=trained).checkpoint == "f"
+
+
+def test_flags_of_older_runs_that_decide_nothing_any_more_are_passed_over(tmp_path):
+    path = tmp_path / "options.json"
+    path.write_text(json.dumps({"flags": {"policy_episode": 20, "bs": 56}}))
+    assert get_options(["--repeat", str(path)]).bs == 56
 
 
 def signature_flags(prefix, *classes, without=()):
@@ -156,7 +215,7 @@ def test_relation_and_policy_flags_are_the_constructors_arguments():
     assert flags_with("relation_") == signature_flags("relation_", BatchRelation,
                                                     without=("feature_dim", "kind")) | {"relation_lr"}
     method = {"base", "relation", "weighting", "pair_weighting", "memory_weight", "memory_dual", "state_dim", "xbm",
-              "proxies"}
+              "proxies", "episode"}
     assert flags_with("policy_") == signature_flags("policy_", PairWeighting, LMMetric, without=method) | {"policy_lr"}
 
 
@@ -249,9 +308,34 @@ def test_every_flag_has_a_help_text():
     assert [action.dest for action in build_parser()._actions if not action.help or len(action.help) < 8] == []
 
 
-def test_help_needs_no_torch():
-    code = ("import sys\nsys.modules['torch'] = None\nimport parameters\n"
-            "try: parameters.get_options(['--recipe', 'paper', '--help'])\nexcept SystemExit as e: sys.exit(e.code)")
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                         cwd=parameters.__file__.rsplit("/", 1)[0])
-    assert run.returncode == 0 and "default: glow" in run.stdout
+def imported(*words):
+    """What a command prints, and the modules that it imports."""
+    command = [sys.executable, "-X", "importtime", *words]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    modules = re.findall(r"^import time:.*\| +([\w.]+)$", run.stderr, re.M)
+    said = [line for line in run.stderr.splitlines() if not line.startswith("import time:")]
+    return run.returncode, run.stdout, "\n".join(said), set(modules)
+
+
+@pytest.mark.parametrize("argv,code,words", [
+    (["--help"], 0, "default: realnvp"),
+    (["--recipe", "paper", "--help"], 0, "default: glow"),
+    (["--list", "losses"], 0, "smoothap"),
+    (["--list", "metrics"], 0, "e_recall@<k>"),
+    (["--list", "loss"], 2, "'losses'"),
+    (["--los", "margin"], 2, "Did you mean --loss?"),
+    (["--loss", "margn"], 2, "Did you mean 'margin'?"),
+    (["--bs", "10"], 2, "multiple of --samples_per_class"),
+    (["--evaluate_only"], 2, "--checkpoint FILE"),
+    (["--repeat", "/nowhere"], 2, "there is no such file"),
+])
+def test_what_needs_no_torch_is_answered_without_it(argv, code, words):
+    returned, out, error, modules = imported("main.py", *argv)
+    assert returned == code and words in out + error
+    assert error.count("\n") == 0 and bool(error) == (code != 0)
+    assert "argparse" in modules and not {"torch", "numpy", "PIL"} & modules
+
+
+def test_help_of_the_tables_needs_no_torch():
+    code, out, _, modules = imported("-m", "evaluation.tables", "--help")
+    assert code == 0 and "--best_by" in out and "torch" not in modules

@@ -15,9 +15,10 @@ from evaluation.report.curves import metric_charts, policy_charts, training_char
 from evaluation.report.image_data import image_data
 from evaluation.report.scores import cards, metric_lines, scores
 from evaluation.run_files import EXPLORER, REPORT, Run, read_run, row_numbers, table_rows
-from parameters import cannot_apply, chosen_flags
+from parameters import chosen_flags
 from utilities.cells import shown
 from utilities.logger import write_text
+from utilities.rules import cannot_apply
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 PICTURE_LIMIT = 600_000  # bytes of each picture

@@ -6,7 +6,8 @@ import torch
 
 from datasets.samplers import SAMPLERS, arguments, select
 from datasets.samplers.by_class import ClassRandom, FullRandom, in_turn, times_seen
-from parameters import SAMPLER_FLAGS, build_parser
+from parameters import build_parser
+from utilities.choices import takers
 from utilities.errors import UsageError
 
 LABELS = [label for label in range(13) for _ in range(5 + label)]
@@ -121,15 +122,13 @@ def test_times_seen():
 
 
 def test_flags_are_the_arguments_of_the_samplers_that_they_apply_to():
-    taken = {
-        name: {f"data_{argument}" for argument in arguments(sampler) - {"device", "super_labels"}}
-        for name, sampler in SAMPLERS.items()
-    }
-    assert set(SAMPLER_FLAGS) == set().union(*taken.values())
-    for flag, names in SAMPLER_FLAGS.items():
-        assert set(names) == {name for name, flags in taken.items() if flag in flags}
-    known = {action.dest for action in build_parser()._actions}
-    assert set(SAMPLER_FLAGS) <= known
+    taken = {name: arguments(sampler) - {"device", "super_labels"} for name, sampler in SAMPLERS.items()}
+    dests = [action.dest for action in build_parser()._actions if action.dest != "data_sampler"]
+    flags = {dest.removeprefix("data_") for dest in dests if dest.startswith("data_")}
+    assert flags == set().union(*taken.values())
+    for argument in flags:
+        names = [name for name, own in taken.items() if argument in own]
+        assert takers("data_sampler", argument) == names
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -9,7 +9,7 @@ from criteria import select
 from criteria.method import REWARDS, WEIGHTINGS, ClassProxies, CrossBatchMemory, LMMetric, Policy, PolicyTraining
 from criteria.method.relation import GRU
 from datasets.base import Batch
-from parameters import BY_LOSS
+from recipes import BY_LOSS
 
 DIM, CLASSES, SIZE = 8, 4, 16
 LABEL = torch.arange(CLASSES).repeat_interleave(4)                                 # (16,)

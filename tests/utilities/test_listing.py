@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import main
-import parameters
 from architectures.backbones import BACKBONES
 from architectures.memory import MEMORIES
 from architectures.pooling import POOLINGS
@@ -16,6 +15,7 @@ from datasets import DATASETS
 from datasets.samplers import SAMPLERS
 from evaluation import METRICS
 from flows import FLOWS
+from parameters import build_parser
 from utilities import listing
 
 NAMES = {"architectures": {*BACKBONES, "torchvision.NAME", "timm.NAME"}, "losses": {*CRITERIA, "pml.CLASS"},
@@ -32,8 +32,9 @@ def listed(capsys, what):
     return [line.split()[0] for line in lines], lines
 
 
-def test_the_flag_knows_every_table():
-    assert set(parameters.LISTS) == set(listing.TABLES) > set(NAMES)
+def test_the_flag_knows_every_list():
+    lists = next(action.choices for action in build_parser()._actions if action.dest == "list")
+    assert set(lists) == {*listing.FLAGS, *listing.OF_LIBRARIES} > set(NAMES)
 
 
 @pytest.mark.parametrize("what", NAMES)

@@ -1,0 +1,124 @@
+"""The defaults of an experiment: the file to edit for a new one.
+
+From first to last, each layer overrides those before it: the flag's own default (parameters.py),
+BY_GRANULARITY, SMALL or LARGE, RECIPES, WITHOUT_RELATION, BY_LOSS, the flags of the command line.
+"""
+from utilities.choices import loss_names
+
+# One action of the policy for the whole batch, or one for every anchor.
+BY_GRANULARITY = {
+    "batch": {"policy_lr": 1e-2, "policy_entropy_bonus": 0.02},
+    "anchor": {"policy_lr": 1e-3, "policy_entropy_bonus": 0.1},
+}
+# convnet on small images.
+SMALL = {
+    "embed_dim": 128,
+    "cache": "ram",
+    "augmentation": "shift",
+    "kernels": 0,
+    "bs": 112,
+    "n_epochs": 32,
+    "eval_every": 8,
+    "lr": 4e-3,
+    "tau": [26, 30],
+    "gamma": 0.3,
+    "warmup_epochs": 0,
+    "xbm_start": 100,
+    "loss_smoothap_tau": 0.08,
+}
+# A large pretrained backbone.
+LARGE = {
+    "embed_dim": 512,
+    "cache": "none",
+    "augmentation": "base",
+    "kernels": 8,
+    "bs": 180,
+    "n_epochs": 100,
+    "eval_every": 1,
+    "lr": 1e-4,
+    "tau": [20, 40, 60, 80],
+    "gamma": 0.5,
+    "warmup_epochs": 5,
+    "xbm_start": 1000,
+}
+RECIPES = {
+    "default": {
+        "loss": "smoothap",
+        "batch_mining": "none",
+        "pair_weight_on": "term",
+        "relation_order": "permuted",
+        "relation_share_projection": False,
+        "policy_action": "sharpness",
+        "policy_granularity": "batch",
+        "policy_input": "both",
+        "policy_reward": "lookahead",
+        "policy_samples": 8,
+        "policy_baseline": "leave_one_out",
+        "policy_scale": "mean",
+        "policy_act": "expected",
+        "memory": "realnvp",
+        "memory_decode": "mode",
+    },
+    "paper": {
+        "loss": "margin",
+        "batch_mining": "distance",
+        "pair_weight_on": "distance",
+        "relation_order": "batch",
+        "relation_share_projection": True,
+        "relation_hidden": 0,
+        "policy_action": "weight",
+        "policy_granularity": "anchor",
+        "policy_input": "state",
+        "policy_reward": "batch_ap",
+        "policy_samples": 1,
+        "policy_baseline": "none",
+        "policy_scale": "none",
+        "policy_act": "sample",
+        "policy_entropy_bonus": 0.0,
+        "policy_lr": 1e-4,
+        "memory": "glow",
+        "memory_decode": "sample",
+    },
+}
+SMALL_RELATION = {"relation_hidden": 64}  # of the recipe 'default' with convnet
+WITHOUT_RELATION = {"memory": "none", "policy_input": "statistics"}
+# A loss that is not the recipe's.
+ANY_LOSS = {"batch_mining": "none", "pair_weight_on": "term"}
+WEIGHTS_OF_IMAGES = {"policy_action": "weight", "policy_granularity": "anchor"}
+BY_LOSS = {
+    "angular": {"batch_mining": "npair"},
+    "arcface": WEIGHTS_OF_IMAGES,
+    "contrastive": {"batch_mining": "distance"},
+    "cosface": WEIGHTS_OF_IMAGES,
+    "margin": {"batch_mining": "distance"},
+    "npair": {"batch_mining": "npair"},
+    "pml": {"pair_weighting": "uniform"},
+    "proxyanchor": WEIGHTS_OF_IMAGES,
+    "proxynca": WEIGHTS_OF_IMAGES,
+    "quadruplet": {"batch_mining": "distance"},
+    "snr": {"batch_mining": "distance"},
+    "softmax": WEIGHTS_OF_IMAGES,
+    "softtriplet": WEIGHTS_OF_IMAGES,
+    "triplet": {"batch_mining": "distance"},
+}
+
+
+def layered_defaults(flags: dict) -> dict:
+    """The defaults that hold where these flags are given."""
+    dataset = flags.get("dataset", "glyphs")
+    recipe = flags.get("recipe", "default")
+    backbone = "convnet_normalize" if dataset == "glyphs" else "resnet50_frozen_normalize"
+    arch = flags.get("arch", backbone)
+    small = arch.startswith("convnet")
+    defaults = {"arch": arch} | (SMALL if small else LARGE) | RECIPES[recipe]
+    if dataset == "glyphs":
+        defaults["source_path"] = ".cache"
+    if small and recipe == "default":
+        defaults |= SMALL_RELATION
+    if flags.get("relation") == "none":
+        defaults |= WITHOUT_RELATION
+    if flags.get("loss", defaults["loss"]) != defaults["loss"]:
+        inner = loss_names(flags)[-1]
+        defaults |= ANY_LOSS | BY_LOSS.get(inner, {})
+    granularity = flags.get("policy_granularity", defaults["policy_granularity"])
+    return BY_GRANULARITY[granularity] | defaults

@@ -1,0 +1,59 @@
+"""The names that a flag takes where they stand in a registry, read from the registry's source."""
+from functools import cache
+
+from utilities import source
+from utilities.source import Definition
+
+REGISTRIES = {  # flag or list: file and name of the registry
+    "arch": ("architectures/backbones/__init__.py", "BACKBONES"),
+    "augmentation": ("datasets/transforms.py", "AUGMENTATIONS"),
+    "batch_mining": ("batchminer/__init__.py", "MINERS"),
+    "data_sampler": ("datasets/samplers/__init__.py", "SAMPLERS"),
+    "dataset": ("datasets/__init__.py", "DATASETS"),
+    "evaluation_metrics": ("evaluation/metrics/__init__.py", "METRICS"),
+    "flow": ("flows/__init__.py", "FLOWS"),
+    "loss": ("criteria/__init__.py", "CRITERIA"),
+    "memory": ("architectures/memory.py", "MEMORIES"),
+    "pooling": ("architectures/pooling.py", "POOLINGS"),
+}
+BESIDE = {  # further names that a flag takes, and what they stand for
+    "arch": {
+        "torchvision.NAME": "any model of torchvision: python main.py --list torchvision",
+        "timm.NAME": "any model of timm: python main.py --list timm",
+    },
+    "batch_mining": {"none": "for losses over the whole batch"},
+    "loss": {"pml.CLASS": "any loss of pytorch-metric-learning, by its class"},
+    "memory": {"none": "no memory"},
+}
+
+
+@cache
+def registry(flag: str) -> dict[str, Definition | None]:
+    """The names of a flag's registry, each with the class or function behind it."""
+    file, name = REGISTRIES[flag]
+    return source.registry(source.ROOT / file, name)
+
+
+@cache
+def takers(flag: str, argument: str) -> list[str]:
+    """The names of a flag's registry whose class or function takes this argument."""
+    return [name for name, entry in registry(flag).items() if argument in source.arguments(entry)]
+
+
+def loss_names(flags: dict) -> list[str]:
+    """The loss of `--loss` as its flags call it (pml.X: `pml`), then the loss that it is added to."""
+    loss = flags["loss"]
+    if loss == "adversarial_separation":
+        return [loss, flags.get("loss_adversarial_separation_on", "multisimilarity")]
+    return ["pml" if loss.startswith("pml.") else loss]
+
+
+def belongs(flag: str, prefix: str) -> bool:
+    """Whether a flag starts with `prefix`, and not with the longer one of another loss or miner.
+
+    miner_random_distance_lower_cutoff belongs to miner_random_distance_, not to miner_random_.
+    """
+    prefixes = [f"loss_{name}_" for name in registry("loss")]
+    prefixes += [f"miner_{name}_" for name in registry("batch_mining")]
+    longer = tuple(other for other in prefixes if other.startswith(prefix) and other != prefix)
+    return flag.startswith(prefix) and not flag.startswith(longer)

@@ -1,0 +1,207 @@
+"""Which flags of main.py cannot work together, rule by rule.
+
+The rules look at the parsed flags alone and import no room: a wrong command is refused before torch is
+loaded. What a loss, reward, memory or sampler takes is read from its source: a new one needs no rule.
+"""
+import re
+from argparse import Namespace
+from collections.abc import Iterator
+
+from utilities.choices import BESIDE, belongs, loss_names, registry, takers
+from utilities.registry import lookup
+
+# Flags, and when they have no effect. A name with _ at its end: all flags that begin with it.
+#   with --flag           the flag is given
+#   with --flag VALUE     the flag has this value
+#   without --flag        the flag is off
+#   unless --flag VALUES  the flag has none of these values
+NO_EFFECT = (
+    ("cache_", "with --cache none"),
+    ("cache_path", "with --cache ram"),
+    ("data_mb_", "with --data_storage_no_update"),
+    ("glyphs_", "unless --dataset glyphs"),
+    ("json", "without --evaluate_only"),
+    ("lr_min", "unless --scheduler cosine"),
+    ("map_ explorer_ eval_per_class", "without --figures"),
+    ("map_thumbnails", "with --map_images 0"),
+    ("memory_", "with --memory none"),
+    ("momentum", "unless --optim sgd rmsprop"),
+    ("nesterov", "unless --optim sgd"),
+    ("policy_ pair_weight_on", "with --pair_weighting uniform"),
+    ("policy_constant", "unless --pair_weighting constant"),
+    ("project group", "without --log_online"),
+    ("proxies_", "with --proxies_weight 0"),
+    ("relation_", "with --relation none"),
+    ("tau gamma", "unless --scheduler step multistep"),
+    ("tensorboard log_online repeat compile figures", "with --evaluate_only"),
+    ("map_ explorer_ eval_per_class", "with --evaluate_only"),
+    ("tv_split_", "without --use_tv_split"),
+    ("weights_dir", "with --checkpoint"),
+    ("weights_dir", "with --weights"),
+    ("weights_dir", "with --not_pretrained"),
+    ("xbm_", "with --xbm_size 0"),
+)
+# Prefix of flags, and the flag that chooses the class whose arguments they may be.
+ARGUMENTS = (
+    ("data_", "data_sampler"),
+    ("memory_", "memory"),
+)
+# Flags whose value is a name of a registry, and what the registry holds.
+NAMES = {
+    "arch": "backbone",
+    "batch_mining": "miner",
+    "data_sampler": "batch sampler",
+    "dataset": "data set",
+    "loss": "criterion",
+    "memory": "memory",
+}
+
+
+def problems(opt: Namespace, explicit: dict) -> Iterator[str]:
+    """One sentence for everything that cannot work; `explicit`: the flags of the command line."""
+    check_names(opt)
+    for flag in explicit:
+        if sentence := cannot_apply(flag, opt):
+            yield sentence
+    yield from problems_of_run(opt, explicit)
+    yield from problems_of_images(opt)
+    yield from problems_of_batches(opt)
+    yield from problems_of_method(opt)
+
+
+def check_names(opt: Namespace) -> None:
+    """A UsageError with the closest name for an unknown one; the room itself checks a name with a dot."""
+    for flag, kind in NAMES.items():
+        name = getattr(opt, flag)
+        if flag == "arch":
+            name = re.sub(r"(_frozen|_normalize)+$", "", name)
+        if "." not in name:
+            lookup(registry(flag) | BESIDE.get(flag, {}), name, kind, f"--{flag}")
+
+
+def cannot_apply(flag: str, opt: Namespace) -> str | None:
+    """Why a flag has no effect with the others, or None."""
+    reasons = filter(None, reasons_of_no_effect(flag, opt))
+    reason = next(reasons, None)
+    return f"--{flag} has no effect {reason}" if reason else None
+
+
+def reasons_of_no_effect(flag: str, opt: Namespace) -> Iterator[str | None]:
+    """Each reason why a flag has no effect, or None in its place."""
+    yield of_another_class(flag, opt, "loss_", "loss", loss_names(vars(opt)))
+    yield of_another_class(flag, opt, "miner_", "batch_mining", [opt.batch_mining])
+    for names, condition in NO_EFFECT:
+        if stands_for(names, flag) and f"--{flag}" not in condition.split():
+            yield reason_of(condition, opt)
+    for prefix, switch in ARGUMENTS:
+        if flag.startswith(prefix):
+            yield not_an_argument(flag.removeprefix(prefix), opt, switch)
+    if flag == "frozen_bn_affine" and "_frozen" not in opt.arch:
+        yield f"with --arch {opt.arch}: pass --arch {opt.arch}_frozen"
+    if flag == "data_mb_lr" and opt.data_mb_mom < 0:
+        yield "without --data_mb_mom"
+
+
+def stands_for(names: str, flag: str) -> bool:
+    """Whether a flag is one of the names, or begins with one that ends in _."""
+    prefixes = tuple(name for name in names.split() if name.endswith("_"))
+    return flag in names.split() or flag.startswith(prefixes)
+
+
+def reason_of(condition: str, opt: Namespace) -> str | None:
+    """A condition of NO_EFFECT, in the words of these flags; None where it does not hold."""
+    word, switch, *values = condition.split()
+    value = getattr(opt, switch.removeprefix("--"))
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    if word == "unless":
+        return None if shown in values else f"with {switch} {shown}"
+    holds = shown in values if values else bool(value)
+    return condition if holds == (word == "with") else None
+
+
+def of_another_class(
+    flag: str, opt: Namespace, prefix: str, switch: str, chosen: list[str]
+) -> str | None:
+    """The reason where a flag is an argument of a loss or miner that is not the chosen one."""
+    if not flag.startswith(prefix) or any(belongs(flag, f"{prefix}{name}_") for name in chosen):
+        return None
+    return f"with --{switch} {getattr(opt, switch)}"
+
+
+def not_an_argument(argument: str, opt: Namespace, switch: str) -> str | None:
+    """The reason where another class of the registry takes this argument, the chosen one not."""
+    chosen = getattr(opt, switch)
+    names = takers(switch, argument)
+    if not names or chosen in names or chosen not in registry(switch):
+        return None
+    return f"with --{switch} {chosen}"
+
+
+def problems_of_run(opt: Namespace, explicit: dict) -> Iterator[str]:
+    """Where a run starts, its schedule and what it measures."""
+    if "repeat" in explicit and opt.resume:
+        yield "--repeat starts a run and --resume continues one: pass one of them"
+    if opt.evaluate_only and not opt.checkpoint:
+        yield "--evaluate_only needs --checkpoint FILE"
+    if opt.gpu and (len(opt.gpu) > 1 or opt.device == "cpu"):
+        yield "--gpu takes the number of one GPU, and none with --device cpu"
+    if explicit.get("weights") and (explicit.get("not_pretrained") or opt.checkpoint):
+        other = "--checkpoint" if opt.checkpoint else "--not_pretrained"
+        yield f"--weights and {other} both say what the backbone starts from: pass one of them"
+    if opt.nesterov and not opt.momentum:
+        yield "--nesterov looks ahead along the momentum: pass --momentum, such as 0.9"
+    if opt.lr_warmup_epochs and opt.lr_warmup_epochs >= opt.n_epochs:
+        yield (f"--lr_warmup_epochs {opt.lr_warmup_epochs:g} leaves no epoch at the full rate: "
+               f"pass less than --n_epochs {opt.n_epochs}")
+    if opt.search_precision == "half" and opt.search_backend == "faiss":
+        yield "--search_precision half is torch's: pass --search_backend torch or auto"
+    for name in opt.storage_metrics:
+        if name not in opt.evaluation_metrics:
+            yield f"--storage_metrics {name} is not among --evaluation_metrics"
+
+
+def problems_of_images(opt: Namespace) -> Iterator[str]:
+    """Where images come from, and their size."""
+    if opt.dataset != "glyphs" and not opt.source_path:
+        yield f"--dataset {opt.dataset} needs --source_path FOLDER, where your images are"
+    if not opt.crop_size:
+        return
+    if not opt.image_size:
+        yield ("--crop_size needs --image_size, the shorter side that the crop is cut from: "
+               "pass both, such as --image_size 256 --crop_size 224")
+    elif opt.crop_size > opt.image_size:
+        yield (f"--crop_size {opt.crop_size} cannot be cut from --image_size {opt.image_size}: "
+               "pass at most that")
+    if opt.augmentation == "big":
+        yield ("--augmentation big chooses the crop itself, 256/224 of --image_size: "
+               "pass no --crop_size, or --augmentation base")
+
+
+def problems_of_batches(opt: Namespace) -> Iterator[str]:
+    """Batches, their samplers and miners."""
+    if opt.data_sampler != "random" and opt.bs % opt.samples_per_class:
+        classes = max(1, opt.bs // opt.samples_per_class)
+        yield (f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}: "
+               f"choose, for example, --bs {classes * opt.samples_per_class}")
+    if opt.data_mb_mom >= 1:
+        yield f"--data_mb_mom {opt.data_mb_mom:g} never forgets: pass less than 1"
+    if opt.batch_mining == "parametric" and not opt.use_tv_split:
+        yield "--batch_mining parametric learns from validation classes: pass --use_tv_split"
+    if opt.batch_mining == "parametric" and opt.xbm_size:
+        yield ("--batch_mining parametric adapts to one batch and cannot serve a cross-batch memory: "
+               "pass --xbm_size 0")
+
+
+def problems_of_method(opt: Namespace) -> Iterator[str]:
+    """Relation, policy and memory."""
+    learned = opt.pair_weighting in ("learned", "shuffled")
+    if opt.relation == "none" and opt.memory != "none":
+        yield "--memory has no context to learn with --relation none: pass --memory none"
+    if opt.relation == "none" and learned and opt.policy_input != "statistics":
+        yield "--policy_input state needs a relation: pass --policy_input statistics"
+    if opt.pair_weighting == "constant" and opt.policy_constant is None:
+        yield "--pair_weighting constant needs --policy_constant POSITIVE NEGATIVE, such as 5 20"
+    plain = opt.relation == "none" and opt.pair_weighting == "uniform"
+    if not plain and not opt.arch.endswith(("_normalize", "_normalize_frozen")):
+        normalized = f"{opt.arch}_normalize"
+        yield f"relation, pair weights and memory work on unit rows: pass --arch {normalized}"

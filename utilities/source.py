@@ -1,0 +1,117 @@
+"""Classes and functions, read from their source: nothing is imported, so torch is not loaded."""
+import ast
+import re
+import textwrap
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+WIDTH = 100  # of a summary, in characters
+NO_DEFAULT = object()
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A class or function, and the file that defines it."""
+
+    path: Path
+    node: ast.ClassDef | ast.FunctionDef
+
+
+def registry(path: Path, name: str) -> dict[str, Definition | None]:
+    """The names in a literal dict or tuple of a module, each with its class or function, or None."""
+    literal = statements(path)[name].value
+    if not isinstance(literal, ast.Dict):
+        return dict.fromkeys(ast.literal_eval(literal))
+    names = [key.value for key in literal.keys]
+    return {name: find(path, ast.unparse(value)) for name, value in zip(names, literal.values)}
+
+
+def find(path: Path | None, name: str) -> Definition | None:
+    """What a module calls `name` or `module.name`; None for what is no class or function of this tree."""
+    if path is None:
+        return None
+    name, _, member = name.partition(".")
+    statement = statements(path).get(name)
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+        return Definition(path, statement)
+    if not isinstance(statement, ast.ImportFrom):
+        return None
+    original = next(alias.name for alias in statement.names if name in (alias.name, alias.asname))
+    if member:
+        return find(file_of(f"{statement.module}.{original}"), member)
+    return find(file_of(statement.module), original)
+
+
+@cache
+def statements(path: Path) -> dict[str, ast.stmt]:
+    """The names of a module, each with the statement that defines, assigns or imports it."""
+    names = {}
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        match statement:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                names[name] = statement
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                names[name] = statement
+            case ast.ImportFrom():
+                for alias in statement.names:
+                    names[alias.asname or alias.name] = statement
+    return names
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module of this tree, or None."""
+    path = ROOT.joinpath(*module.split("."))
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next(filter(Path.is_file, files), None)
+
+
+def arguments(definition: Definition | None) -> dict[str, Any]:
+    """The arguments of a function, or of a class's constructor, each with its default.
+
+    NO_DEFAULT stands for a default that is missing or not a literal. A constructor that is inherited,
+    or takes **kwargs, has the arguments of the base classes too.
+    """
+    if definition is None:
+        return {}
+    path = definition.path
+    node = definition.node
+    known: dict[str, Any] = {}
+    if isinstance(node, ast.ClassDef):
+        methods = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+        constructor = methods.get("__init__")
+        if constructor is None or constructor.args.kwarg:
+            for base in node.bases:
+                known |= arguments(find(path, ast.unparse(base)))
+        node = constructor
+    if node is not None:
+        known |= own_arguments(node.args)
+    return known
+
+
+def own_arguments(signature: ast.arguments) -> dict[str, Any]:
+    """The arguments that a signature names, each with its default."""
+    positional = signature.posonlyargs + signature.args
+    required = [None] * (len(positional) - len(signature.defaults))
+    names = [argument.arg for argument in positional + signature.kwonlyargs]
+    defaults = required + signature.defaults + signature.kw_defaults
+    known = {name: value_of(default) for name, default in zip(names, defaults)}
+    known.pop("self", None)
+    return known
+
+
+def value_of(node: ast.expr | None) -> Any:
+    """The value of a literal; NO_DEFAULT for anything else."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return NO_DEFAULT
+
+
+def summary(definition: Definition | None) -> str:
+    """The first sentence of a docstring, shortened; empty where there is none."""
+    text = definition and ast.get_docstring(definition.node) or ""
+    first = re.split(r"(?<=\.)\s+(?=[A-Z])|\n\n", text, maxsplit=1)[0]
+    return textwrap.shorten(first.rstrip(".:,"), WIDTH, placeholder=" ...")
