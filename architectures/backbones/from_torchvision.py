@@ -1,5 +1,6 @@
 """Any classifier of torchvision without its classifier."""
 from collections import OrderedDict
+from dataclasses import replace
 from functools import partial
 
 import torchvision
@@ -14,6 +15,7 @@ from architectures.weights import Source, load_source
 NOT_IN_TRUNK = {*HEADS, "avgpool", "dropout", "flatten"}
 # With `transform_input` these turn ImageNet's scale into -1 to 1 themselves.
 RESCALED = ("googlenet", "inception_v3")
+HALF = (0.5, 0.5, 0.5)
 
 
 def names() -> list[str]:
@@ -41,36 +43,34 @@ def torchvision_backbone(
     preset = get_model_weights(name)[weights].transforms()
     native = preset.crop_size[0]
     side = native
-    options = {}
-    adapt = dict
-    if name in RESCALED:
-        # The second initialisation is left out where weights are loaded.
-        options = {"aux_logits": False, "init_weights": not pretrained}
     transformer = name.startswith("vit_")
     if transformer:
         side = image_size or native
-        options = {"image_size": side}
-    model = get_model(name, weights=None, **options)
-    if transformer:
-        model.heads = nn.Identity()
-        adapt = partial(_interpolated, model)
-    trunk = model if transformer else trunk_of(model)
+        trunk = get_model(name, weights=None, image_size=side)
+        trunk.heads = nn.Identity()
+        adapt = partial(_interpolated, trunk)
+    else:
+        trunk = trunk_of(get_model(name, weights=None, **_options(name, pretrained)))
+        adapt = dict
     if pretrained:
         load_source(trunk, called, preset_source(name, weights), weights_dir, adapt)
-    half = (0.5, 0.5, 0.5)
-    return Backbone(
-        trunk,
-        run_blank_image(trunk, called, side).shape[1],
-        mean=half if name in RESCALED else tuple(preset.mean),
-        std=half if name in RESCALED else tuple(preset.std),
-        image_size=native,
-        pooled=transformer,
-    )
+    width = run_blank_image(trunk, called, side).shape[1]
+    backbone = Backbone(trunk, width, image_size=native, pooled=transformer)
+    if name in RESCALED:
+        return replace(backbone, mean=HALF, std=HALF)
+    return replace(backbone, mean=tuple(preset.mean), std=tuple(preset.std))
 
 
 def preset_source(name: str, weights: str) -> Source:
     """Where torchvision keeps the weights of this model that it calls `weights`."""
     return Source(get_model_weights(name)[weights].url)
+
+
+def _options(name: str, pretrained: bool) -> dict:
+    """No auxiliary classifiers, and no second initialisation where weights are loaded."""
+    if name not in RESCALED:
+        return {}
+    return {"aux_logits": False, "init_weights": not pretrained}
 
 
 def trunk_of(model: nn.Module) -> nn.Sequential:

@@ -1,4 +1,5 @@
-"""Exported networks: equal embeddings, what model.json says, and one sentence for what cannot be."""
+"""Exported networks: equal embeddings, what model.json says, and errors in one sentence."""
+
 import importlib.util
 import json
 
@@ -16,18 +17,33 @@ from utilities import checkpoint
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
 
-needs_onnx = pytest.mark.skipif(any(importlib.util.find_spec(name) is None for name in
-                                    ("onnx", "onnxscript", "onnxruntime")), reason="onnx packages are not installed")
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
+    reason="onnx packages are not installed",
+)
 SMALL = {"couplings": 2, "hidden": 16, "levels": 2, "steps": 1, "channels": 8, "samples": 3}
 
 
 def make(folder, arch="convnet_normalize", memory="none", decode="mode", dim=64, **state):
-    """A checkpoint of a network whose flow, statistics and layers are all away from where they start."""
-    options = {"arch": arch, "embed_dim": dim, "memory": memory, "memory_decode": decode, "image_size": None,
-               "augmentation": "shift", "bs": 4, "amp": "none", "save_path": "/home/someone", "evaluation_metrics":
-               ["e_recall@1"]} | {f"memory_{name}": value for name, value in SMALL.items()}
-    network = architectures.select(arch, embed_dim=dim, pretrained=False,
-                                   memory=select_memory(memory, dim, decode=decode, **SMALL))
+    """A checkpoint of a network with no parameter and no statistic where it starts."""
+    options = {
+        "arch": arch,
+        "embed_dim": dim,
+        "memory": memory,
+        "memory_decode": decode,
+        "image_size": None,
+        "augmentation": "shift",
+        "bs": 4,
+        "amp": "none",
+        "save_path": "/home/someone",
+        "evaluation_metrics": ["e_recall@1"],
+    } | {f"memory_{name}": value for name, value in SMALL.items()}
+    network = architectures.select(
+        arch,
+        embed_dim=dim,
+        pretrained=False,
+        memory=select_memory(memory, dim, decode=decode, **SMALL),
+    )
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -49,7 +65,8 @@ def model(folder):
 def test_a_folded_linear_map_is_the_inverse_of_the_whole_matrix():
     linear = InvertibleLinear(6).double()
     torch.nn.init.normal_(linear.log_s, std=0.3)
-    matrix = linear(torch.eye(6, dtype=torch.float64))[0].T                        # column j is W e_j
+    # column j is W e_j
+    matrix = linear(torch.eye(6, dtype=torch.float64))[0].T
     folded = onnx.FoldedLinear(linear.float())
     for x in (torch.randn(5, 6), torch.randn(2, 6, 3, 4)):
         expected = torch.einsum("ij,bj...->bi...", torch.linalg.inv(matrix).float(), x)
@@ -58,19 +75,30 @@ def test_a_folded_linear_map_is_the_inverse_of_the_whole_matrix():
 
 
 @needs_onnx
-@pytest.mark.parametrize("arch,memory,decode", [
-    ("convnet_normalize", "none", "mode"), ("convnet", "constant", "mode"), ("convnet_normalize", "mlp", "mode"),
-    ("convnet_normalize", "realnvp", "mode"), ("convnet_normalize", "realnvp", "mean"),
-    pytest.param("convnet_normalize_frozen", "realnvp", "off", marks=pytest.mark.slow),
-    pytest.param("convnet_normalize", "realnvp", "sample", marks=pytest.mark.slow),
-    ("convnet_normalize", "glow", "mode"), pytest.param("convnet_normalize", "glow", "mean", marks=pytest.mark.slow),
-    pytest.param("resnet18_frozen_normalize", "none", "mode", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "arch,memory,decode",
+    [
+        ("convnet_normalize", "none", "mode"),
+        ("convnet", "constant", "mode"),
+        ("convnet_normalize", "mlp", "mode"),
+        ("convnet_normalize", "realnvp", "mode"),
+        ("convnet_normalize", "realnvp", "mean"),
+        pytest.param("convnet_normalize_frozen", "realnvp", "off", marks=pytest.mark.slow),
+        pytest.param("convnet_normalize", "realnvp", "sample", marks=pytest.mark.slow),
+        ("convnet_normalize", "glow", "mode"),
+        pytest.param("convnet_normalize", "glow", "mean", marks=pytest.mark.slow),
+        pytest.param("resnet18_frozen_normalize", "none", "mode", marks=pytest.mark.slow),
+    ],
+)
 def test_onnxruntime_gives_the_networks_embeddings(tmp_path, capsys, arch, memory, decode):
     path = make(tmp_path, arch, memory, decode)
     assert run(path, "--format", "onnx") == 0
-    out, said = tmp_path / "last-onnx", capsys.readouterr().out
-    assert ("exported to decode the mode" in said) == (decode == "sample") and "for batches of 1 and of 7" in said
-    network, content = architectures.restore(path)[0], model(out)
+    out = tmp_path / "last-onnx"
+    said = capsys.readouterr().out
+    assert ("exported to decode the mode" in said) == (decode == "sample")
+    assert "for batches of 1 and of 7" in said
+    network = architectures.restore(path)[0]
+    content = model(out)
     if decode == "sample":
         network.memory.decoding = "mode"
     assert content["input"] == {"name": "image", "dtype": "float32", "shape": ["N", 3, "H", "W"]}
@@ -80,7 +108,8 @@ def test_onnxruntime_gives_the_networks_embeddings(tmp_path, capsys, arch, memor
         rows = onnx.run_onnx(out / "model.onnx", image)
         torch.testing.assert_close(rows, network.embed(image), rtol=0, atol=1e-5)
     network.memory = None
-    assert ((rows - network.embed(image)).abs().max() > 0.01) == (memory != "none" and decode != "off")
+    difference = (rows - network.embed(image)).abs().max()
+    assert (difference > 0.01) == (memory != "none" and decode != "off")
 
 
 @needs_onnx
@@ -92,7 +121,9 @@ def test_a_network_of_one_size_keeps_it_and_a_free_batch(tmp_path):
 
         def forward(self, image):
             return super().forward(image + self.place)
-    network, path = Network(Backbone(Placed(16, 16), 32), 8).eval(), tmp_path / "x.onnx"
+
+    network = Network(Backbone(Placed(16, 16), 32), 8).eval()
+    path = tmp_path / "x.onnx"
     assert onnx.write_onnx(network, 16, path) == ["N", 3, 16, 16]
     assert onnx.compare(network, path, ["N", 3, 16, 16], 16) < 1e-5
     with pytest.raises(RunError, match="cannot be exported to ONNX"):
@@ -100,24 +131,40 @@ def test_a_network_of_one_size_keeps_it_and_a_free_batch(tmp_path):
 
 
 @pytest.mark.parametrize("off,accepted", [(9e-5, True), (2e-4, False), (float("nan"), False)])
-def test_a_file_that_differs_from_the_network_is_refused(tmp_path, capsys, monkeypatch, off, accepted):
-    path, asked = make(tmp_path), []
+def test_a_file_that_differs_from_the_network_is_refused(
+    tmp_path, capsys, monkeypatch, off, accepted
+):
+    path = make(tmp_path)
+    asked = []
     network = architectures.restore(path)[0]
 
     def run_onnx(file, image):
         asked.append(tuple(image.shape))
         return network.embed(image) + off * (len(image) == 7)
+
+    def write_onnx(network, side, path):
+        path.write_bytes(b"x")
+        return ["N", 3, "H", "W"]
+
     monkeypatch.setattr(onnx, "installed", lambda package: True)
     monkeypatch.setattr(onnx, "run_onnx", run_onnx)
-    monkeypatch.setattr(export, "write_onnx", lambda *args: args[2].write_bytes(b"x") and ["N", 3, "H", "W"])
+    monkeypatch.setattr(export, "write_onnx", write_onnx)
     assert run(path, "--format", "onnx") == (0 if accepted else 1)
     assert ("more than 0.0001" in capsys.readouterr().err) == (not accepted)
     assert (tmp_path / "last-onnx").exists() == accepted
     assert asked == [(1, 3, 32, 32), (1, 3, 96, 96), (7, 3, 32, 32), (7, 3, 96, 96)]
 
 
-@pytest.mark.parametrize("memory,decode", [("none", "mode"), ("realnvp", "mode"), ("glow", "mean"), ("mlp", "sample")])
-def test_safetensors_load_back_equal(tmp_path, memory, decode):
+@pytest.mark.parametrize(
+    "memory,decode,exported",
+    [
+        ("none", "mode", "off"),
+        ("realnvp", "mode", "mode"),
+        ("glow", "mean", "mean"),
+        ("mlp", "sample", "mode"),
+    ],
+)
+def test_safetensors_load_back_equal(tmp_path, memory, decode, exported):
     path = make(tmp_path, memory=memory, decode=decode)
     assert run(path, "--format", "safetensors", "--out", tmp_path / "new" / "out") == 0
     network, content = export.load_export(tmp_path / "new" / "out")
@@ -127,50 +174,93 @@ def test_safetensors_load_back_equal(tmp_path, memory, decode):
     if decode == "sample":
         original.memory.decoding = "mode"
     image = torch.randn(3, 3, 32, 32)
-    assert torch.equal(network.embed(image), original.embed(image)) and not network.training
+    assert torch.equal(network.embed(image), original.embed(image))
+    assert not network.training
     assert content["weights"]["sha256"] == sha256(tmp_path / "new" / "out" / "model.safetensors")
     assert content["checkpoint"] == {"file": "last.pt", "sha256": sha256(path)}
-    assert content["decoding"] == ("off" if memory == "none" else {"sample": "mode"}.get(decode, decode))
+    assert content["decoding"] == exported
 
 
 def test_model_json_says_how_to_use_the_network_and_what_it_has_seen(tmp_path):
-    row = {"epoch": 2, "step": 8, "loss": 0.1, "e_recall@1": 0.5, "val_e_recall@1": 0.75, "val_e_recall@1_low": 0.7}
-    state = {"history": [{"epoch": 1, "step": 4}, row], "progress": {"epoch": 2, "step": 8},
-             "best": {"e_recall@1": {"epoch": 2, "chosen_on": "val"}, "nmi": {"epoch": 1, "chosen_on": "val"}},
-             "classes": {"train": ["a", "b"], "val": ["c"], "test": ["d", "é"]}}
+    row = {
+        "epoch": 2,
+        "step": 8,
+        "loss": 0.1,
+        "e_recall@1": 0.5,
+        "val_e_recall@1": 0.75,
+        "val_e_recall@1_low": 0.7,
+    }
+    state = {
+        "history": [{"epoch": 1, "step": 4}, row],
+        "progress": {"epoch": 2, "step": 8},
+        "best": {
+            "e_recall@1": {"epoch": 2, "chosen_on": "val"},
+            "nmi": {"epoch": 1, "chosen_on": "val"},
+        },
+        "classes": {"train": ["a", "b"], "val": ["c"], "test": ["d", "é"]},
+    }
     path = make(tmp_path, **state)
     assert run(path, "--format", "safetensors") == 0
     content = model(tmp_path / "last-safetensors")
-    assert content["metrics"] == {"test_classes": {"e_recall@1": 0.5}, "step": 8, "epoch": 2,
-                                  "validation_classes": {"e_recall@1": 0.75, "e_recall@1_low": 0.7},
-                                  "best": {"e_recall@1": "validation_classes"}}
-    assert content["classes"] == {"trained_on": ["a", "b"], "validated_on": ["c"], "never_seen": ["d", "é"]}
+    assert content["metrics"] == {
+        "test_classes": {"e_recall@1": 0.5},
+        "step": 8,
+        "epoch": 2,
+        "validation_classes": {"e_recall@1": 0.75, "e_recall@1_low": 0.7},
+        "best": {"e_recall@1": "validation_classes"},
+    }
+    assert content["classes"] == {
+        "trained_on": ["a", "b"],
+        "validated_on": ["c"],
+        "never_seen": ["d", "é"],
+    }
     told = content["preprocessing"]
-    assert (told["image_size"], told["resize"], told["crop"], told["channels"]) == (32, 32, 32, "RGB")
-    assert told["mean"] == [0.5] * 3 and told["value_range"] == 1.0 and content["flags"]["embed_dim"] == 64
+    assert [told[side] for side in ("image_size", "resize", "crop")] == [32, 32, 32]
+    assert told["channels"] == "RGB"
+    assert told["mean"] == [0.5] * 3
+    assert told["value_range"] == 1.0
+    assert content["flags"]["embed_dim"] == 64
     assert content["commit"] is None or len(content["commit"]) == 40
-    assert "someone" not in json.dumps(content) and content["versions"]["torch"]
+    assert "someone" not in json.dumps(content)
+    assert content["versions"]["torch"]
 
 
 def test_numbers_of_other_weights_are_left_out(tmp_path):
     rows = [{"epoch": 1, "step": 4, "e_recall@1": 0.5}]
-    older = export.metrics({"options": {"evaluation_metrics": ["e_recall@1"]}, "history": rows,
-                            "progress": {"epoch": 1, "step": 6}, "best": {"e_recall@1": {"epoch": 1,
-                                                                                       "chosen_on": "test"}}})
-    assert older == {"test_classes": None, "validation_classes": None, "epoch": 1, "step": 6, "best": {}}
+    older = export.metrics(
+        {
+            "options": {"evaluation_metrics": ["e_recall@1"]},
+            "history": rows,
+            "progress": {"epoch": 1, "step": 6},
+            "best": {"e_recall@1": {"epoch": 1, "chosen_on": "test"}},
+        }
+    )
+    assert older == {
+        "test_classes": None,
+        "validation_classes": None,
+        "epoch": 1,
+        "step": 6,
+        "best": {},
+    }
     assert export.classes({}) == {"trained_on": None, "validated_on": None, "never_seen": None}
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(tmp_path, capsys, monkeypatch):
     path = make(tmp_path)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "out.part").mkdir()                                                # of a call that was killed
+    # of a call that was killed
+    (tmp_path / "out.part").mkdir()
     (tmp_path / "out.part" / "x").write_text("old")
     assert run(path, "--format", "safetensors", "--out", tmp_path / "mine") == 2
     assert "never overwritten" in capsys.readouterr().err
     assert run(path, "--format", "safetensors", "--out", tmp_path / "out") == 0
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"model.safetensors", "model.json"}
-    monkeypatch.setattr(export, "write_json", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left")))
+    written = {file.name for file in (tmp_path / "out").iterdir()}
+    assert written == {"model.safetensors", "model.json"}
+
+    def write_json(path, content):
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(export, "write_json", write_json)
     assert run(path, "--format", "safetensors", "--out", tmp_path / "full") == 1
     assert "No space left" in capsys.readouterr().err
     assert {file.name for file in tmp_path.iterdir()} == {"last.pt", "mine", "out"}
@@ -181,7 +271,8 @@ def test_a_missing_package_is_one_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("utilities.optional.importlib.util.find_spec", lambda name: None)
     assert run(path, "--format", "onnx") == run(path, "--format", "safetensors") == 2
     said = capsys.readouterr().err
-    assert "run pip install onnx onnxscript." in said and "run pip install safetensors." in said
+    assert "run pip install onnx onnxscript." in said
+    assert "run pip install safetensors." in said
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
 
 
@@ -189,21 +280,33 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path):
     path = make(tmp_path)
     out = tmp_path / "last-safetensors"
     assert run(path, "--format", "safetensors") == 0
-    content, weights = model(out), (out / "model.safetensors").read_bytes()
+    content = model(out)
+    weights = (out / "model.safetensors").read_bytes()
     with pytest.raises(UsageError, match="no model.json"):
         architectures.restore(tmp_path)
 
     def refused(words, changed=None, stored=weights, kind=RunError):
         (out / "model.safetensors").write_bytes(stored)
-        (out / DESCRIPTION).write_text(changed if isinstance(changed, str) else json.dumps(content | (changed or {})))
+        if not isinstance(changed, str):
+            changed = json.dumps(content | (changed or {}))
+        (out / DESCRIPTION).write_text(changed)
         with pytest.raises(kind, match=words):
             architectures.restore(out)
-    for text in ("", "[]", "{}", "[" * 100_000, '{"format": "pickle", "weights": {"sha256": ""}, "flags": {}}'):
+
+    for text in (
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"format": "pickle", "weights": {"sha256": ""}, "flags": {}}',
+    ):
         refused("damaged, or of another version", text)
     refused("SHA-256 differs", stored=weights[:-1])
-    bomb = b"\x80\x04\x95cos\nsystem\n"                                            # a pickle under another name
+    # a pickle under another name
+    bomb = b"\x80\x04\x95cos\nsystem\n"
     (tmp_path / "bomb").write_bytes(bomb)
-    refused("not a readable safetensors file", {"weights": {"sha256": sha256(tmp_path / "bomb")}}, bomb)
+    digest = {"weights": {"sha256": sha256(tmp_path / "bomb")}}
+    refused("not a readable safetensors file", digest, bomb)
     refused("another version", {"flags": content["flags"] | {"embed_dim": 32}})
     refused("another version", {"flags": content["flags"] | {"embed_dim": "many"}})
     (out / "model.onnx").write_bytes(weights)

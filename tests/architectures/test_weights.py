@@ -1,4 +1,5 @@
-"""Weights of files: exact, by other names, incomplete, damaged, malicious; from a folder, a server, from nowhere."""
+"""Weights of files: exact, incomplete, damaged, malicious; from a folder, a server or nowhere."""
+
 import functools
 import hashlib
 import http.server
@@ -22,7 +23,9 @@ from utilities.errors import RunError, UsageError
 def body(seed=0):
     """A small trunk with batch norm; its tensors follow from the seed."""
     torch.manual_seed(seed)
-    trunk = nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 4, 3), bn1=nn.BatchNorm2d(4), layer1=nn.Conv2d(4, 8, 1)))
+    trunk = nn.Sequential(
+        OrderedDict(conv1=nn.Conv2d(3, 4, 3), bn1=nn.BatchNorm2d(4), layer1=nn.Conv2d(4, 8, 1))
+    )
     trunk.bn1.running_mean.normal_()
     return trunk
 
@@ -30,13 +33,15 @@ def body(seed=0):
 def load(state, tmp_path, name="w.pth"):
     """The state dict as a file, loaded into another trunk; that trunk, and what was said."""
     path = tmp_path / name
-    safetensors.torch.save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    save = safetensors.torch.save_file if path.suffix == ".safetensors" else torch.save
+    save(state, path)
     trunk = body(1)
     return trunk, load_file(trunk, str(path), "resnet18")
 
 
 def same(trunk, other):
-    return all(torch.equal(value, other.state_dict()[key]) for key, value in trunk.state_dict().items())
+    others = other.state_dict()
+    return all(torch.equal(value, others[key]) for key, value in trunk.state_dict().items())
 
 
 @pytest.fixture
@@ -52,31 +57,56 @@ def refused(state, tmp_path, words, kind=UsageError, name="w.pth"):
     trunk = body(1)
     with pytest.raises(kind, match=words) as caught:
         load_file(trunk, str(path), "resnet18")
-    assert "\n" not in str(caught.value) and str(path) in str(caught.value) and same(trunk, body(1))
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert same(trunk, body(1))
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.safetensors"])
 def test_exact_names(state, tmp_path, name):
     trunk, said = load(state, tmp_path, name)
-    assert same(trunk, body()) and said == f"{tmp_path / name}: 9 tensors loaded."
+    assert same(trunk, body())
+    assert said == f"{tmp_path / name}: 9 tensors loaded."
 
 
-@pytest.mark.parametrize("prefix", ["module.", "backbone.", "model.", "encoder.", "module.backbone.",
-                                    "module.encoder_q.", "network.backbone."])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "backbone.",
+        "model.",
+        "encoder.",
+        "module.backbone.",
+        "module.encoder_q.",
+        "network.backbone.",
+    ],
+)
 def test_names_behind_a_prefix(state, tmp_path, prefix):
     assert same(load({prefix + key: value for key, value in state.items()}, tmp_path)[0], body())
 
 
-@pytest.mark.parametrize("wrap", [
-    lambda state: {"state_dict": state, "epoch": 3, "arch": "x"}, lambda state: {"model": state},
-    lambda state: {"network": state, "options": {"arch": "convnet"}, "method": {"proxies": torch.ones(2)}},
-    lambda state: {"state_dict": {"model": state}}, lambda state: {"teacher": state, "student": {}}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3, "arch": "x"},
+        lambda state: {"model": state},
+        lambda state: {
+            "network": state,
+            "options": {"arch": "convnet"},
+            "method": {"proxies": torch.ones(2)},
+        },
+        lambda state: {"state_dict": {"model": state}},
+        lambda state: {"teacher": state, "student": {}},
+    ],
+)
 def test_states_within_a_checkpoint(state, tmp_path, wrap):
     assert same(load(wrap(state), tmp_path)[0], body())
 
 
 def test_a_checkpoint_of_ours_gives_its_backbone(tmp_path):
-    network = architectures.select("convnet_normalize", embed_dim=4, pretrained=False, pooling="gem")
+    network = architectures.select(
+        "convnet_normalize", embed_dim=4, pretrained=False, pooling="gem"
+    )
     torch.save({"network": network.state_dict(), "options": {}}, tmp_path / "last.pt")
     other = architectures.select("convnet", embed_dim=8, pretrained=False)
     said = load_file(other.backbone, str(tmp_path / "last.pt"), "convnet")
@@ -84,40 +114,67 @@ def test_a_checkpoint_of_ours_gives_its_backbone(tmp_path):
     assert said.endswith("; 3 of a head, left out (pooling.p, projection.weight, projection.bias).")
 
 
-@pytest.mark.parametrize("head", ["fc.weight", "last_linear.bias", "head.weight", "classifier.1.weight",
-                                  "module.fc.bias", "projection.weight"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "fc.weight",
+        "last_linear.bias",
+        "head.weight",
+        "classifier.1.weight",
+        "module.fc.bias",
+        "projection.weight",
+    ],
+)
 def test_a_classifier_is_left_out_and_said(state, tmp_path, head):
     trunk, said = load(state | {head: torch.ones(2)}, tmp_path)
-    assert same(trunk, body()) and said.endswith(f"9 tensors loaded; 1 of a head, left out ({head}).")
+    assert same(trunk, body())
+    assert said.endswith(f"9 tensors loaded; 1 of a head, left out ({head}).")
 
 
 def test_counters_of_batch_norm_may_be_missing(state, tmp_path):
     """As in files from before PyTorch 0.4.1."""
     old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    assert len(old) < len(state) and same(load(old, tmp_path)[0], body())
+    assert len(old) < len(state)
+    assert same(load(old, tmp_path)[0], body())
 
 
 def test_vectors_saved_as_rows_are_vectors(state, tmp_path):
     """As batch norm in the files of BN-Inception."""
-    rows = {key: value[None] if key.startswith("bn1") and value.ndim else value for key, value in state.items()}
-    assert rows["bn1.weight"].shape == (1, 4) and same(load(rows, tmp_path)[0], body())
+    rows = {
+        key: value[None] if key.startswith("bn1") and value.ndim else value
+        for key, value in state.items()
+    }
+    assert rows["bn1.weight"].shape == (1, 4)
+    assert same(load(rows, tmp_path)[0], body())
 
 
 def test_what_is_missing_is_listed(state, tmp_path):
     del state["conv1.weight"]
     refused(state, tmp_path, r"--arch resnet18: 1 missing \(conv1.weight\)\. ")
-    refused({"bn1.bias": state["bn1.bias"]}, tmp_path, r"7 missing \(conv1.weight, conv1.bias, bn1.weight and 4 more\)")
+    refused(
+        {"bn1.bias": state["bn1.bias"]},
+        tmp_path,
+        r"7 missing \(conv1.weight, conv1.bias, bn1.weight and 4 more\)",
+    )
 
 
 def test_another_shape_is_refused(state, tmp_path):
-    refused(state | {"conv1.weight": torch.ones(4, 3, 7, 7)}, tmp_path,
-            r"1 of another shape \(conv1.weight: 4x3x7x7 instead of 4x3x3x3\)")
-    refused(state | {"conv1.bias": torch.ones(1, 1, 4)}, tmp_path, r"conv1.bias: 1x1x4 instead of 4")
+    refused(
+        state | {"conv1.weight": torch.ones(4, 3, 7, 7)},
+        tmp_path,
+        r"1 of another shape \(conv1.weight: 4x3x7x7 instead of 4x3x3x3\)",
+    )
+    refused(
+        state | {"conv1.bias": torch.ones(1, 1, 4)}, tmp_path, r"conv1.bias: 1x1x4 instead of 4"
+    )
 
 
 def test_what_is_left_over_is_refused(state, tmp_path):
-    refused(state | {"layer2.weight": torch.ones(1), "a\nb": torch.ones(1)}, tmp_path,
-            r"2 left over \(layer2.weight, a\\nb\)")
+    refused(
+        state | {"layer2.weight": torch.ones(1), "a\nb": torch.ones(1)},
+        tmp_path,
+        r"2 left over \(layer2.weight, a\\nb\)",
+    )
 
 
 def test_a_tensor_that_is_there_twice_is_refused(state, tmp_path):
@@ -143,25 +200,36 @@ class Bomb:
         return os.system, (f"touch {self.path}",)
 
 
-@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+@pytest.mark.parametrize(
+    "write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))]
+)
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("place", [lambda bomb, state: bomb, lambda bomb, state: state | {"x": bomb}])
+@pytest.mark.parametrize(
+    "place", [lambda bomb, state: bomb, lambda bomb, state: state | {"x": bomb}]
+)
 def test_a_pickle_bomb_is_refused_and_does_not_go_off(state, tmp_path, write, place):
     write(place(Bomb(tmp_path / "harm"), dict(state)), tmp_path / "bomb.pth")
     refused(None, tmp_path, "holds more than tensors, which is never run", RunError, "bomb.pth")
     assert not (tmp_path / "harm").exists()
-    pickle.loads(pickle.dumps(Bomb(tmp_path / "harm")))                            # it would
+    # it would
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "harm")))
     assert (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize("name,words", [("w.pth", "not a readable file of weights"),
-                                        ("w.safetensors", "not a readable safetensors file")])
+@pytest.mark.parametrize(
+    "name,words",
+    [
+        ("w.pth", "not a readable file of weights"),
+        ("w.safetensors", "not a readable safetensors file"),
+    ],
+)
 def test_a_damaged_file_is_refused(tmp_path, name, words):
     (tmp_path / name).write_bytes(b"\x80\x02 no weights" * 9)
     refused(None, tmp_path, words, RunError, name)
 
 
 # --- the library's weights: from a folder, from a server
+
 
 def publish(folder, state):
     """The state dict as a file with the digits of its sum in its name."""
@@ -199,7 +267,8 @@ def test_a_served_file_is_fetched_once(state, server, hub):
     file = publish(folder, state)
     trunk = body(1)
     load_source(trunk, "resnet18", Source(url + file.name), None)
-    assert same(trunk, body()) and (hub / file.name).read_bytes() == file.read_bytes()
+    assert same(trunk, body())
+    assert (hub / file.name).read_bytes() == file.read_bytes()
     file.unlink()
     trunk = body(2)
     load_source(trunk, "resnet18", Source(url + file.name), None)
@@ -210,28 +279,43 @@ def test_a_served_file_with_a_wrong_sum_is_refused(state, server, hub):
     folder, url = server
     name = publish(folder, state).rename(folder / "body-0123abcd.pth").name
     trunk = body(1)
-    with pytest.raises(RunError, match=f"{url}{name} .the file has the SHA-256 sum .* instead of 0123abcd and was "
-                                       "deleted.*--weights_dir FOLDER.*--not_pretrained"):
+    with pytest.raises(
+        RunError,
+        match=f"{url}{name} .the file has the SHA-256 sum .* instead of 0123abcd and was "
+        "deleted.*--weights_dir FOLDER.*--not_pretrained",
+    ):
         load_source(trunk, "resnet18", Source(url + name), None)
-    assert same(trunk, body(1)) and not list(hub.glob("*.pth*"))
+    assert same(trunk, body(1))
+    assert not list(hub.glob("*.pth*"))
 
 
-@pytest.mark.parametrize("url,words", [
-    ("http://127.0.0.1:9/body-0123abcd.pth", "Connection refused"), (None, "the server answered 404")])
+@pytest.mark.parametrize(
+    "url,words",
+    [
+        ("http://127.0.0.1:9/body-0123abcd.pth", "Connection refused"),
+        (None, "the server answered 404"),
+    ],
+)
 def test_a_source_that_does_not_give_the_file_is_one_sentence(url, words, server, hub):
     url = url or f"{server[1]}body-0123abcd.pth"
-    with pytest.raises(RunError, match=rf"weights of resnet18 could not be fetched from {url} \(.*{words}.*Dead since"
-                                       r" 20.*Put body-0123abcd.pth \(its SHA-256 sum begins with 0123abcd\) into a "
-                                       "folder and pass --weights_dir FOLDER") as caught:
+    with pytest.raises(
+        RunError,
+        match=rf"weights of resnet18 could not be fetched from {url} \(.*{words}.*Dead since"
+        r" 20.*Put body-0123abcd.pth \(its SHA-256 sum begins with 0123abcd\) into a "
+        "folder and pass --weights_dir FOLDER",
+    ) as caught:
         load_source(body(), "resnet18", Source(url, remark="Dead since 20. "), None)
-    assert "--url" not in str(caught.value) and "\n" not in str(caught.value)
+    assert "--url" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_is_looked_in_first(state, tmp_path, hub):
     file = publish(tmp_path, state)
-    for source in (Source(f"http://127.0.0.1:9/{file.name}"),
-                   Source("http://127.0.0.1:9/other-00000000.pth", also=(f"http://127.0.0.1:9/{file.name}",)),
-                   Source("http://127.0.0.1:9/model.safetensors", name=file.name)):
+    for source in (
+        Source(f"http://127.0.0.1:9/{file.name}"),
+        Source("http://127.0.0.1:9/other-00000000.pth", also=(f"http://127.0.0.1:9/{file.name}",)),
+        Source("http://127.0.0.1:9/model.safetensors", name=file.name),
+    ):
         trunk = body(1)
         load_source(trunk, "resnet18", source, str(tmp_path))
         assert same(trunk, body())
@@ -240,13 +324,18 @@ def test_a_folder_is_looked_in_first(state, tmp_path, hub):
 
 def test_a_file_of_the_folder_with_a_wrong_sum_is_refused(state, tmp_path, hub):
     publish(tmp_path, state).rename(tmp_path / "body-0123abcd.pth")
-    with pytest.raises(RunError, match="body-0123abcd.pth is damaged or another file.*instead of 0123abcd.*http://x/"):
+    with pytest.raises(
+        RunError,
+        match="body-0123abcd.pth is damaged or another file.*instead of 0123abcd.*http://x/",
+    ):
         load_source(body(), "resnet18", Source("http://x/body-0123abcd.pth"), str(tmp_path))
 
 
 def test_no_such_folder(tmp_path):
     with pytest.raises(UsageError, match="--weights_dir .*absent: there is no such folder"):
-        load_source(body(), "resnet18", Source("http://127.0.0.1:9/x.pth"), str(tmp_path / "absent"))
+        load_source(
+            body(), "resnet18", Source("http://127.0.0.1:9/x.pth"), str(tmp_path / "absent")
+        )
 
 
 def test_a_backbone_of_torchvision_takes_the_folder(tmp_path, hub, monkeypatch):
@@ -256,9 +345,13 @@ def test_a_backbone_of_torchvision_takes_the_folder(tmp_path, hub, monkeypatch):
     file = publish(tmp_path, model.state_dict())
     preset = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
     monkeypatch.setattr(type(preset), "url", f"http://127.0.0.1:9/{file.name}", raising=False)
-    network = architectures.select("torchvision.squeezenet1_1", embed_dim=8, pretrained=True, weights_dir=str(tmp_path))
+    network = architectures.select(
+        "torchvision.squeezenet1_1", embed_dim=8, pretrained=True, weights_dir=str(tmp_path)
+    )
     given = model.state_dict()
-    assert all(torch.equal(value, given[key]) for key, value in network.backbone.state_dict().items())
+    assert all(
+        torch.equal(value, given[key]) for key, value in network.backbone.state_dict().items()
+    )
 
 
 @pytest.mark.slow
@@ -272,7 +365,9 @@ def test_positions_of_a_transformer_are_interpolated(tmp_path, hub, monkeypatch)
     arguments = {"embed_dim": 8, "pretrained": True, "weights_dir": str(tmp_path)}
     same_size = architectures.select("torchvision.vit_b_32", **arguments).backbone.state_dict()
     assert torch.equal(same_size["encoder.pos_embedding"], model.encoder.pos_embedding)
-    larger = architectures.select("torchvision.vit_b_32", image_size=448, **arguments).backbone.state_dict()
+    larger = architectures.select(
+        "torchvision.vit_b_32", image_size=448, **arguments
+    ).backbone.state_dict()
     assert larger["encoder.pos_embedding"].shape == (1, 14 * 14 + 1, 768)
     assert torch.equal(larger["conv_proj.weight"], model.conv_proj.weight)
 
@@ -285,62 +380,92 @@ def test_a_backbone_of_timm_takes_the_folder(tmp_path, hub):
     arguments = {"embed_dim": 8, "pretrained": True, "weights_dir": str(tmp_path)}
     network = architectures.select("timm.test_vit", **arguments)
     given = model.state_dict()
-    assert all(torch.equal(value, given[key]) for key, value in network.backbone.state_dict().items())
+    assert all(
+        torch.equal(value, given[key]) for key, value in network.backbone.state_dict().items()
+    )
     del given["blocks.0.mlp.fc1.bias"]
     safetensors.torch.save_file(given, file)
-    with pytest.raises(UsageError, match="test_vit.r160_in1k.safetensors does not fit --arch timm.test_vit .*fc1.bias"):
+    with pytest.raises(
+        UsageError,
+        match="test_vit.r160_in1k.safetensors does not fit --arch timm.test_vit .*fc1.bias",
+    ):
         architectures.select("timm.test_vit", **arguments)
 
 
 @pytest.mark.slow
 def test_the_small_transformer_has_the_tensors_of_dinos(tmp_path):
-    """The names of DINO's own code (vision_transformer.py, vit_small), as its published checkpoints have them."""
+    """The names of DINO's own code (vit_small), as its published checkpoints have them."""
     pytest.importorskip("timm")
     network = architectures.select("vit_small", embed_dim=8, pretrained=False)
-    shapes = {"cls_token": (1, 1, 384), "pos_embed": (1, 197, 384), "patch_embed.proj.weight": (384, 3, 16, 16),
-              "patch_embed.proj.bias": (384,), "norm.weight": (384,), "norm.bias": (384,)}
-    linear = {"attn.qkv": (1152, 384), "attn.proj": (384, 384), "mlp.fc1": (1536, 384), "mlp.fc2": (384, 1536)}
+    shapes = {
+        "cls_token": (1, 1, 384),
+        "pos_embed": (1, 197, 384),
+        "patch_embed.proj.weight": (384, 3, 16, 16),
+        "patch_embed.proj.bias": (384,),
+        "norm.weight": (384,),
+        "norm.bias": (384,),
+    }
+    linear = {
+        "attn.qkv": (1152, 384),
+        "attn.proj": (384, 384),
+        "mlp.fc1": (1536, 384),
+        "mlp.fc2": (384, 1536),
+    }
     for i in range(12):
-        shapes |= {f"blocks.{i}.{norm}.{part}": (384,) for norm in ("norm1", "norm2") for part in ("weight", "bias")}
-        shapes |= {f"blocks.{i}.{name}.weight": shape for name, shape in linear.items()}
-        shapes |= {f"blocks.{i}.{name}.bias": shape[:1] for name, shape in linear.items()}
+        for norm in ("norm1", "norm2"):
+            shapes[f"blocks.{i}.{norm}.weight"] = (384,)
+            shapes[f"blocks.{i}.{norm}.bias"] = (384,)
+        for name, shape in linear.items():
+            shapes[f"blocks.{i}.{name}.weight"] = shape
+            shapes[f"blocks.{i}.{name}.bias"] = shape[:1]
     state = {name: torch.randn(shape) for name, shape in shapes.items()}
-    head = {"module.head.mlp.0.weight": torch.ones(2), "module.head.last_layer.weight_g": torch.ones(2)}
-    torch.save({"student": {}, "teacher": {f"module.backbone.{key}": state[key] for key in state} | head},
-               tmp_path / "dino.pth")
-    assert "150 tensors loaded; 2 of a head" in load_file(network.backbone, str(tmp_path / "dino.pth"), "vit_small")
-    assert all(torch.equal(value, state[key]) for key, value in network.backbone.state_dict().items())
+    head = {
+        "module.head.mlp.0.weight": torch.ones(2),
+        "module.head.last_layer.weight_g": torch.ones(2),
+    }
+    teacher = {f"module.backbone.{key}": state[key] for key in state} | head
+    path = tmp_path / "dino.pth"
+    torch.save({"student": {}, "teacher": teacher}, path)
+    remark = load_file(network.backbone, str(path), "vit_small")
+    assert "150 tensors loaded; 2 of a head" in remark
+    for key, value in network.backbone.state_dict().items():
+        assert torch.equal(value, state[key]), key
 
 
 @pytest.fixture
-def asked(monkeypatch, tmp_path):
+def requested(monkeypatch, tmp_path):
     """What timm's own client was asked for; it fails."""
-    builder, repositories = pytest.importorskip("timm.models._builder"), []
+    builder = pytest.importorskip("timm.models._builder")
+    repositories = []
 
     def fail(repository, *_, **__):
         repositories.append(repository)
         raise OSError("no\nsuch file")
+
     monkeypatch.setattr(builder, "load_state_dict_from_hf", fail)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     return repositories
 
 
-def test_a_hub_that_does_not_answer_is_one_sentence_at_once(monkeypatch, hub, asked):
+def test_a_hub_that_does_not_answer_is_one_sentence_at_once(monkeypatch, hub, requested):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(RunError, match="timm.test_vit could not be fetched from http://127.0.0.1:9/timm/test_vit.*"
-                                       r"refused\).*Put test_vit.r160_in1k.safetensors into a folder"):
+    with pytest.raises(
+        RunError,
+        match="timm.test_vit could not be fetched from http://127.0.0.1:9/timm/test_vit.*"
+        r"refused\).*Put test_vit.r160_in1k.safetensors into a folder",
+    ):
         architectures.select("timm.test_vit", embed_dim=8, pretrained=True)
-    assert not asked
+    assert not requested
 
 
-def test_a_hub_that_answers_is_left_to_its_client(monkeypatch, hub, asked, server):
+def test_a_hub_that_answers_is_left_to_its_client(monkeypatch, hub, requested, server):
     monkeypatch.setenv("HF_ENDPOINT", server[1].rstrip("/"))
     with pytest.raises(RunError, match=r"\(no such file\)"):
         architectures.select("timm.test_vit", embed_dim=8, pretrained=True)
-    assert asked == ["timm/test_vit.r160_in1k"]
+    assert requested == ["timm/test_vit.r160_in1k"]
 
 
-def test_what_the_hubs_client_has_on_the_disk_needs_no_hub(monkeypatch, hub, asked, tmp_path):
+def test_what_the_hubs_client_has_on_the_disk_needs_no_hub(monkeypatch, hub, requested, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     place = tmp_path / "cache" / "models--timm--test_vit.r160_in1k"
     for file, text in (("refs/main", "1"), ("snapshots/1/model.safetensors", "")):
@@ -348,12 +473,14 @@ def test_what_the_hubs_client_has_on_the_disk_needs_no_hub(monkeypatch, hub, ask
         (place / file).write_text(text)
     with pytest.raises(RunError, match=r"\(no such file\)"):
         architectures.select("timm.test_vit", embed_dim=8, pretrained=True)
-    assert asked
+    assert requested
 
 
 def test_a_model_without_weights_is_one_sentence():
     pytest.importorskip("timm")
-    with pytest.raises(UsageError, match="timm.maxvit_pico_rw_256: there are no pretrained weights"):
+    with pytest.raises(
+        UsageError, match="timm.maxvit_pico_rw_256: there are no pretrained weights"
+    ):
         architectures.select("timm.maxvit_pico_rw_256", embed_dim=8, pretrained=True)
 
 
@@ -361,16 +488,28 @@ def test_the_dead_server_of_bninception_is_said(monkeypatch, hub):
     pytest.importorskip("pretrainedmodels")
     from architectures.backbones import published
 
-    monkeypatch.setattr(published, "BNINCEPTION", published.BNINCEPTION._replace(
-        url="http://127.0.0.1:9/bn_inception-52deb4733.pth"))
-    with pytest.raises(RunError, match="is reported dead.*Put bn_inception-52deb4733.pth .its SHA-256 sum begins with "
-                                       "52deb4733"):
+    monkeypatch.setattr(
+        published,
+        "BNINCEPTION",
+        published.BNINCEPTION._replace(url="http://127.0.0.1:9/bn_inception-52deb4733.pth"),
+    )
+    with pytest.raises(
+        RunError,
+        match="is reported dead.*Put bn_inception-52deb4733.pth .its SHA-256 sum begins with "
+        "52deb4733",
+    ):
         architectures.select("bninception", embed_dim=8, pretrained=True)
 
 
 # --- preprocessing beside the weights
 
-PREPROCESSING = {"image_size": 96, "mean": [1, 2, 3], "std": [4, 5, 6], "channels": "BGR", "value_range": 255}
+PREPROCESSING = {
+    "image_size": 96,
+    "mean": [1, 2, 3],
+    "std": [4, 5, 6],
+    "channels": "BGR",
+    "value_range": 255,
+}
 
 
 def test_a_model_json_beside_the_weights_says_how_images_are_prepared(tmp_path):
@@ -380,15 +519,32 @@ def test_a_model_json_beside_the_weights_says_how_images_are_prepared(tmp_path):
     assert found == PREPROCESSING | {"mean": (1, 2, 3), "std": (4, 5, 6)}
     network = architectures.select("convnet", embed_dim=4, pretrained=False, preprocessing=found)
     assert network.image_size == 96
-    assert network.preprocessing == {"mean": (1, 2, 3), "std": (4, 5, 6), "channels": "BGR", "value_range": 255}
+    assert network.preprocessing == {
+        "mean": (1, 2, 3),
+        "std": (4, 5, 6),
+        "channels": "BGR",
+        "value_range": 255,
+    }
 
 
-@pytest.mark.parametrize("change", [{"mean": [1, 2]}, {"std": [1, 0, 1]}, {"channels": "GBR"}, {"image_size": "96"},
-                                    {"value_range": 0}, {"mean": None}, {"std": [True] * 3}, {"image_size": 0},
-                                    {"mean": [float("nan")] * 3}, {"value_range": float("inf")}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": [1, 2]},
+        {"std": [1, 0, 1]},
+        {"channels": "GBR"},
+        {"image_size": "96"},
+        {"value_range": 0},
+        {"mean": None},
+        {"std": [True] * 3},
+        {"image_size": 0},
+        {"mean": [float("nan")] * 3},
+        {"value_range": float("inf")},
+    ],
+)
 def test_a_model_json_that_says_it_wrongly_is_refused(tmp_path, change):
     (tmp_path / "model.json").write_text(json.dumps({"preprocessing": PREPROCESSING | change}))
-    with pytest.raises(UsageError, match="model.json has no complete \"preprocessing\""):
+    with pytest.raises(UsageError, match='model.json has no complete "preprocessing"'):
         preprocessing_beside(str(tmp_path / "w.pth"))
 
 
@@ -403,14 +559,33 @@ def test_an_export_gives_its_backbone_and_its_preprocessing(tmp_path):
     from architectures import export
     from utilities import checkpoint
 
-    network = architectures.select("convnet_normalize", embed_dim=8, pretrained=False,
-                                   preprocessing={"mean": (9.0, 8.0, 7.0), "channels": "BGR", "value_range": 255.0})
-    options = {"arch": "convnet_normalize", "embed_dim": 8, "memory": "none", "image_size": 48, "augmentation": "base",
-               "input_mean": [9.0, 8.0, 7.0], "input_channels": "BGR", "input_value_range": 255.0}
+    network = architectures.select(
+        "convnet_normalize",
+        embed_dim=8,
+        pretrained=False,
+        preprocessing={"mean": (9.0, 8.0, 7.0), "channels": "BGR", "value_range": 255.0},
+    )
+    options = {
+        "arch": "convnet_normalize",
+        "embed_dim": 8,
+        "memory": "none",
+        "image_size": 48,
+        "augmentation": "base",
+        "input_mean": [9.0, 8.0, 7.0],
+        "input_channels": "BGR",
+        "input_value_range": 255.0,
+    }
     checkpoint.save(tmp_path / "last.pt", {"network": network.state_dict(), "options": options})
-    assert export.main([str(tmp_path / "last.pt"), "--format", "safetensors", "--out", str(tmp_path / "out")]) == 0
+    assert (
+        export.main(
+            [str(tmp_path / "last.pt"), "--format", "safetensors", "--out", str(tmp_path / "out")]
+        )
+        == 0
+    )
     weights = str(tmp_path / "out" / "model.safetensors")
-    other = architectures.select("convnet", embed_dim=4, pretrained=False, preprocessing=preprocessing_beside(weights))
+    other = architectures.select(
+        "convnet", embed_dim=4, pretrained=False, preprocessing=preprocessing_beside(weights)
+    )
     assert "24 tensors loaded; 2 of a head" in load_file(other.backbone, weights, "convnet")
     assert same(other.backbone, network.backbone)
     assert (other.image_size, other.preprocessing) == (48, network.preprocessing)
@@ -419,6 +594,8 @@ def test_an_export_gives_its_backbone_and_its_preprocessing(tmp_path):
 def test_prefixes_are_cut_only_where_the_network_has_no_such_name():
     wanted = {"encoder.layer.weight": None, "weight": None}
     assert state_dicts.strip_prefixes("encoder.layer.weight", wanted) == "encoder.layer.weight"
-    assert state_dicts.strip_prefixes("module.encoder.layer.weight", wanted) == "encoder.layer.weight"
+    assert (
+        state_dicts.strip_prefixes("module.encoder.layer.weight", wanted) == "encoder.layer.weight"
+    )
     assert state_dicts.strip_prefixes("model.encoder.weight", wanted) == "weight"
     assert state_dicts.strip_prefixes("other.weight", wanted) == "other.weight"

@@ -1,14 +1,20 @@
 """How numbers stand in tables."""
+
 from utilities.cells import markdown, metric_table, shown
 
 
 def cells(text):
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()
+    ]
 
 
 def test_intervals_stand_behind_their_metrics():
     row = {"nmi": 0.859, "nmi_low": 0.841, "nmi_high": 0.8753, "mAP": 0.5}
-    assert cells(metric_table({"x": row}))[::2] == [["", "nmi", "mAP"], ["x", "85.9 [84.1, 87.5]", "50.0"]]
+    assert cells(metric_table({"x": row}))[::2] == [
+        ["", "nmi", "mAP"],
+        ["x", "85.9 [84.1, 87.5]", "50.0"],
+    ]
     assert metric_table({"x": {"rho_spectrum@-1": 3.1234}}).endswith("|           3.123 |")
 
 
@@ -18,8 +24,11 @@ def test_metric_table_shows_percent_and_marks_what_is_missing():
 
 
 def test_distances_are_no_shares_on_validation_classes_either():
-    assert (shown("val_dists@intra", 0.5), shown("dists@intra", -0.5, "+"), shown("nmi", 0.5, "+")) == (
-        "0.500", "-0.500", "+50.0")
+    assert (
+        shown("val_dists@intra", 0.5),
+        shown("dists@intra", -0.5, "+"),
+        shown("nmi", 0.5, "+"),
+    ) == ("0.500", "-0.500", "+50.0")
 
 
 def test_a_bar_in_a_cell_does_not_end_it():

@@ -1,4 +1,5 @@
 """How a run computes: its device, its arithmetic, and a compiler that is not there."""
+
 import os
 
 import pytest
@@ -7,8 +8,11 @@ import torch
 from utilities.device import choose_device, full_precision, require_compiler, set_arithmetic
 from utilities.errors import UsageError
 
-PARTS = {"products": torch.backends.cuda.matmul, "convolutions": torch.backends.cudnn.conv,
-         "recurrences": torch.backends.cudnn.rnn}
+PARTS = {
+    "products": torch.backends.cuda.matmul,
+    "convolutions": torch.backends.cudnn.conv,
+    "recurrences": torch.backends.cudnn.rnn,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -39,24 +43,31 @@ def test_tf32_is_a_choice_that_full_precision_takes_back(tf32, name):
 def test_deterministic_or_fastest_kernels(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     set_arithmetic(deterministic=True)
-    assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
-    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.benchmark
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     set_arithmetic()
     assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
+    assert torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.deterministic
 
 
 def test_a_compiler_that_is_not_there_is_one_sentence(monkeypatch):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
     monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
     torch._dynamo.reset()
-    with pytest.raises(UsageError, match="--compile finds no compiler for cpu .*such as g\\+\\+") as caught:
+    with pytest.raises(
+        UsageError, match="--compile finds no compiler for cpu .*such as g\\+\\+"
+    ) as caught:
         require_compiler(torch.device("cpu"))
     assert "\n" not in str(caught.value)
 
 
-def test_the_cpu_is_taken_where_there_is_no_gpu_and_a_gpu_that_is_not_there_is_refused(monkeypatch, capsys):
+def test_the_cpu_is_taken_where_there_is_no_gpu_and_a_gpu_that_is_not_there_is_refused(
+    monkeypatch, capsys
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device() == choose_device("cpu") == torch.device("cpu")
     assert capsys.readouterr().out.count("no GPU") == 1

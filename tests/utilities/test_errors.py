@@ -1,4 +1,5 @@
 """Errors in a few words, and the exit codes of a command."""
+
 import pytest
 
 from utilities.errors import (
@@ -16,17 +17,21 @@ from utilities.errors import (
 def raises(error):
     def command():
         raise error
+
     return command
 
 
-@pytest.mark.parametrize("error,code,words", [
-    (UsageError("--a 1: wrong."), 2, "x: --a 1: wrong."),
-    (RunError("The disk is full."), 1, "x: The disk is full."),
-    (Stopped("Stopped by SIGTERM.", 143), 143, "x: Stopped by SIGTERM."),
-    (KeyboardInterrupt(), 130, "x: Interrupted."),
-    (KeyError("a"), 1, "x: KeyError: 'a' (--debug shows where it happened)"),
-    (RunError("a\nb \x1b[2J"), 1, r"x: a\nb \x1b[2J"),
-])
+@pytest.mark.parametrize(
+    "error,code,words",
+    [
+        (UsageError("--a 1: wrong."), 2, "x: --a 1: wrong."),
+        (RunError("The disk is full."), 1, "x: The disk is full."),
+        (Stopped("Stopped by SIGTERM.", 143), 143, "x: Stopped by SIGTERM."),
+        (KeyboardInterrupt(), 130, "x: Interrupted."),
+        (KeyError("a"), 1, "x: KeyError: 'a' (--debug shows where it happened)"),
+        (RunError("a\nb \x1b[2J"), 1, r"x: a\nb \x1b[2J"),
+    ],
+)
 def test_every_error_is_one_line_and_an_exit_code(capsys, error, code, words):
     assert answer("x", raises(error)) == code
     assert capsys.readouterr().err == f"{words}\n"

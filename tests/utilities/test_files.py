@@ -1,4 +1,5 @@
 """Files and folders are replaced as a whole, or not at all."""
+
 import hashlib
 import os
 

@@ -1,4 +1,5 @@
 """Flags in files and on the command line."""
+
 import pytest
 
 from utilities.flags import as_recorded, as_typed
@@ -13,12 +14,15 @@ def test_a_tuple_is_recorded_as_a_list():
     assert as_recorded((1, 2)) == [1, 2]
 
 
-@pytest.mark.parametrize("value,typed", [
-    (None, "no --x"),
-    (True, "--x"),
-    (3, "--x 3"),
-    ("gem", "--x gem"),
-    ([0.0, 1.5], "--x 0.0 1.5"),
-])
+@pytest.mark.parametrize(
+    "value,typed",
+    [
+        (None, "no --x"),
+        (True, "--x"),
+        (3, "--x 3"),
+        ("gem", "--x gem"),
+        ([0.0, 1.5], "--x 0.0 1.5"),
+    ],
+)
 def test_a_flag_as_it_is_typed(value, typed):
     assert as_typed("x", value) == typed

@@ -1,4 +1,5 @@
 """Folders that one process at a time works in."""
+
 import threading
 import time
 
@@ -23,6 +24,7 @@ def test_without_a_sentence_the_next_one_waits(tmp_path):
     def next_one():
         with Lock(tmp_path):
             order.append("second")
+
     with Lock(tmp_path):
         thread = threading.Thread(target=next_one)
         thread.start()

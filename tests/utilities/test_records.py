@@ -1,4 +1,5 @@
 """Checkpoints, run folders, random streams and registries."""
+
 import csv
 import json
 import os
@@ -20,7 +21,8 @@ def test_checkpoint_round_trip_leaves_no_temporary_file(tmp_path):
     state = {"network": {"w": torch.randn(3)}, "options": {"arch": "convnet"}, "epoch": 3}
     checkpoint.save(tmp_path / "last.pt", state)
     found = checkpoint.load(tmp_path / "last.pt")
-    assert torch.equal(found["network"]["w"], state["network"]["w"]) and found["epoch"] == 3
+    assert torch.equal(found["network"]["w"], state["network"]["w"])
+    assert found["epoch"] == 3
     assert os.listdir(tmp_path) == ["last.pt"]
 
 
@@ -52,18 +54,28 @@ def test_a_failed_write_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
 
     def fail(*_):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(RunError, match="previous one"):
         checkpoint.save(tmp_path / "last.pt", {"network": {}, "options": {}, "epoch": 2})
-    assert checkpoint.load(tmp_path / "last.pt")["epoch"] == 1 and os.listdir(tmp_path) == ["last.pt"]
+    assert checkpoint.load(tmp_path / "last.pt")["epoch"] == 1
+    assert os.listdir(tmp_path) == ["last.pt"]
 
 
 def test_checkpoint_of_another_architecture_names_the_flags(tmp_path):
-    checkpoint.save(tmp_path / "last.pt", {"network": torch.nn.Linear(3, 2).state_dict(),
-                                           "options": {"arch": "resnet18", "embed_dim": 2}})
+    checkpoint.save(
+        tmp_path / "last.pt",
+        {
+            "network": torch.nn.Linear(3, 2).state_dict(),
+            "options": {"arch": "resnet18", "embed_dim": 2},
+        },
+    )
     with pytest.raises(UsageError, match="--arch resnet18"):
-        checkpoint.load_network(tmp_path / "last.pt", torch.nn.Linear(4, 2),
-                                dict.fromkeys(checkpoint.DEFINES_NETWORK, 2) | {"arch": "convnet"})
+        checkpoint.load_network(
+            tmp_path / "last.pt",
+            torch.nn.Linear(4, 2),
+            dict.fromkeys(checkpoint.DEFINES_NETWORK, 2) | {"arch": "convnet"},
+        )
 
 
 def test_run_folder_is_never_reused(tmp_path):
@@ -75,10 +87,15 @@ def test_run_folder_writes_csv_with_all_columns(tmp_path):
     folder = RunFolder(tmp_path, "glyphs", "a")
     folder.write_csv("metrics.csv", [{"epoch": 0, "nmi": 0.5}, {"epoch": 1, "loss": 2.0}])
     rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
-    assert rows == [{"epoch": "0", "nmi": "0.5", "loss": ""}, {"epoch": "1", "nmi": "", "loss": "2.0"}]
+    assert rows == [
+        {"epoch": "0", "nmi": "0.5", "loss": ""},
+        {"epoch": "1", "nmi": "", "loss": "2.0"},
+    ]
     folder.write_json("options.json", provenance({"seed": 1}, "cpu"))
     found = json.loads((folder / "options.json").read_text())
-    assert found["flags"] == {"seed": 1} and found["versions"]["torch"] and "commit" in found
+    assert found["flags"] == {"seed": 1}
+    assert found["versions"]["torch"]
+    assert "commit" in found
 
 
 def test_run_folder_that_cannot_be_made_is_one_sentence(tmp_path):
@@ -97,14 +114,18 @@ def test_random_stream_resumes_and_is_independent_of_the_global_state():
     other.load_state_dict(state)
     assert torch.equal(torch.rand(5, generator=other.on(torch.device("cpu"))), expected)
     fresh = RandomStream(0)
-    fresh.load_state_dict(RandomStream(3).state_dict())                            # saved before the first draw
-    assert torch.equal(torch.rand(2, generator=fresh.on(torch.device("cpu"))),
-                       torch.rand(2, generator=RandomStream(3).on(torch.device("cpu"))))
+    # saved before the first draw
+    fresh.load_state_dict(RandomStream(3).state_dict())
+    assert torch.equal(
+        torch.rand(2, generator=fresh.on(torch.device("cpu"))),
+        torch.rand(2, generator=RandomStream(3).on(torch.device("cpu"))),
+    )
 
 
 def test_preserved_randomness_restores_every_state():
     def draw():
         return random.random(), np.random.rand(), torch.rand(1).item()
+
     seed_everything(4)
     expected = draw()
     seed_everything(4)
