@@ -27,7 +27,7 @@ from utilities.command_line import (
 )
 from utilities.errors import UsageError, answer
 from utilities.flags import as_recorded
-from utilities.rules import problems
+from utilities.rules import ARGUMENTS, problems
 
 # Flags that no checkpoint decides.
 NOT_REPEATED = {"repeat", "resume", "evaluate_only", "json", "debug", "gpu", "list"}
@@ -39,8 +39,8 @@ REFUSED = {
     "--wandb_key": "--wandb_key would leave your key in the shell's history and among the run's files: "
                    "log in with wandb login, or set WANDB_API_KEY",
 }
-# Arguments of a constructor that follow from the run.
-NOT_FLAGS = {"n_classes", "embed_dim", "seed", "base", "name"}
+# Arguments of a constructor that follow from the run or from other flags.
+NOT_FLAGS = {"n_classes", "embed_dim", "seed", "base", "name", "rank", "world", "device", "samples_per_class"}
 
 
 def add_run_flags(parser: Parser) -> None:
@@ -393,6 +393,7 @@ MINER_HELP = {
 }
 # Names of the base framework that cannot be arguments of a Python function.
 SYNONYMS = {"--loss_softtriplet_scale": ("--loss_softtriplet_lambda",)}
+UNEXPLAINED = "See the docstring of the class."
 Explained = dict[str, dict[str, tuple]]  # class by name: its arguments, each with default and help
 
 
@@ -426,7 +427,7 @@ def with_help(arguments: dict, texts: dict[str, str]) -> dict[str, tuple]:
     explained = {}
     for argument, default in arguments.items():
         if argument not in NOT_FLAGS:
-            explained[argument] = (default, texts.get(argument, "See the docstring of the class."))
+            explained[argument] = (default, texts.get(argument, UNEXPLAINED))
     return explained
 
 
@@ -482,7 +483,7 @@ def add_relation_flags(parser: Parser) -> None:
     """The first part of the method."""
     group = parser.add_argument_group("relation", "Context of every image from the whole batch.")
     add = group.add_argument
-    add("--relation", default="gru", choices=["gru", "attention", "none"], help="""
+    add("--relation", default="gru", choices=[*registry("relation"), "none"], help="""
         How the batch is read.""")
     add("--relation_hidden", type=non_negative_int, default=512, metavar="H", help="""
         Width of the state; 0: that of the backbone's feature.""")
@@ -504,7 +505,7 @@ def add_policy_flags(parser: Parser) -> None:
         'constant' action --policy_constant, learned but 'shuffled' over the anchors.""")
     add("--pair_weight_on", choices=["term", "distance"], help="""
         A weight scales the loss term, or the distance inside the hinge (margin only).""")
-    add("--policy_action", choices=["sharpness", "weight"], help="""
+    add("--policy_action", choices=[*registry("policy_action")], help="""
         'sharpness' of a softmax over an anchor's pairs, from a grid; or one 'weight' of {1..A}/A
         per anchor and sign.""")
     add("--policy_granularity", choices=["batch", "anchor"], help="""
@@ -518,7 +519,7 @@ def add_policy_flags(parser: Parser) -> None:
         Divide weights by their mean over the batch, or leave them (--policy_action weight).""")
     add("--policy_constant", type=float, nargs=2, metavar=("POSITIVE", "NEGATIVE"), help="""
         The action of --pair_weighting constant, such as 5 20.""")
-    add("--policy_reward", choices=["lookahead", "batch_ap"], help="""
+    add("--policy_reward", choices=[*registry("policy_reward")], help="""
         AP after a virtual step under the sampled weights; or AP without a step (as published; it
         does not depend on the action).""")
     add("--policy_mix", type=float, default=0.0, metavar="SHARE", help="""
@@ -565,6 +566,20 @@ def add_memory_flags(parser: Parser) -> None:
     add("--memory_dual", default="decoded", choices=["decoded", "embedding", "none"], help="""
         What the second loss compares: embedding plus decoded context, the embedding alone, or no
         second loss.""")
+
+
+def add_further_flags(parser: Parser) -> None:
+    """A flag for every argument of a relation, reward, ... that has none above."""
+    group = parser.add_argument_group("arguments of new classes")
+    known = set(parser._option_string_actions)
+    for prefix, switch in ARGUMENTS:
+        for definition in registry(switch).values():
+            for argument, default in source.arguments(definition).items():
+                flag = f"--{prefix}{argument}"
+                no_flag = argument in NOT_FLAGS or default in (None, source.NO_DEFAULT)
+                if flag not in known and not no_flag:
+                    add_constructor_flag(group, flag, default, UNEXPLAINED)
+                    known.add(flag)
 
 
 def add_training_flags(parser: Parser) -> None:
@@ -708,6 +723,7 @@ GROUPS = (
     add_relation_flags,
     add_policy_flags,
     add_memory_flags,
+    add_further_flags,
     add_training_flags,
     add_speed_flags,
     add_evaluation_flags,

@@ -74,6 +74,8 @@ OPTIONS = {"flags": {}}
     (["--memory", "none", "--memory_hidden", "4"], "no effect with --memory none"),
     (["--memory", "glow", "--memory_hidden", "4"], "no effect with --memory glow"),
     (["--memory_levels", "4"], "no effect with --memory realnvp"),
+    (["--policy_levels", "4"], "no effect with --policy_action sharpness"),
+    (["--policy_reward", "batch_ap", "--policy_step", "1"], "no effect with --policy_reward batch_ap"),
     (["--loss", "margin", "--miner_random_distance_lower_cutoff", "1"], "with --batch_mining distance"),
     (["--loss", "margin", "--batch_mining", "random", "--miner_random_distance_lower_cutoff", "1"],
      "with --batch_mining random"),
@@ -89,7 +91,7 @@ OPTIONS = {"flags": {}}
     (["--arch", "convnet"], "--arch convnet_normalize"),
     (["--policy_action", "continuous"], "choose from 'sharpness', 'weight'"),
     (["--policy_granularity", "pair"], "choose from 'batch', 'anchor'"),
-    (["--policy_reward", "validation"], "choose from 'lookahead', 'batch_ap'"),
+    (["--policy_reward", "validation"], "choose from 'batch_ap', 'lookahead'"),
     (["--policy_episode", "9"], "--policy_episode is not a flag"),
     (["--evaluate_only"], "--checkpoint"),
     (["--crop_size", "24"], "--crop_size needs --image_size"),
@@ -210,13 +212,13 @@ def test_miner_flags_are_the_constructors_arguments():
 
 
 def test_relation_and_policy_flags_are_the_constructors_arguments():
-    from criteria.lm_metric import LMMetric
-    from criteria.pair_weighting import BatchRelation, PairWeighting
-    assert flags_with("relation_") == signature_flags("relation_", BatchRelation,
-                                                    without=("feature_dim", "kind")) | {"relation_lr"}
-    method = {"base", "relation", "weighting", "pair_weighting", "memory_weight", "memory_dual", "state_dim", "xbm",
-              "proxies", "episode"}
-    assert flags_with("policy_") == signature_flags("policy_", PairWeighting, LMMetric, without=method) | {"policy_lr"}
+    from criteria.method import RELATIONS, REWARDS, WEIGHTINGS, Policy, PolicyTraining
+    relations = signature_flags("relation_", *RELATIONS.values(), without=("feature_dim",))
+    assert flags_with("relation_") == relations | {"relation_lr"}
+    classes = (Policy, PolicyTraining, *WEIGHTINGS.values(), *REWARDS.values())
+    policy = signature_flags("policy_", *classes, without=("state_dim", "weighting"))
+    chosen = {"policy_action", "policy_reward", "policy_constant", "policy_lr"}
+    assert flags_with("policy_") == policy | chosen
 
 
 def test_dataset_flags_are_the_functions_arguments():
@@ -227,12 +229,12 @@ def test_dataset_flags_are_the_functions_arguments():
 
 
 def test_xbm_flags_are_the_constructors_arguments():
-    from criteria.xbm import CrossBatchMemory
+    from criteria.method import CrossBatchMemory
     assert flags_with("xbm_") == signature_flags("xbm_", CrossBatchMemory, without=("base", "miner"))
 
 
 def test_proxies_flags_are_the_constructors_arguments():
-    from criteria.class_proxies import ClassProxies
+    from criteria.method import ClassProxies
     assert flags_with("proxies_") == signature_flags("proxies_", ClassProxies, without=("n_classes", "embed_dim"))
 
 

@@ -14,7 +14,10 @@ REGISTRIES = {  # flag or list: file and name of the registry
     "flow": ("flows/__init__.py", "FLOWS"),
     "loss": ("criteria/__init__.py", "CRITERIA"),
     "memory": ("architectures/memory.py", "MEMORIES"),
+    "policy_action": ("criteria/method/weighting.py", "WEIGHTINGS"),
+    "policy_reward": ("criteria/method/rewards.py", "REWARDS"),
     "pooling": ("architectures/pooling.py", "POOLINGS"),
+    "relation": ("criteria/method/relation.py", "RELATIONS"),
 }
 BESIDE = {  # further names that a flag takes, and what they stand for
     "arch": {

@@ -45,6 +45,9 @@ NO_EFFECT = (
 ARGUMENTS = (
     ("data_", "data_sampler"),
     ("memory_", "memory"),
+    ("policy_", "policy_action"),
+    ("policy_", "policy_reward"),
+    ("relation_", "relation"),
 )
 # Flags whose value is a name of a registry, and what the registry holds.
 NAMES = {

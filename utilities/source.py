@@ -71,24 +71,28 @@ def file_of(module: str) -> Path | None:
 def arguments(definition: Definition | None) -> dict[str, Any]:
     """The arguments of a function, or of a class's constructor, each with its default.
 
-    NO_DEFAULT stands for a default that is missing or not a literal. A constructor that is inherited,
-    or takes **kwargs, has the arguments of the base classes too.
+    NO_DEFAULT stands for a default that is missing or not a literal. A class without a constructor has
+    the arguments of its base classes and its annotated fields, as a dataclass has; a constructor that
+    takes **kwargs has those of the base classes too.
     """
     if definition is None:
         return {}
-    path = definition.path
     node = definition.node
+    if isinstance(node, ast.FunctionDef):
+        return own_arguments(node.args)
+    methods = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+    constructor = methods.get("__init__")
     known: dict[str, Any] = {}
-    if isinstance(node, ast.ClassDef):
-        methods = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
-        constructor = methods.get("__init__")
-        if constructor is None or constructor.args.kwarg:
-            for base in node.bases:
-                known |= arguments(find(path, ast.unparse(base)))
-        node = constructor
-    if node is not None:
-        known |= own_arguments(node.args)
-    return known
+    if constructor is None or constructor.args.kwarg:
+        for base in node.bases:
+            known |= arguments(find(definition.path, ast.unparse(base)))
+    return known | (own_arguments(constructor.args) if constructor else fields(node))
+
+
+def fields(node: ast.ClassDef) -> dict[str, Any]:
+    """The annotated fields of a class, each with its default."""
+    annotated = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+    return {part.target.id: value_of(part.value) for part in annotated}
 
 
 def own_arguments(signature: ast.arguments) -> dict[str, Any]:

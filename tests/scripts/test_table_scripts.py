@@ -95,10 +95,10 @@ def split_at_tuning(runs):
 
 def test_the_environment_reaches_every_command():
     runs, _ = commands("table_cub200.sh", SEEDS=5, DATA="/my images", EXTRA="--n_epochs 2 --amp bf16",
-                       ARCHS="a_normalize")
+                       ARCHS="resnet18_normalize")
     for opt in map(get_options, runs):
         assert (opt.seed, opt.source_path, opt.n_epochs, opt.amp, opt.arch, opt.resume) == (
-            5, "/my images", 2, "bf16", "a_normalize", "auto")
+            5, "/my images", 2, "bf16", "resnet18_normalize", "auto")
     names = {get_options(argv).savename for argv in commands("toy_cpu.sh", SEEDS=1, ONLY="^(full|smoothap)$")[0]}
     rows = {name for name in names if not name.startswith("tune-")}
     assert rows == {"full-s1", "smoothap-s1"}

@@ -3,6 +3,7 @@ from argparse import Namespace
 
 import pytest
 
+import parameters
 from utilities import choices, rules
 
 REWARDS = """
@@ -45,6 +46,15 @@ def test_the_arguments_of_a_new_reward_apply_to_it_alone(new_reward):
 def test_arguments_of_no_reward_apply_to_all_and_an_own_class_takes_any(new_reward):
     assert rules.cannot_apply("policy_samples", options(policy_reward="lookahead")) is None
     assert rules.cannot_apply("policy_step", options(policy_reward="my_module.Mine")) is None
+
+
+def test_the_arguments_of_a_new_reward_are_flags(new_reward, capsys):
+    new = ["--policy_reward", "reciprocal"]
+    assert parameters.get_options(new).policy_depth == 5
+    assert parameters.get_options([*new, "--policy_depth", "7"]).policy_depth == 7
+    with pytest.raises(SystemExit):
+        parameters.get_options(["--policy_depth", "7"])
+    assert "--policy_depth has no effect with --policy_reward lookahead" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("condition,value,reason", [

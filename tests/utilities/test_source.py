@@ -7,6 +7,8 @@ import pytest
 from utilities import choices, source
 from utilities.choices import REGISTRIES, registry
 
+SIGNED = ["loss", "batch_mining", "memory", "dataset", "flow", "policy_action", "policy_reward", "relation"]
+
 
 def imported(flag):
     """The registry of a flag, by import."""
@@ -29,7 +31,7 @@ def test_classes_and_functions_are_those_of_the_registry(flag):
         assert source.summary(definition)[:20] == inspect.getdoc(entry)[:20]
 
 
-@pytest.mark.parametrize("flag", ["loss", "batch_mining", "memory", "dataset", "flow"])
+@pytest.mark.parametrize("flag", SIGNED)
 def test_arguments_and_defaults_are_those_of_the_signature(flag):
     for name, entry in imported(flag).items():
         read = source.arguments(registry(flag)[name])
@@ -52,6 +54,9 @@ def test_arguments_that_a_constructor_passes_on_count(tmp_path):
         "class Passes(Base):\n"
         "    def __init__(self, *args, d=(1, -2), e=len, **kwargs): pass\n"
         "class Inherits(Base): pass\n"
+        "class Fields(Base):\n"
+        "    d: float = -0.5\n"
+        "    e = 1\n"
         "class Own(Base):\n"
         "    def __init__(self, f: int = 3): pass\n"
         "async def neither(g): pass\n"
@@ -64,6 +69,7 @@ def test_arguments_that_a_constructor_passes_on_count(tmp_path):
     nothing = source.NO_DEFAULT
     assert arguments("Passes") == {"a": nothing, "b": 1, "c": None, "d": (1, -2), "e": nothing}
     assert arguments("Inherits") == {"a": nothing, "b": 1, "c": None}
+    assert arguments("Fields") == arguments("Inherits") | {"d": -0.5}
     assert arguments("Own") == {"f": 3}
     assert arguments("function") == {"h": nothing, "i": True}
     assert source.find(file, "neither") is None and source.find(file, "absent") is None
