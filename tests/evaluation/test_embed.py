@@ -12,8 +12,7 @@ import architectures
 from architectures.memory import select as select_memory
 from datasets import batches, make_loader
 from datasets.transforms import eval_transform
-from evaluation import embed as command
-from evaluation.embed import DAMAGED, Tolerant, embed, embedder
+from evaluation.embed import DAMAGED, Tolerant, command, embed, embedder
 from evaluation.embed.collect import collect
 from utilities import checkpoint
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import architectures
 from architectures import export
-from evaluation import embed as command
+from evaluation.embed import command
 from evaluation.embed import parts as embedding_parts
 from evaluation.embed.parts import FOLDER, Parts
 from utilities import checkpoint
@@ -24,7 +24,7 @@ from utilities.errors import RunError, UsageError
 ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal, sys
-from evaluation import embed
+from evaluation.embed import command
 from evaluation.embed import parts as embedding_parts
 embedding_parts.SECONDS, write, number = 0, embedding_parts.Parts.write, int(sys.argv.pop(1))
 def and_die(self):
@@ -34,7 +34,7 @@ def and_die(self):
     if not number:
         os.kill(os.getpid(), signal.SIGKILL)
 embedding_parts.Parts.write = and_die
-embed.main(sys.argv[1:])
+command.main(sys.argv[1:])
 """
 
 
