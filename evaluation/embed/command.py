@@ -161,18 +161,18 @@ def build_parser() -> Parser:
         help="last.pt or best_*.pt of a run, or the folder of a safetensors export")
     add("source", metavar="SOURCE",
         help="folder of images, in class folders, with a labels.csv, or any other")
-    add("--out", default=None, metavar="FOLDER",
+    add("--out", metavar="FOLDER",
         help="Where the files are written; default: beside the checkpoint, under its name and the "
              "source's.")
     add("--split", default="all", choices=["all", "train", "val", "test"],
         help="The images of one split, as --dataset image_folder divides the folder, or all.")
     add("--strict", action="store_true",
         help="Stop at an image that cannot be decoded instead of skipping it.")
-    add("--bs", type=positive_int, default=None, metavar="IMAGES",
+    add("--bs", type=positive_int, metavar="IMAGES",
         help="Images in a batch; default: as in the run.")
-    add("--image_size", type=positive_int, default=None, metavar="PIXELS",
+    add("--image_size", type=positive_int, metavar="PIXELS",
         help="Side of the square input image; default: as in the run.")
-    add("--amp", default=None, choices=list(AMP),
+    add("--amp", choices=list(AMP),
         help="Precision of the backbone; default: as in the run.")
     add("--device", default="auto", choices=["auto", "cpu", "cuda"], help="Where to compute.")
     add("--kernels", type=non_negative_int, default=0, metavar="N",

@@ -92,14 +92,14 @@ def build_parser() -> Parser:
         help="folder that evaluation.embed wrote, or its embeddings.npy")
     add("queries", metavar="QUERY", nargs="+", help="image to look for")
     add("--k", type=positive_int, default=12, metavar="IMAGES", help="How many images to find.")
-    add("--checkpoint", default=None, metavar="FILE",
+    add("--checkpoint", metavar="FILE",
         help="Network for the queries; default: the one that made the embeddings.")
-    add("--images", default=None, metavar="FOLDER",
+    add("--images", metavar="FOLDER",
         help="Folder that the paths of labels.csv start from; default: the one that was embedded.")
-    add("--query_class", default=None, metavar="CLASS",
+    add("--query_class", metavar="CLASS",
         help="Class of the queries, to mark hits and misses; default: known only of images that "
              "are among the embeddings.")
-    add("--picture", default=None, metavar="FILE",
+    add("--picture", metavar="FILE",
         help="Where the picture is written; default: in the folder `searches` of the embeddings.")
     add("--no_picture", action="store_true", help="Draw nothing.")
     add("--device", default="auto", choices=["auto", "cpu", "cuda"],

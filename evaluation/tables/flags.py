@@ -32,29 +32,3 @@ def run_name(run: Run) -> str:
     flags = run.flags
     name = str(flags.get("savename") or f"{flags.get('recipe')}-{flags.get('loss')}")
     return printable(name.removesuffix(f"-s{flags['seed']}"))
-
-
-def row_names(runs: list[Run]) -> list[str]:
-    """A name for each row, given one run of each; flags that differ distinguish equal names."""
-    names = [run_name(run) for run in runs]
-    found = []
-    for run, name in zip(runs, names):
-        namesakes = [row_flags(other.flags) for other, same in zip(runs, names) if same == name]
-        found.append(name + _differing(row_flags(run.flags), namesakes))
-    return found
-
-
-def _differing(flags: dict[str, Any], namesakes: list[dict[str, Any]]) -> str:
-    """The flags in which these rows differ, such as ' (lr 0.01)'; nothing for one row alone."""
-    words = []
-    for flag in dict.fromkeys(name for row in namesakes for name in row):
-        first = namesakes[0].get(flag)
-        if any(row.get(flag) != first for row in namesakes):
-            words.append(f"{flag} {_text(flags.get(flag))}")
-    return f" ({printable(', '.join(words))})" if words else ""
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,6 +1,5 @@
 """The lines below a table: what its rows do not have in common."""
 import re
-from collections.abc import Callable
 from typing import Any
 
 from evaluation.run_files import Run
@@ -10,15 +9,13 @@ from utilities.text import printable
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
-Fact = Callable[[Run], Any]
-FACTS: dict[str, Fact] = {
-    "Data sets": lambda run: run.flags.get("dataset"),
-    "Steps": lambda run: run.result.get("steps"),
-    "Commits": lambda run: run.options.get("commit"),
-    "Devices": lambda run: run.options.get("device"),
-    "Device models": lambda run: run.options.get("device_model"),
-    "Numbers of threads": lambda run: run.options.get("threads"),
-    "Numbers of processes": lambda run: run.options.get("processes"),
+# what the notes call a fact, and its name in options.json
+OF_THE_MACHINE = {
+    "Commits": "commit",
+    "Devices": "device",
+    "Device models": "device_model",
+    "Numbers of threads": "threads",
+    "Numbers of processes": "processes",
 }
 
 
@@ -28,19 +25,29 @@ def common_notes(rows: list[TableRow], at: str) -> list[str]:
     at: the best epoch also depends on how often there was a choice.
     """
     runs = [run for row in rows for run in row.runs.values()]
-    facts = dict(FACTS)
-    for package in sorted({name for run in runs for name in _versions(run)}):
-        facts[f"Versions of {package}"] = lambda run, package=package: _versions(run).get(package)
+    packages = sorted({name for run in runs for name in _versions(run)})
+    labels = ["Data sets", "Steps", *OF_THE_MACHINE, *(f"Versions of {name}" for name in packages)]
     if at == "best":
-        facts["Epochs between evaluations"] = lambda run: run.flags.get("eval_every")
+        labels.append("Epochs between evaluations")
     notes = [seed_note(rows)]
-    notes += [fact_note(label, fact, rows) for label, fact in facts.items()]
+    notes += [fact_note(label, rows) for label in labels]
     notes += [namesake_note(row) for row in rows]
     changed = sum(run.options.get("uncommitted_changes") is True for run in runs)
     if changed:
         notes.append(f"{changed} of {len(runs)} runs were made with changes to the code that no "
                      "commit holds.")
     return [note for note in notes if note]
+
+
+def facts_of(run: Run) -> dict[str, Any]:
+    """What the runs of a table should have in common."""
+    facts = {
+        "Data sets": run.flags.get("dataset"),
+        "Steps": run.result.get("steps"),
+        "Epochs between evaluations": run.flags.get("eval_every"),
+    }
+    facts |= {label: run.options.get(name) for label, name in OF_THE_MACHINE.items()}
+    return facts | {f"Versions of {name}": value for name, value in _versions(run).items()}
 
 
 def seed_note(rows: list[TableRow]) -> str | None:
@@ -50,16 +57,15 @@ def seed_note(rows: list[TableRow]) -> str | None:
     return note and f"{note} Means are over a row's own seeds."
 
 
-def fact_note(label: str, fact: Fact, rows: list[TableRow]) -> str | None:
+def fact_note(label: str, rows: list[TableRow]) -> str | None:
     """The values of a fact, each with its rows, or where a row has several with its seeds."""
     value_of = {}
     for row in rows:
-        by_seed = {seed: _short(fact(run)) for seed, run in sorted(row.runs.items())}
-        if len(set(by_seed.values())) == 1:
-            value_of[row.name] = next(iter(by_seed.values()))
-            continue
-        for value, seeds in _holders(by_seed).items():
-            value_of[f"{row.name} seed {' '.join(map(str, seeds))}"] = value
+        by_seed = {seed: _short(facts_of(run).get(label)) for seed, run in sorted(row.runs.items())}
+        holders = _holders(by_seed)
+        for value, seeds in holders.items():
+            which = f" seed {' '.join(map(str, seeds))}" if len(holders) > 1 else ""
+            value_of[row.name + which] = value
     return _difference(label, value_of)
 
 

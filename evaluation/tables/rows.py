@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from evaluation.run_files import Run, row_numbers
-from evaluation.tables.flags import row_flags, row_names
+from evaluation.tables.flags import row_flags, run_name
 from evaluation.tables.paired import LOWER_IS_BETTER
 from utilities.cells import shown
 from utilities.errors import UsageError
@@ -64,6 +64,26 @@ def group_by_flags(runs: list[Run]) -> list[dict[int, Run]]:
             raise UsageError(f"{twin.folder} and {run.folder} have the same flags and the same "
                              f"seed {seed}, and would count twice: name one of them.")
     return list(groups.values())
+
+
+def row_names(runs: list[Run]) -> list[str]:
+    """A name for each row, given one run of each; flags that differ distinguish equal names."""
+    names = [run_name(run) for run in runs]
+    flags = pd.DataFrame([flag_texts(run) for run in runs]).fillna("-")
+    is_differing = flags.groupby(names).nunique() > 1  # (names, flags)
+    found = []
+    for name, (_, own) in zip(names, flags.iterrows()):
+        words = [f"{flag} {own[flag]}" for flag in flags if is_differing.at[name, flag]]
+        found.append(f"{name} ({printable(', '.join(words))})" if words else name)
+    return found
+
+
+def flag_texts(run: Run) -> dict[str, str]:
+    """The flags that make a row, as they are typed."""
+    texts = {}
+    for flag, value in row_flags(run.flags).items():
+        texts[flag] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return texts
 
 
 def values_of(run: Run, at: str, best_by: str) -> dict[str, float]:
