@@ -19,7 +19,7 @@ OF_THE_START = ("dataset", "arch", "embed_dim", "not_pretrained", "checkpoint")
 
 @dataclass(eq=False)
 class TableRow:
-    """Runs that differ in nothing but the seed, by seed; values: a line a seed, a column a metric."""
+    """Runs that differ in nothing but the seed, by seed; values: (seeds, metrics)."""
 
     name: str
     runs: dict[int, Run]

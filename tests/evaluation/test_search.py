@@ -95,7 +95,7 @@ def expected(place, query, left_out=None):
     return [(scores[i].item(), files[i].relative_to(place / "images")) for i in order]
 
 
-# ------------------------------------------------------------------------------------- what it finds
+# ------------------------------------------------------------ what it finds
 
 
 def test_an_image_from_elsewhere_finds_its_nearest(place, capsys):
@@ -171,7 +171,7 @@ def test_embeddings_that_are_not_numbers_are_one_sentence():
         find(set_of(torch.full((2, 2), torch.nan)), torch.ones(1, 2), ["x.png"], 1)
 
 
-# ---------------------------------------------------------------------------------------- the picture
+# ------------------------------------------------------------ the picture
 
 
 def test_the_picture_marks_what_is_known(place, monkeypatch):
@@ -207,7 +207,7 @@ def test_pictures_are_not_overwritten_and_missing_images_leave_a_gap(place, caps
     assert "never overwritten" in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------------------------------- the network
+# ------------------------------------------------------------ the network
 
 
 def test_the_network_is_the_one_that_made_the_embeddings(place, capsys):
@@ -250,7 +250,7 @@ def test_embeddings_of_another_origin_need_a_checkpoint(place, capsys):
     assert not said.err
 
 
-# ------------------------------------------------------------------------------------- what it cannot
+# ------------------------------------------------------------ what it cannot
 
 
 @pytest.mark.parametrize("argv, code, words", [
@@ -276,7 +276,8 @@ def test_a_query_must_be_named(place, capsys):
     with pytest.raises(SystemExit) as stop:
         run(place / "e")
     assert stop.value.code == 2
-    assert "evaluation.search: the following arguments are required: QUERY" in capsys.readouterr().err
+    words = "evaluation.search: the following arguments are required: QUERY"
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name, text, code, words", [

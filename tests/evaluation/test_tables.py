@@ -74,7 +74,7 @@ def has_note(notes, beginning):
     return any(note.startswith(beginning) for note in notes)
 
 
-# --------------------------------------------------------------------------------------------- rows
+# ------------------------------------------------------------ rows
 
 
 @pytest.mark.parametrize("flag", ["--metric", "--metrics"])
@@ -138,7 +138,7 @@ def test_the_untrained_network_is_shown_where_all_rows_start_from_such(tmp_path,
     assert [line[0] for line in shown(capsys, *runs)[0][2:]] == ["convnet", "resnet50"]
 
 
-# --------------------------------------------------------------------------------------- differences
+# ------------------------------------------------------------ differences
 
 
 def test_the_difference_is_paired_over_the_seeds_in_common(tmp_path, capsys):
@@ -173,7 +173,7 @@ def test_a_missing_baseline_lists_the_rows(tmp_path, capsys):
     assert "--metric mAp: there is no metric" in refused(capsys, run, "--metric", "mAp")
 
 
-# ----------------------------------------------------------------------------------- incomplete runs
+# ------------------------------------------------------------ incomplete runs
 
 
 def remove(name):
@@ -211,7 +211,7 @@ def test_an_incomplete_run_is_named_and_left_out_only_on_request(tmp_path, capsy
     assert "there is no finished run" in refused(capsys, runs[1], "--skip_incomplete")
 
 
-# --------------------------------------------------------------------------------------------- notes
+# ------------------------------------------------------------ notes
 
 
 def provenance(version, commit, changed=False):
@@ -253,7 +253,7 @@ def test_a_metric_that_some_runs_lack_is_not_averaged(tmp_path, capsys, value):
     assert "a: only the runs of seed 2 have nmi." in notes
 
 
-# ------------------------------------------------------------------------------------ choosing an epoch
+# ------------------------------------------------------------ choosing an epoch
 
 
 def test_the_best_epoch_and_who_chose_it(tmp_path, capsys):
@@ -303,7 +303,7 @@ def test_a_grid_that_cannot_be_picked_from_is_one_sentence(tmp_path, capsys):
     assert "row g-4 has no val_e_recall@1" in refused(capsys, *runs, lone, "--pick", "g-*")
 
 
-# --------------------------------------------------------------------------------- published numbers
+# ------------------------------------------------------------ published numbers
 
 
 def expected_file(root, text):
@@ -335,7 +335,7 @@ def test_a_wrong_file_of_published_numbers(tmp_path, capsys, text, words):
     assert "there is no such file" in refused(capsys, run, "--expected", tmp_path / "none.csv")
 
 
-# ------------------------------------------------------------------------------------------- formats
+# ------------------------------------------------------------ formats
 
 
 @pytest.fixture
@@ -387,7 +387,8 @@ def test_latex_escapes_what_latex_would_read(tmp_path, capsys):
     assert table[0] == r"\begin{tabular}{lrrr}"
     assert table[-1] == r"\end{tabular}"
     assert r" & n & e\_recall@1 & $\Delta$ e\_recall@1 \\" in table
-    escaped = r"50\%\_a\&b\#\$x\{y\}\textasciitilde{}\textasciicircum{}\textbackslash{}{[}z{]} & 1 &"
+    escaped = (r"50\%\_a\&b\#\$x\{y\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+               r"{[}z{]} & 1 &")
     assert any(line.startswith(escaped) for line in table)
     assert r"b & 1 & 40.0 & $-$10.0 0/1 \\" in table
     for line in table[2:-2]:
@@ -404,7 +405,7 @@ def test_a_name_cannot_steer_the_terminal_or_break_the_table(tmp_path, capsys):
     assert table[3][0] == r"x\x1b[2Jy\nz"
 
 
-# ---------------------------------------------------------------------------------------- the command
+# ------------------------------------------------------------ the command
 
 
 @pytest.mark.parametrize("argv, absent", [(["--help"], ["torch", "pandas"]), ([], ["torch"])])
