@@ -1,4 +1,4 @@
-"""What the folder of a run holds, read for its report; the files may be unfinished, damaged, or of any origin."""
+"""What the folder of a run holds; the files may be unfinished, damaged, or of any origin."""
 import csv
 import json
 from pathlib import Path
@@ -7,18 +7,24 @@ from typing import Any, NamedTuple
 from utilities.errors import UsageError
 from utilities.table import read_rows
 
-OF_A_RUN = ("options.json", "result.json", "metrics.csv", "last.pt")      # a folder with one of these is that of a run
-REPORT, EXPLORER = "report.html", "explorer.html"   # the pages of a run, which lead to each other
+# a folder with one of these is that of a run
+OF_A_RUN = ("options.json", "result.json", "metrics.csv", "last.pt")
+# the pages of a run, which link to each other
+REPORT = "report.html"
+EXPLORER = "explorer.html"
 
 
 class Run(NamedTuple):
-    """What the folder of a run holds; the metrics in `result` are empty while the run goes on."""
+    """history: the lines of metrics.csv; steps: those of steps.csv.
+
+    The metrics in `result` are empty until the run has finished.
+    """
 
     folder: Path
     options: dict[str, Any]
     result: dict[str, Any]
-    history: list[dict[str, float]]        # of metrics.csv
-    steps: list[dict[str, float]]          # of steps.csv
+    history: list[dict[str, float]]
+    steps: list[dict[str, float]]
 
     @property
     def flags(self) -> dict[str, Any]:
@@ -38,31 +44,40 @@ class Run(NamedTuple):
     @property
     def facts(self) -> list[Any]:
         """What was trained, on what."""
-        return [self.flags.get(flag) for flag in ("dataset", "arch", "loss")] + [f"seed {self.flags.get('seed')}"]
+        facts = [self.flags.get(flag) for flag in ("dataset", "arch", "loss")]
+        return [*facts, f"seed {self.flags.get('seed')}"]
 
     def names(self, flag: str) -> list[str]:
         """The names that a flag lists."""
         value = self.flags.get(flag)
-        return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+        if not isinstance(value, list):
+            return []
+        return [name for name in value if isinstance(name, str)]
 
 
 def find_runs(place: Path) -> list[Path]:
-    """The folder itself where it is that of a run, else the runs in it at any depth, by name."""
-    folders = [place, *(path for path in place.rglob("*") if path.is_dir())]
-    runs = [folder for folder in folders if any((folder / name).is_file() for name in OF_A_RUN)]
-    return runs[:1] if place in runs else sorted(runs)
+    """The folder itself if it is that of a run, else the runs in it at any depth, by name."""
+    if _is_run(place):
+        return [place]
+    return sorted(path for path in place.rglob("*") if path.is_dir() and _is_run(path))
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in OF_A_RUN)
 
 
 def read_run(folder: Path, with_steps: bool = True) -> Run:
-    """Read a run; a UsageError where the folder is not that of one. with_steps: steps.csv too."""
-    options, result = _json(folder / "options.json"), _json(folder / "result.json")
+    """Read a run, with_steps: steps.csv too; a UsageError if the folder is not that of a run."""
+    options = _json(folder / "options.json")
     if not isinstance(options.get("flags"), dict):
         raise UsageError(f"{folder} is not the folder of a run: it has no readable options.json.")
-    history, steps = ([row_numbers(row) for row in table_rows(folder / name)] if wanted else []
-                      for name, wanted in (("metrics.csv", True), ("steps.csv", with_steps)))
+    result = _json(folder / "result.json")
     for part in ("final", "untrained"):
-        result[part] = row_numbers(result[part]) if isinstance(result.get(part), dict) else {}
-    return Run(folder, options, result, history, steps)
+        metrics = result.get(part)
+        result[part] = row_numbers(metrics) if isinstance(metrics, dict) else {}
+    history = [row_numbers(row) for row in table_rows(folder / "metrics.csv")]
+    steps = table_rows(folder / "steps.csv") if with_steps else []
+    return Run(folder, options, result, history, [row_numbers(row) for row in steps])
 
 
 def shortcoming(run: Run) -> str | None:
@@ -71,11 +86,13 @@ def shortcoming(run: Run) -> str | None:
     if not isinstance(run.flags.get("seed"), int):
         return "its options.json names no seed"
     if not run.finished:
-        return f"it has no result: epoch {last.get('epoch', 0):.0f} of {run.flags.get('n_epochs', 'unknown')}"
+        return (f"it has no result: epoch {last.get('epoch', 0):.0f} of "
+                f"{run.flags.get('n_epochs', 'unknown')}")
     if not run.history:
         return "it has no readable metrics.csv"
-    if last.get("step") != run.result.get("steps"):
-        return (f"its result.json is of step {run.result.get('steps')}, its metrics.csv goes to step "
+    steps = run.result.get("steps")
+    if last.get("step") != steps:
+        return (f"its result.json is of step {steps}, its metrics.csv goes to step "
                 f"{last.get('step', 0):.0f}")
     return None
 
@@ -89,7 +106,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def table_rows(path: Path) -> list[dict[str, str]]:
-    """The lines of a table, none where it cannot be read."""
+    """The lines of a table; none if it cannot be read."""
     try:
         return read_rows(path)
     except (OSError, csv.Error):
@@ -98,10 +115,10 @@ def table_rows(path: Path) -> list[dict[str, str]]:
 
 def row_numbers(row: dict) -> dict[str, float]:
     """The entries that are numbers or the text of one."""
-    found = {}
+    numbers = {}
     for name, value in row.items():
         try:
-            found[str(name)] = float(value)
+            numbers[str(name)] = float(value)
         except (TypeError, ValueError):
             continue
-    return found
+    return numbers

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from evaluation.tables import NOT_PART_OF_THE_ROW
-from evaluation.tables.rows import row_flags
+from evaluation.tables import NOT_PART_OF_THE_ROW, row_flags
 from parameters import get_options, kwargs_for, read_options
 from utilities.errors import UsageError, answer
 

@@ -1,6 +1,6 @@
 """`python -m evaluation.embed`."""
 import sys
 
-from evaluation.embed import main
+from evaluation.embed.command import main
 
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""The images of a folder, and of which class each is."""
+"""The images of a folder, and the class of each."""
 import hashlib
 import os
 from pathlib import Path
@@ -10,37 +10,53 @@ from utilities.errors import UsageError
 
 
 def collect(source: Path, split: str = "all") -> ImageList:
-    """The images of a folder: those of one split as `--dataset image_folder` divides it, or all of them."""
+    """All images of a folder, or one split of them as `--dataset image_folder` divides it."""
     if not source.is_dir():
         raise UsageError(f"{source}: there is no such folder; give one that holds images.")
     if split != "all":
         images = getattr(DATASETS["image_folder"](source), split)
         if images is None or not images.paths:
-            raise UsageError(f"--split {split}: {source} has no such images; choose another split.")
+            raise UsageError(f"--split {split}: {source} has no such images; choose another "
+                             "split.")
         return images
-    if (source / "labels.csv").is_file():
-        parts = [part for part in DATASETS["image_folder"](source) if part is not None]
-        named = [(path, part.class_names[label]) for part in parts for path, label in zip(part.paths, part.labels)]
-    else:
-        named = [(path, _folder_name(path.parent, source)) for path in images_below(source)]
+    named = _listed(source) if (source / "labels.csv").is_file() else _in_folders(source)
     if not named:
-        raise UsageError(f"{source}: no images found; expected endings {' '.join(sorted(IMAGE_SUFFIXES))}.")
-    return image_list(*map(list, zip(*named)))
+        raise UsageError(f"{source}: no images found; expected endings "
+                         f"{' '.join(sorted(IMAGE_SUFFIXES))}.")
+    paths, names = zip(*named)
+    return image_list(list(paths), list(names))
 
 
-def _folder_name(folder: Path, source: Path) -> str:
-    """The class of the images that lie in a folder: its path within the source, or the source's own name."""
-    return source.resolve().name if folder == source else folder.relative_to(source).as_posix()
+def _listed(source: Path) -> list[tuple[Path, str]]:
+    """Image and class of all splits, as labels.csv has them."""
+    named = []
+    for images in DATASETS["image_folder"](source):
+        if images is not None:
+            names = [images.class_names[label] for label in images.labels]
+            named += zip(images.paths, names)
+    return named
+
+
+def _in_folders(source: Path) -> list[tuple[Path, str]]:
+    """Image and class, which is the folder's path within the source, or the source's name."""
+    own_name = source.resolve().name
+    named = []
+    for path in images_below(source):
+        folder = path.parent
+        is_source = folder == source
+        named.append((path, own_name if is_source else folder.relative_to(source).as_posix()))
+    return named
 
 
 def fingerprint(images: ImageList) -> str:
-    """Changes with the images that are listed, their order and classes, and the size and time of each file."""
+    """Changes with the images, their order and classes, and the size and time of each file."""
     digest = hashlib.sha256()
     for path, label in zip(images.paths, images.labels):
         try:
-            found = path.stat()
-            state = (found.st_size, found.st_mtime_ns)
-        except OSError:   # a link to nothing, say; decoding will name it
+            status = path.stat()
+            state = (status.st_size, status.st_mtime_ns)
+        except OSError:
+            # such as a link to nothing; decoding will name it
             state = None
         digest.update(os.fsencode(f"{path}\0{images.class_names[label]}\0{state}\n"))
     return f"{len(images.paths)} images, {digest.hexdigest()[:16]}"

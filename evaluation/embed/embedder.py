@@ -1,4 +1,4 @@
-"""A trained network together with what else its embeddings follow from."""
+"""A trained network together with what else decides its embeddings."""
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +13,15 @@ from datasets.loader import Loader, make_loader
 from datasets.transforms import eval_transform, sides
 from utilities.digest import sha256
 
-GEOMETRY = ("image_size", "crop_size", "augmentation")   # the flags that decide which pixels the network sees
+# the flags that decide which pixels the network sees
+GEOMETRY = ("image_size", "crop_size", "augmentation")
 
 
 class Embedder(NamedTuple):
-    """network, on `device`; geometry: flags by which images are cut; bs: images in a batch; amp: precision.
+    """network, on `device`; geometry: flags that crop images; bs: images a batch; amp: precision.
 
-    path: the checkpoint, or the folder of a safetensors export; digests: SHA-256 of the file, and of the checkpoint
-    that an export was made from.
+    path: the checkpoint, or the folder of a safetensors export. digests: SHA-256 of the file, and
+    of the checkpoint that an export was made from.
     """
 
     path: Path
@@ -34,29 +35,35 @@ class Embedder(NamedTuple):
     def loader(self, images: ImageList, workers: int = 0) -> Loader:
         """The images in order, as this network takes them."""
         transform = eval_transform(**self.geometry, **self.network.preprocessing)
-        return make_loader(images, transform, batch_size=self.bs, workers=workers, device=self.device)
+        return make_loader(images, transform, batch_size=self.bs, workers=workers,
+                           device=self.device)
 
 
-def open_embedder(path: str | Path, device: torch.device, *, geometry: dict[str, Any] | None = None,
-                  bs: int | None = None, amp: str | None = None) -> Embedder:
-    """The network of a checkpoint or of an exported folder; every setting that is None is that of its run."""
+def open_embedder(path: str | Path, device: torch.device, *,
+                  geometry: dict[str, Any] | None = None, bs: int | None = None,
+                  amp: str | None = None) -> Embedder:
+    """The network of a checkpoint or an export; a setting that is None is that of its run."""
     path = Path(path)
     network, trained = architectures.restore(path)
     network.to(device, memory_format=torch.channels_last).eval()
     geometry = geometry or {flag: trained.get(flag) for flag in GEOMETRY}
-    geometry = {"image_size": network.image_size, "augmentation": "base"} | {
-        flag: value for flag, value in geometry.items() if value is not None}
+    given = {flag: value for flag, value in geometry.items() if value is not None}
+    geometry = {"image_size": network.image_size, "augmentation": "base"} | given
     architectures.check_side(network, trained["arch"], sides(**geometry).input)
-    return Embedder(path, _digests(path), network, device, geometry, bs or trained["bs"],
-                    amp or trained.get("amp", "none"))
+    bs = bs or trained["bs"]
+    amp = amp or trained.get("amp", "none")
+    return Embedder(path, _digests(path), network, device, geometry, bs, amp)
 
 
 def _digests(path: Path) -> tuple[str, ...]:
-    """What a checkpoint, or an exported folder, can be known by."""
+    """What identifies a checkpoint, or an export."""
     if not path.is_dir():
         return (sha256(path),)
+    own = sha256(path / WEIGHTS["safetensors"])
     origin = describe(path).get("checkpoint")
-    return sha256(path / WEIGHTS["safetensors"]), *([str(origin.get("sha256"))] if isinstance(origin, dict) else [])
+    if not isinstance(origin, dict):
+        return (own,)
+    return own, str(origin.get("sha256"))
 
 
 def one_set(paths: Sequence[Path]) -> ImageList:

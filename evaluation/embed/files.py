@@ -1,64 +1,78 @@
 """The folder of embeddings that evaluation.embed writes and evaluation.search reads."""
 import csv
 import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datasets.base import ImageList
 from evaluation.embed.embedder import GEOMETRY, Embedder
-from evaluation.embed.parts import Parts
 from utilities.device import AMP
 from utilities.digest import sha256
 from utilities.errors import RunError
+from utilities.files import replacing
 from utilities.logger import provenance, write_json
 
-EMBEDDINGS, LABELS, DESCRIPTION = "embeddings.npy", "labels.csv", "embeddings.json"
+EMBEDDINGS = "embeddings.npy"
+LABELS = "labels.csv"
+DESCRIPTION = "embeddings.json"
 WRITTEN = (EMBEDDINGS, LABELS, DESCRIPTION)
 
 
-def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, parts: Parts) -> None:
-    """The three files of all images but the damaged ones, each whole or not at all."""
-    damaged = set(parts.damaged)
-    kept = [i for i in range(len(images.paths)) if i not in damaged]
-    _write_lines(out / LABELS, ("path", "label", "class"), (
-        (images.paths[i].relative_to(source).as_posix(), images.labels[i], images.class_names[images.labels[i]])
-        for i in kept))
-    parts.join(out / EMBEDDINGS)
-    made, skipped = provenance({}, embedder.device.type), [images.paths[i] for i in parts.damaged]
+def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, rows: np.ndarray,
+              is_damaged: np.ndarray) -> None:
+    """The three files of all images whose is_damaged (N,) is false; rows (N, D)."""
+    paths = [path.relative_to(source).as_posix() for path in images.paths]
+    with (replacing(out / LABELS, sync=True) as temporary,
+          open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file):
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "class"])
+        for path, label, damaged in zip(paths, images.labels, is_damaged):
+            if not damaged:
+                writer.writerow([path, label, images.class_names[label]])
+    kept = rows[~is_damaged]  # (n, D)
+    with (replacing(out / EMBEDDINGS, sync=True) as temporary, open(temporary, "wb") as file):
+        np.save(file, kept)
+    made = provenance({}, embedder.device.type)
     write_json(out / DESCRIPTION, {
-        "rows": len(kept), "dimensions": embedder.network.embed_dim, "embeddings": sha256(out / EMBEDDINGS),
+        "rows": len(kept),
+        "dimensions": rows.shape[1],
+        "embeddings": sha256(out / EMBEDDINGS),
         "checkpoint": {"path": str(embedder.path.resolve()), "sha256": list(embedder.digests)},
-        "preprocessing": embedder.geometry, "precision": embedder.amp, "images": str(source.resolve()),
-        "skipped": [path.relative_to(source).as_posix() for path in skipped], "versions": made["versions"],
-        "commit": made["commit"]})
-
-
-def _write_lines(path: Path, columns: tuple[str, ...], lines: Iterable[tuple]) -> None:
-    """A table as CSV, whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        csv.writer(file).writerows([columns, *lines])
-    os.replace(temporary, path)
+        "preprocessing": embedder.geometry,
+        "precision": embedder.amp,
+        "images": str(source.resolve()),
+        "skipped": [path for path, damaged in zip(paths, is_damaged) if damaged],
+        "versions": made["versions"],
+        "commit": made["commit"],
+    })
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """What embeddings.json says of the embeddings beside it; nothing where there is none, as for those of another
-    origin."""
+    """The content of embeddings.json; empty where there is none, as for other embeddings."""
     path = folder / DESCRIPTION
     if not path.exists():
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        told, size = content["checkpoint"], content["preprocessing"]
-        whole = (isinstance(told["path"], str) and isinstance(told["sha256"], list)
-                 and isinstance(content["images"], str) and isinstance(content["embeddings"], str)
-                 and content["precision"] in AMP
-                 and set(size) <= set(GEOMETRY) and isinstance(size["augmentation"], str)
-                 and all(isinstance(value, int) for key, value in size.items() if key != "augmentation"))
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise RunError(f"{path} is damaged; remove it and pass --checkpoint, or embed the images again.")
+        is_whole = _is_description(content)
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise RunError(f"{path} is damaged; remove it and pass --checkpoint, or embed the images "
+                       "again.")
     return content
+
+
+def _is_description(content: dict[str, Any]) -> bool:
+    """Whether all that evaluation.search needs is there and of its type."""
+    checkpoint = content["checkpoint"]
+    geometry = dict(content["preprocessing"])
+    texts = [checkpoint["path"], content["images"], content["embeddings"],
+             geometry.pop("augmentation")]
+    return (all(isinstance(text, str) for text in texts)
+            and all(isinstance(side, int) for side in geometry.values())
+            and isinstance(checkpoint["sha256"], list)
+            and content["precision"] in AMP
+            and set(geometry) <= set(GEOMETRY))

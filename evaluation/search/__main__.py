@@ -1,6 +1,6 @@
 """`python -m evaluation.search`."""
 import sys
 
-from evaluation.search import main
+from evaluation.search.command import main
 
 sys.exit(main())

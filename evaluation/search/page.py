@@ -8,34 +8,48 @@ from PIL import Image
 from datasets.decode import ImageError
 from evaluation.report.canvas import CELL, Canvas
 from evaluation.report.thumbnails import in_square, load_image, short_name
-from evaluation.search.embedded_set import Found
+from evaluation.search.nearest import SearchResult
 
-ACROSS = 12          # hits in a row
-QUERIES = 40         # that one picture shows
-LONGEST = 60         # characters of a file's name
-SIDE = 4 * CELL      # pixels to which a large image is brought first
+# hits in a row
+ACROSS = 12
+# queries that one picture shows
+QUERIES = 40
+# characters of a file name
+LONGEST = 60
+# pixels to which a large image is reduced first
+SIDE = 4 * CELL
 
 
-def draw_found(found: Sequence[Found], headline: str, place: Path) -> list[str]:
-    """Write the picture of the first QUERIES searches; returns a sentence for each image that cannot be shown."""
-    found, unreadable = found[:QUERIES], []
-    rows = [max(1, -(-len(one.hits) // ACROSS)) for one in found]
+def draw_results(results: Sequence[SearchResult], headline: str, path: Path) -> list[str]:
+    """Write the picture of the first QUERIES results.
+
+    Returns a sentence for each image that cannot be read; its place stays empty.
+    """
+    results = results[:QUERIES]
+    unreadable = []
+    most = max(len(result.hits) for result in results)
+    rows = [-(-len(result.hits) // ACROSS) for result in results]
     note = "nearest first, cosine similarity below each image"
-    page = Canvas(min(ACROSS, max(len(one.hits) for one in found)), rows, headline, note)
-    for one in found:
-        page.heading(one.path.name[:LONGEST])
-        page.query(_square(one.path, unreadable), short_name(one.name or "class unknown"))
-        for number, hit in enumerate(one.hits):
-            if number and number % ACROSS == 0:
-                page.next_row(below_results=True)
-            page.result(_square(hit.path, unreadable), short_name(hit.name), hit.similarity, hit.right)
-        page.next_row()
-    page.save(place)
+    canvas = Canvas(min(ACROSS, most), rows, headline, note)
+    for result in results:
+        _draw_result(canvas, result, unreadable)
+    canvas.save(path)
     return unreadable
 
 
+def _draw_result(canvas: Canvas, result: SearchResult, unreadable: list[str]) -> None:
+    canvas.heading(result.path.name[:LONGEST])
+    canvas.query(_square(result.path, unreadable), short_name(result.class_name or "class unknown"))
+    for number, hit in enumerate(result.hits):
+        if number and number % ACROSS == 0:
+            canvas.next_row(below_results=True)
+        image = _square(hit.path, unreadable)
+        canvas.result(image, short_name(hit.class_name), hit.similarity, hit.right)
+    canvas.next_row()
+
+
 def _square(path: Path, unreadable: list[str]) -> np.ndarray:
-    """The image in a square (CELL, CELL, 3); an empty one, and a note, where it cannot be read."""
+    """The image in a square (CELL, CELL, 3)."""
     try:
         image = load_image(path, SIDE)
     except ImageError as error:

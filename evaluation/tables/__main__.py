@@ -1,6 +1,6 @@
 """`python -m evaluation.tables`."""
 import sys
 
-from evaluation.tables import main
+from evaluation.tables.command import main
 
 sys.exit(main())

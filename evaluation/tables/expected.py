@@ -10,7 +10,7 @@ COLUMNS = ("dataset", "row", "metric", "percent", "source", "selection")
 
 
 class Expected(NamedTuple):
-    """A published number: where it is from, and which classes have chosen its epoch."""
+    """A published number, where it is from, and which classes have chosen its epoch."""
 
     share: float
     source: str
@@ -18,21 +18,28 @@ class Expected(NamedTuple):
 
 
 def read_expected(path: str) -> dict[tuple[str, str, str], Expected]:
-    """The numbers in a CSV table with COLUMNS, by data set, row and metric; a UsageError for other files."""
+    """The numbers in a CSV table with COLUMNS, by data set, row and metric.
+
+    Raises UsageError for other files.
+    """
     try:
-        lines = list(csv.DictReader(Path(path).read_text(encoding="utf-8-sig").splitlines()))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        lines = list(csv.DictReader(text.splitlines()))
     except FileNotFoundError:
         raise UsageError(f"--expected {path}: there is no such file.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"--expected {path} is not a csv table in UTF-8 ({error}).") from None
-    found = {}
+    numbers = {}
     for number, line in enumerate(lines, start=2):
-        if missing := [name for name in COLUMNS if not line.get(name)]:
-            raise UsageError(f"--expected {path}, line {number}: {missing[0]} is missing; the columns are "
+        where = f"--expected {path}, line {number}"
+        missing = [name for name in COLUMNS if not line.get(name)]
+        if missing:
+            raise UsageError(f"{where}: {missing[0]} is missing; the columns are "
                              f"{', '.join(COLUMNS)}.")
-        found[line["dataset"], line["row"], line["metric"]] = Expected(
-            _percent(line["percent"], f"--expected {path}, line {number}") / 100, line["source"], line["selection"])
-    return found
+        share = _percent(line["percent"], where) / 100
+        key = (line["dataset"], line["row"], line["metric"])
+        numbers[key] = Expected(share, line["source"], line["selection"])
+    return numbers
 
 
 def _percent(text: str, where: str) -> float:

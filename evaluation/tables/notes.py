@@ -1,116 +1,150 @@
-"""The lines below a table: what its rows do not have in common, so that nothing is averaged silently."""
+"""The lines below a table: what its rows do not have in common."""
 import re
-from collections.abc import Callable
 from typing import Any
 
 from evaluation.run_files import Run
-from evaluation.tables.rows import Row, best_entry, name_of
+from evaluation.tables.flags import run_name
+from evaluation.tables.rows import TableRow, best_entry
 from utilities.text import printable
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
-FACTS: dict[str, Callable[[Run], Any]] = {
-    "Data sets": lambda run: run.flags.get("dataset"),
-    "Steps": lambda run: run.result.get("steps"),
-    "Commits": lambda run: run.options.get("commit"),
-    "Devices": lambda run: run.options.get("device"),
-    "Device models": lambda run: run.options.get("device_model"),
-    "Numbers of threads": lambda run: run.options.get("threads"),
-    "Numbers of processes": lambda run: run.options.get("processes"),
+# what the notes call a fact, and its name in options.json
+OF_THE_MACHINE = {
+    "Commits": "commit",
+    "Devices": "device",
+    "Device models": "device_model",
+    "Numbers of threads": "threads",
+    "Numbers of processes": "processes",
 }
 
 
-def common_notes(rows: list[Row], at: str) -> list[str]:
-    """What differs within or between rows: seeds, data, steps, code, machine; and who has uncommitted code. at: the
-    best epoch also depends on how often there was a choice."""
-    facts = FACTS | {f"Versions of {name}": (lambda run, name=name: _versions(run).get(name))
-                     for name in _packages(rows)}
-    if at == "best":
-        facts["Epochs between evaluations"] = lambda run: run.flags.get("eval_every")
-    notes = [seed_note(rows), *(fact_note(label, fact, rows) for label, fact in facts.items()), *namesake_notes(rows)]
+def common_notes(rows: list[TableRow], at: str) -> list[str]:
+    """What differs within or between rows: seeds, data, steps, code, machine.
+
+    at: the best epoch also depends on how often there was a choice.
+    """
     runs = [run for row in rows for run in row.runs.values()]
-    if changed := sum(run.options.get("uncommitted_changes") is True for run in runs):
-        notes.append(f"{changed} of {len(runs)} runs were made with changes to the code that no commit holds.")
+    packages = sorted({name for run in runs for name in _versions(run)})
+    labels = ["Data sets", "Steps", *OF_THE_MACHINE, *(f"Versions of {name}" for name in packages)]
+    if at == "best":
+        labels.append("Epochs between evaluations")
+    notes = [seed_note(rows)]
+    notes += [fact_note(label, rows) for label in labels]
+    notes += [namesake_note(row) for row in rows]
+    changed = sum(run.options.get("uncommitted_changes") is True for run in runs)
+    if changed:
+        notes.append(f"{changed} of {len(runs)} runs were made with changes to the code that no "
+                     "commit holds.")
     return [note for note in notes if note]
 
 
-def seed_note(rows: list[Row]) -> str | None:
+def facts_of(run: Run) -> dict[str, Any]:
+    """What the runs of a table should have in common."""
+    facts = {
+        "Data sets": run.flags.get("dataset"),
+        "Steps": run.result.get("steps"),
+        "Epochs between evaluations": run.flags.get("eval_every"),
+    }
+    facts |= {label: run.options.get(name) for label, name in OF_THE_MACHINE.items()}
+    return facts | {f"Versions of {name}": value for name, value in _versions(run).items()}
+
+
+def seed_note(rows: list[TableRow]) -> str | None:
     """Which seeds each row has, where they differ."""
     seeds = {row.name: " ".join(map(str, sorted(row.runs))) for row in rows}
-    return _difference("Seeds", seeds, "Means are over a row's own seeds") if len(set(seeds.values())) > 1 else None
+    note = _difference("Seeds", seeds)
+    return note and f"{note} Means are over a row's own seeds."
 
 
-def fact_note(label: str, fact: Callable[[Run], Any], rows: list[Row]) -> str | None:
-    """The values of a fact with the rows, and where a row has several the seeds, that have them."""
-    found = {}
+def fact_note(label: str, rows: list[TableRow]) -> str | None:
+    """The values of a fact, each with its rows, or where a row has several with its seeds."""
+    value_of = {}
     for row in rows:
-        by_seed = {seed: _short(fact(run)) for seed, run in sorted(row.runs.items())}
-        for value in dict.fromkeys(by_seed.values()):
-            seeds = [str(seed) for seed, own in by_seed.items() if own == value]
-            found[row.name if len(seeds) == len(by_seed) else f"{row.name} seed {' '.join(seeds)}"] = value
-    return _difference(label, found) if len(set(found.values())) > 1 else None
+        by_seed = {seed: _short(facts_of(run).get(label)) for seed, run in sorted(row.runs.items())}
+        holders = _holders(by_seed)
+        for value, seeds in holders.items():
+            which = f" seed {' '.join(map(str, seeds))}" if len(holders) > 1 else ""
+            value_of[row.name + which] = value
+    return _difference(label, value_of)
 
 
-def namesake_notes(rows: list[Row]) -> list[str]:
-    """The rows in which runs of several names stand, since their flags are the same."""
-    notes = []
-    for row in rows:
-        names = dict.fromkeys(name_of(run) for run in row.runs.values())
-        if len(names) > 1:
-            notes.append(f"{row.name} holds runs of the names {', '.join(names)}, whose flags are the same but for the "
-                         "seed.")
-    return notes
+def namesake_note(row: TableRow) -> str | None:
+    """The names of the runs in a row, where they have several, since their flags are equal."""
+    names = dict.fromkeys(run_name(run) for run in row.runs.values())
+    if len(names) == 1:
+        return None
+    return (f"{row.name} holds runs of the names {', '.join(names)}, whose flags are the same but "
+            "for the seed.")
 
 
-def lacking_notes(rows: list[Row], metrics: list[str]) -> list[str]:
-    """The rows in which some runs have a metric and others do not; it is then not shown."""
+def lacking_notes(rows: list[TableRow], metrics: list[str]) -> list[str]:
+    """The rows in which only some runs have a metric; it is then not shown."""
     notes = []
     for row in rows:
         for metric in metrics:
-            having = [seed for seed, values in row.values.items() if metric in values]
-            if 0 < len(having) < len(row.runs):
-                notes.append(f"{row.name}: only the runs of seed {' '.join(map(str, having))} have {metric}.")
+            seeds = row.having(metric).index
+            if 0 < len(seeds) < len(row.runs):
+                notes.append(f"{row.name}: only the runs of seed {' '.join(map(str, seeds))} have "
+                             f"{metric}.")
     return notes
 
 
-def epoch_note(rows: list[Row], at: str, best_by: str) -> str:
+def epoch_note(rows: list[TableRow], at: str, best_by: str) -> str:
     """Which epoch the values are of, and which classes have chosen it."""
     if at == "last":
         return "Values of the last epoch."
-    chosen: dict[bool, list[str]] = {}
+    by_validation = []
+    by_test = []
     for row in rows:
-        for by_validation in {best_entry(run, best_by).get("chosen_on") == "val" for run in row.runs.values()}:
-            chosen.setdefault(by_validation, []).append(row.name)
-    words = {True: "on the validation classes, reported on the test classes",
-             False: "on the test classes themselves, which reads too high"}
-    parts = [words[key] + (f" ({', '.join(chosen[key])})" if len(chosen) > 1 else "") for key in sorted(chosen)[::-1]]
+        entries = [best_entry(run, best_by) for run in row.runs.values()]
+        chosen_by_validation = {entry.get("chosen_on") == "val" for entry in entries}
+        if True in chosen_by_validation:
+            by_validation.append(row.name)
+        if False in chosen_by_validation:
+            by_test.append(row.name)
+    parts = []
+    for names, words in (
+            (by_validation, "on the validation classes, reported on the test classes"),
+            (by_test, "on the test classes themselves, which reads too high")):
+        if names:
+            both = by_validation and by_test
+            parts.append(f"{words} ({', '.join(names)})" if both else words)
     return f"Values of the best epoch by {best_by}, chosen {'; '.join(parts)}."
 
 
 def difference_note(baselines: list[str]) -> str:
     """How to read the differences."""
-    whose = baselines[0] if len(baselines) == 1 else f"the one of {', '.join(baselines)} whose name the row begins with"
-    return (f"Δ: difference to {whose} over the seeds in common, mean [95 % interval, Student's t], and in how many of "
-            "them the row is better (fnmr: lower; else higher).")
+    base = (baselines[0] if len(baselines) == 1 else
+            f"the one of {', '.join(baselines)} whose name the row begins with")
+    return (f"Δ: difference to {base} over the seeds in common, mean [95 % interval, Student's "
+            "t], and in how many of them the row is better (fnmr: lower; else higher).")
 
 
-def _difference(label: str, values: dict[str, str], more: str = "") -> str:
-    """'Steps differ: 800 (a, b); 400 (c).'"""
-    parts = [f"{value} ({', '.join(name for name, own in values.items() if own == value)})"
-             for value in dict.fromkeys(values.values())]
-    return f"{label} differ: {'; '.join(parts)}." + (f" {more}." if more else "")
+def _difference(label: str, value_of: dict[str, str]) -> str | None:
+    """'Steps differ: 800 (a, b); 400 (c).'; None where all have the same value."""
+    holders = _holders(value_of)
+    if len(holders) == 1:
+        return None
+    parts = [f"{value} ({', '.join(names)})" for value, names in holders.items()]
+    return f"{label} differ: {'; '.join(parts)}."
+
+
+def _holders(value_of: dict[Any, str]) -> dict[str, list]:
+    """Each value with the keys that have it."""
+    holders: dict[str, list] = {}
+    for key, value in value_of.items():
+        holders.setdefault(value, []).append(key)
+    return holders
 
 
 def _short(value: Any) -> str:
     if value is None:
         return "unknown"
-    return printable(str(value))[:12 if COMMIT.fullmatch(str(value)) else 60]
+    text = str(value)
+    return printable(text)[:12 if COMMIT.fullmatch(text) else 60]
 
 
 def _versions(run: Run) -> dict[str, Any]:
     versions = run.options.get("versions")
     return versions if isinstance(versions, dict) else {}
-
-
-def _packages(rows: list[Row]) -> list[str]:
-    return sorted({name for row in rows for run in row.runs.values() for name in _versions(run)})

@@ -2,14 +2,15 @@
 import math
 from typing import NamedTuple
 
-import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 
 LOWER_IS_BETTER = ("fnmr@",)
 
 
 class Difference(NamedTuple):
-    """mean of own minus other over the pairs, its 95 % interval (nan for one pair), and how many of them are better."""
+    """The mean of own minus other over the pairs, its 95 % interval (NaN for one pair), and in how
+    many of the pairs own is better."""
 
     mean: float
     low: float
@@ -18,21 +19,22 @@ class Difference(NamedTuple):
     pairs: int
 
 
-def paired_difference(own: dict[int, float], other: dict[int, float], *, lower_is_better: bool = False
-                      ) -> Difference | None:
-    """own, other: a metric by seed -> their difference over the n seeds in common, None where there is none.
+def paired_difference(own: pd.Series, other: pd.Series, *,
+                      lower_is_better: bool = False) -> Difference | None:
+    """own, other: a metric by seed -> their difference over the n seeds in common, or None.
 
-        mean +- t s / sqrt(n),   t the .975 quantile of Student's distribution with n - 1 degrees of freedom,
-        s the standard deviation (n - 1) of the differences
+        mean +- t s / sqrt(n),   t the .975 quantile of Student's distribution with n - 1 degrees
+        of freedom, s the standard deviation (n - 1) of the differences
 
-    Pairs of equal seeds have the same split, batches and first weights in common, whose share of the spread the
-    difference is free of. The interval takes the differences for normally distributed; the count of better pairs
-    assumes nothing, and an equal pair is not better.
+    Runs of equal seeds share split, batches and first weights, so that the difference is free of
+    what these do to both. The interval assumes normally distributed differences. The count of
+    better pairs assumes nothing; an equal pair is not better.
     """
-    seeds = [seed for seed in own if seed in other]
-    if not seeds:
+    seeds = own.index[own.index.isin(other.index)]
+    if seeds.empty:
         return None
-    d = np.array([own[seed] - other[seed] for seed in seeds])                      # (n,)
-    half = math.nan if len(d) == 1 else stdtrit(len(d) - 1, 0.975) * d.std(ddof=1) / math.sqrt(len(d))
-    better = int(((d < 0) if lower_is_better else (d > 0)).sum())
-    return Difference(float(d.mean()), float(d.mean() - half), float(d.mean() + half), better, len(d))
+    d = own[seeds] - other[seeds]  # (n,)
+    mean = d.mean()
+    half = stdtrit(len(d) - 1, 0.975) * d.std() / math.sqrt(len(d))
+    is_better = d < 0 if lower_is_better else d > 0
+    return Difference(mean, mean - half, mean + half, int(is_better.sum()), len(d))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import main
-from evaluation import embed, evaluate, score
+from evaluation import evaluate, score
+from evaluation.embed import command as embed
 from tests.evaluation.sets import clusters
 
 METRICS = ["e_recall@1", "e_recall@4", "mAP_r", "mAP", "nmi"]

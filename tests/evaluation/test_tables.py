@@ -2,38 +2,61 @@
 import csv
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from evaluation.tables import main
+from evaluation.tables.command import main
+
+ROOT = Path(__file__).parents[2]
 
 
 def make_run(root, name, seed, value, *, epochs=2, val=None, best=None, options=None, **flags):
-    """The folder of a finished run with e_recall@1 = value and nmi = value / 2; best: {metric: (value, chosen on)}."""
+    """The folder of a finished run with e_recall@1 = value and nmi = value / 2.
+
+    best: {metric: (value, chosen on)}.
+    """
     folder = root / name
     folder.mkdir(parents=True)
-    flags = {"recipe": "default", "loss": "gpw", "dataset": "glyphs", "savename": name, "seed": seed,
-             "save_path": str(root), "n_epochs": epochs, "lr": None} | flags
-    metrics = {"e_recall@1": value, "nmi": value / 2}
-    entries = {metric: {"epoch": 1, "value": best_value, "chosen_on": on, "metrics": {"e_recall@1": best_value}}
-               for metric, (best_value, on) in (best or {}).items()}
-    rows = [f"{epoch},{10 * epoch},{val - 0.1 if epoch == 1 else val}" if val else f"{epoch},{10 * epoch},"
-            for epoch in range(epochs + 1)]
-    (folder / "options.json").write_text(json.dumps({"flags": flags} | (options or {})))
-    (folder / "metrics.csv").write_text("\n".join(["epoch,step,val_e_recall@1", *rows]) + "\n")
-    (folder / "result.json").write_text(json.dumps(
-        {"final": metrics, "untrained": {"e_recall@1": 0.1, "nmi": 0.05}, "best": entries, "steps": 10 * epochs}))
+    flags = {"recipe": "default", "loss": "gpw", "dataset": "glyphs", "savename": name,
+             "seed": seed, "save_path": str(root), "n_epochs": epochs, "lr": None} | flags
+    write_json(folder / "options.json", {"flags": flags} | (options or {}))
+    lines = ["epoch,step,val_e_recall@1"]
+    for epoch in range(epochs + 1):
+        validation = "" if not val else val - 0.1 if epoch == 1 else val
+        lines.append(f"{epoch},{10 * epoch},{validation}")
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    entries = {}
+    for metric, (best_value, chosen_on) in (best or {}).items():
+        entries[metric] = {"epoch": 1, "value": best_value, "chosen_on": chosen_on,
+                           "metrics": {"e_recall@1": best_value}}
+    write_json(folder / "result.json", {
+        "final": {"e_recall@1": value, "nmi": value / 2},
+        "untrained": {"e_recall@1": 0.1, "nmi": 0.05},
+        "best": entries,
+        "steps": 10 * epochs,
+    })
     return str(folder)
 
 
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+
+
 def seeds(root, name, values, **kwargs):
-    return [make_run(root, f"{name}-s{seed}", seed, value, **kwargs) for seed, value in values.items()]
+    return [make_run(root, f"{name}-s{seed}", seed, value, **kwargs)
+            for seed, value in values.items()]
 
 
 def cells(text):
     """The lines of the table, and the notes below it."""
     lines = text.strip().splitlines()
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    table = []
+    for line in lines:
+        if line.startswith("|"):
+            table.append([cell.strip() for cell in line.strip("|").split("|")])
     return table, [line.removeprefix("* ") for line in lines if line.startswith("* ")]
 
 
@@ -47,13 +70,22 @@ def refused(capsys, *argv):
     return capsys.readouterr().err
 
 
+def has_note(notes, beginning):
+    return any(note.startswith(beginning) for note in notes)
+
+
+# ------------------------------------------------------------ rows
+
+
 @pytest.mark.parametrize("flag", ["--metric", "--metrics"])
 def test_seeds_become_one_row_and_other_flags_another(tmp_path, capsys, flag):
-    runs = [*seeds(tmp_path, "a", {1: 0.5, 2: 0.7}), make_run(tmp_path, "b", 1, 0.3, loss="margin")]
+    runs = seeds(tmp_path, "a", {1: 0.5, 2: 0.7})
+    runs.append(make_run(tmp_path, "b", 1, 0.3, loss="margin"))
     table, notes = shown(capsys, *runs)
     assert table[0] == ["", "n", "e_recall@1", "nmi"]
     assert table[2] == ["untrained network", "2", "10.0 ± 0.0", "5.0 ± 0.0"]
-    assert table[3] == ["a", "2", "60.0 ± 14.1", "30.0 ± 7.1"]                      # sqrt(2) / 10, and half of it
+    # sqrt(2) / 10, and half of it
+    assert table[3] == ["a", "2", "60.0 ± 14.1", "30.0 ± 7.1"]
     assert table[4] == ["b", "1", "30.0", "15.0"]
     assert notes == ["Values of the last epoch.",
                      "Seeds differ: 1 2 (a); 1 (b). Means are over a row's own seeds."]
@@ -61,7 +93,8 @@ def test_seeds_become_one_row_and_other_flags_another(tmp_path, capsys, flag):
 
 
 def test_rows_stand_in_the_order_given_and_each_run_counts_once(tmp_path, capsys):
-    a, b = make_run(tmp_path / "x" / "y", "a", 1, 0.5), make_run(tmp_path, "b", 1, 0.3, loss="margin")
+    a = make_run(tmp_path / "x" / "y", "a", 1, 0.5)
+    b = make_run(tmp_path, "b", 1, 0.3, loss="margin")
     table, _ = shown(capsys, b, a, tmp_path, tmp_path / "x")
     assert [line[:2] for line in table[3:]] == [["b", "1"], ["a", "1"]]
 
@@ -72,25 +105,65 @@ def test_a_folder_is_searched_for_runs(tmp_path, capsys):
     assert shown(capsys, tmp_path)[0][3][0] == "a"
 
 
+def test_two_runs_of_one_seed_are_refused(tmp_path, capsys):
+    runs = [make_run(tmp_path, "a-s1", 1, 0.5),
+            make_run(tmp_path, "a-s1-2", 1, 0.5, savename="a-s1")]
+    assert "have the same flags and the same seed 1" in refused(capsys, *runs)
+    assert "there is no such folder" in refused(capsys, tmp_path / "nowhere")
+
+
+def test_one_name_with_other_flags_is_told_apart_by_them(tmp_path, capsys):
+    runs = [make_run(tmp_path, "a", 1, 0.5, savename="x", lr=0.1, tau=[2, 3]),
+            make_run(tmp_path, "b", 1, 0.5, savename="x", lr=0.01, tau=[2, 3]),
+            make_run(tmp_path, "c", 1, 0.5, savename="x", lr=0.1, tau=[4], new_flag=True)]
+    table, _ = shown(capsys, *runs)
+    assert [line[0] for line in table[3:]] == [
+        "x (lr 0.1, tau 2 3, new_flag -)",
+        "x (lr 0.01, tau 2 3, new_flag -)",
+        "x (lr 0.1, tau 4, new_flag True)",
+    ]
+
+
+@pytest.mark.parametrize("dataset, rows", [("cub200", 1), ("image_folder", 2)])
+def test_where_runs_lie_makes_no_row_but_what_images_they_have_seen_does(tmp_path, capsys, dataset,
+                                                                         rows):
+    runs = [make_run(tmp_path, f"a-s{seed}", seed, 0.5, dataset=dataset,
+                     source_path=f"disk{seed}", device=f"d{seed}",
+                     evaluation_metrics=["nmi"] * seed) for seed in (1, 2)]
+    assert len(shown(capsys, *runs)[0]) == 3 + rows
+
+
+def test_the_untrained_network_is_shown_where_all_rows_start_from_such(tmp_path, capsys):
+    runs = [make_run(tmp_path, name, 1, 0.5, arch=name) for name in ("convnet", "resnet50")]
+    assert [line[0] for line in shown(capsys, *runs)[0][2:]] == ["convnet", "resnet50"]
+
+
+# ------------------------------------------------------------ differences
+
+
 def test_the_difference_is_paired_over_the_seeds_in_common(tmp_path, capsys):
-    base = seeds(tmp_path, "base", {1: 0.50, 2: 0.60, 3: 0.40, 4: 0.9})
-    other = seeds(tmp_path, "other", {3: 0.42, 1: 0.53, 2: 0.61, 9: 0.1}, loss="margin")
-    lone = make_run(tmp_path, "lone", 1, 0.4, loss="snr")
-    apart = make_run(tmp_path, "apart", 7, 0.4, loss="triplet")
-    table, notes = shown(capsys, *base, *other, lone, apart, "--metric", "e_recall@1", "--baseline", "base")
+    runs = seeds(tmp_path, "base", {1: 0.50, 2: 0.60, 3: 0.40, 4: 0.9})
+    runs += seeds(tmp_path, "other", {3: 0.42, 1: 0.53, 2: 0.61, 9: 0.1}, loss="margin")
+    runs.append(make_run(tmp_path, "lone", 1, 0.4, loss="snr"))
+    runs.append(make_run(tmp_path, "apart", 7, 0.4, loss="triplet"))
+    table, notes = shown(capsys, *runs, "--metric", "e_recall@1", "--baseline", "base")
     assert table[0] == ["", "n", "e_recall@1", "Δ e_recall@1"]
     found = {line[0]: line[-1] for line in table[3:]}
     # differences .03, .01, .02: mean .02, s = .01, t(.975, 2) = 4.3027, half width .0248
-    assert found == {"base": "baseline", "other": "+2.0 [-0.5, +4.5] 3/3", "lone": "-10.0 0/1", "apart": "-"}
-    assert any(note.startswith("Seeds differ: 1 2 3 4 (base); 1 2 3 9 (other); 1 (lone); 7 (apart).") for note in notes)
-    assert any(note.startswith("Δ: difference to base over the seeds in common") for note in notes)
+    assert found == {"base": "baseline", "other": "+2.0 [-0.5, +4.5] 3/3", "lone": "-10.0 0/1",
+                     "apart": "-"}
+    assert has_note(notes, "Seeds differ: 1 2 3 4 (base); 1 2 3 9 (other); 1 (lone); 7 (apart).")
+    assert has_note(notes, "Δ: difference to base over the seeds in common")
 
 
 def test_with_several_baselines_the_longest_beginning_counts(tmp_path, capsys):
-    runs = [make_run(tmp_path, name, 1, value, lr=value)
-            for name, value in {"snr": 0.1, "snr-b": 0.2, "snr-b-lm": 0.5, "snr-lm": 0.4, "npair": 0.9}.items()]
-    table, _ = shown(capsys, *runs, "--metric", "e_recall@1", "--baseline", "snr", "snr-b")
-    assert [line[-1] for line in table[3:]] == ["baseline", "baseline", "+30.0 1/1", "+30.0 1/1", "-"]
+    values = {"snr": 0.1, "snr-b": 0.2, "snr-b-lm": 0.5, "snr-lm": 0.4, "npair": 0.9}
+    runs = [make_run(tmp_path, name, 1, value, lr=value) for name, value in values.items()]
+    argv = [*runs, "--metric", "e_recall@1", "--baseline", "snr", "snr-b"]
+    table, notes = shown(capsys, *argv)
+    assert [line[-1] for line in table[3:]] == ["baseline", "baseline", "+30.0 1/1", "+30.0 1/1",
+                                                "-"]
+    assert has_note(notes, "Δ: difference to the one of snr, snr-b whose name the row begins with")
 
 
 def test_a_missing_baseline_lists_the_rows(tmp_path, capsys):
@@ -100,14 +173,25 @@ def test_a_missing_baseline_lists_the_rows(tmp_path, capsys):
     assert "--metric mAp: there is no metric" in refused(capsys, run, "--metric", "mAp")
 
 
+# ------------------------------------------------------------ incomplete runs
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def write(name, text):
+    return lambda folder: (folder / name).write_text(text)
+
+
 DAMAGES = {
-    "unfinished": (lambda folder: (folder / "result.json").unlink(), "it has no result: epoch 2 of 2"),
-    "no options": (lambda folder: (folder / "options.json").unlink(), "it has no readable options.json"),
-    "no history": (lambda folder: (folder / "metrics.csv").unlink(), "it has no readable metrics.csv"),
-    "half a result": (lambda folder: (folder / "result.json").write_text('{"final": {"nm'), "it has no result"),
-    "continued": (lambda folder: (folder / "metrics.csv").write_text("epoch,step\n0,0\n3,30\n"),
+    "unfinished": (remove("result.json"), "it has no result: epoch 2 of 2"),
+    "no options": (remove("options.json"), "it has no readable options.json"),
+    "no history": (remove("metrics.csv"), "it has no readable metrics.csv"),
+    "half a result": (write("result.json", '{"final": {"nm'), "it has no result"),
+    "continued": (write("metrics.csv", "epoch,step\n0,0\n3,30\n"),
                   "its result.json is of step 20, its metrics.csv goes to step 30"),
-    "no seed": (lambda folder: (folder / "options.json").write_text('{"flags": {}}'), "its options.json names no seed"),
+    "no seed": (write("options.json", '{"flags": {}}'), "its options.json names no seed"),
     "empty": (lambda folder: [path.unlink() for path in folder.iterdir()], "it holds no run"),
 }
 
@@ -118,41 +202,31 @@ def test_an_incomplete_run_is_named_and_left_out_only_on_request(tmp_path, capsy
     harm, words = DAMAGES[damage]
     harm(tmp_path / "a-s2")
     problem = refused(capsys, *runs)
-    assert f"a-s2: {words}" in problem and "--skip_incomplete" in problem and "a-s1" not in problem
+    assert f"a-s2: {words}" in problem
+    assert "--skip_incomplete" in problem
+    assert "a-s1" not in problem
     table, notes = shown(capsys, *runs, "--skip_incomplete")
     assert table[3] == ["a", "1", "50.0", "25.0"]
     assert any(note.startswith("Left out: ") and f"a-s2: {words}" in note for note in notes)
     assert "there is no finished run" in refused(capsys, runs[1], "--skip_incomplete")
 
 
-def test_two_runs_of_one_seed_are_refused(tmp_path, capsys):
-    runs = [make_run(tmp_path, "a-s1", 1, 0.5), make_run(tmp_path, "a-s1-2", 1, 0.5, savename="a-s1")]
-    assert "have the same flags and the same seed 1" in refused(capsys, *runs)
-    assert "there is no such folder" in refused(capsys, tmp_path / "nowhere")
+# ------------------------------------------------------------ notes
 
 
-def test_one_name_with_other_flags_is_told_apart_by_them(tmp_path, capsys):
-    runs = [make_run(tmp_path, name, 1, 0.5, savename="x", lr=lr, tau=tau, new_flag=new)
-            for name, lr, tau, new in (("a", 0.1, [2, 3], None), ("b", 0.01, [2, 3], None), ("c", 0.1, [4], True))]
-    table, _ = shown(capsys, *runs)
-    assert [line[0] for line in table[3:]] == ["x (lr 0.1, tau 2 3, new_flag -)", "x (lr 0.01, tau 2 3, new_flag -)",
-                                               "x (lr 0.1, tau 4, new_flag True)"]
-
-
-def test_where_runs_lie_makes_no_row_but_what_images_they_have_seen_does(tmp_path, capsys):
-    for dataset, rows in (("cub200", 1), ("image_folder", 2)):
-        runs = [make_run(tmp_path / dataset, f"a-s{seed}", seed, 0.5, dataset=dataset, source_path=f"disk{seed}",
-                         device=f"d{seed}", evaluation_metrics=["nmi"] * seed) for seed in (1, 2)]
-        assert len(shown(capsys, *runs)[0]) == 3 + rows
+def provenance(version, commit, changed=False):
+    return {"versions": {"torch": version}, "commit": commit * 40, "device": "cpu",
+            "uncommitted_changes": changed}
 
 
 def test_what_differs_is_said(tmp_path, capsys):
-    def options(version, commit, changed=False):
-        return {"versions": {"torch": version}, "commit": commit * 40, "device": "cpu", "uncommitted_changes": changed}
-    runs = [make_run(tmp_path, "a-s1", 1, 0.5, options=options("2.11", "a")),
-            make_run(tmp_path, "a-s2", 2, 0.5, options=options("2.15", "a")),
-            make_run(tmp_path, "b-s1", 1, 0.5, loss="snr", options=options("2.15", "b", changed=True)),
-            make_run(tmp_path, "c-s1", 1, 0.5, epochs=3, dataset="cub200", options=options("2.15", "a"))]
+    old = provenance("2.11", "a")
+    new = provenance("2.15", "a")
+    changed = provenance("2.15", "b", changed=True)
+    runs = [make_run(tmp_path, "a-s1", 1, 0.5, options=old),
+            make_run(tmp_path, "a-s2", 2, 0.5, options=new),
+            make_run(tmp_path, "b-s1", 1, 0.5, loss="snr", options=changed),
+            make_run(tmp_path, "c-s1", 1, 0.5, epochs=3, dataset="cub200", options=new)]
     _, notes = shown(capsys, *runs)
     assert "Steps differ: 20 (a, b); 30 (c)." in notes
     assert "Commits differ: aaaaaaaaaaaa (a, c); bbbbbbbbbbbb (b)." in notes
@@ -164,104 +238,184 @@ def test_what_differs_is_said(tmp_path, capsys):
 
 def test_runs_of_other_names_in_a_row_are_said(tmp_path, capsys):
     runs = [make_run(tmp_path, "a-s1", 1, 0.5), make_run(tmp_path, "b-s2", 2, 0.5)]
-    assert any(note.startswith("a holds runs of the names a, b") for note in shown(capsys, *runs)[1])
+    assert has_note(shown(capsys, *runs)[1], "a holds runs of the names a, b")
 
 
-def test_a_metric_that_some_runs_lack_is_not_averaged(tmp_path, capsys):
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_metric_that_some_runs_lack_is_not_averaged(tmp_path, capsys, value):
     runs = seeds(tmp_path, "a", {1: 0.5, 2: 0.7})
-    result = json.loads((tmp_path / "a-s1" / "result.json").read_text())
-    del result["final"]["nmi"]
-    (tmp_path / "a-s1" / "result.json").write_text(json.dumps(result))
+    path = tmp_path / "a-s1" / "result.json"
+    result = json.loads(path.read_text())
+    result["final"]["nmi"] = value
+    write_json(path, result)
     table, notes = shown(capsys, *runs)
-    assert table[3] == ["a", "2", "60.0 ± 14.1", "-"] and "a: only the runs of seed 2 have nmi." in notes
+    assert table[3] == ["a", "2", "60.0 ± 14.1", "-"]
+    assert "a: only the runs of seed 2 have nmi." in notes
+
+
+# ------------------------------------------------------------ choosing an epoch
 
 
 def test_the_best_epoch_and_who_chose_it(tmp_path, capsys):
     val = seeds(tmp_path, "v", {1: 0.5, 2: 0.7}, best={"e_recall@1": (0.8, "val")}, val=0.9)
     test = make_run(tmp_path, "t", 1, 0.5, best={"e_recall@1": (0.6, "test")}, loss="margin")
-    table, notes = shown(capsys, *val, test, "--at", "best", "--metric", "e_recall@1", "val_e_recall@1")
-    assert table[3] == ["v", "2", "80.0 ± 0.0", "80.0 ± 0.0"] and table[4] == ["t", "1", "60.0", "-"]
-    by_validation = ("Values of the best epoch by e_recall@1, chosen on the validation classes, reported on the test "
-                     "classes")
-    assert notes[0] == f"{by_validation} (v); on the test classes themselves, which reads too high (t)."
+    columns = ["--metric", "e_recall@1", "val_e_recall@1"]
+    table, notes = shown(capsys, *val, test, "--at", "best", *columns)
+    assert table[3] == ["v", "2", "80.0 ± 0.0", "80.0 ± 0.0"]
+    assert table[4] == ["t", "1", "60.0", "-"]
+    by_validation = ("Values of the best epoch by e_recall@1, chosen on the validation classes, "
+                     "reported on the test classes")
+    by_test = "on the test classes themselves, which reads too high"
+    assert notes[0] == f"{by_validation} (v); {by_test} (t)."
     assert shown(capsys, *val, "--at", "best")[1][0] == f"{by_validation}."
-    seldom = make_run(tmp_path, "r", 3, 0.5, best={"e_recall@1": (0.6, "test")}, loss="margin", eval_every=4)
-    assert any(note.startswith("Epochs between evaluations differ: unknown (t seed 1); 4 (t seed 3)")
-               for note in shown(capsys, test, seldom, "--at", "best")[1])
-    assert not any("evaluations differ" in note for note in shown(capsys, test, seldom)[1])
     problem = refused(capsys, test, "--at", "best", "--best_by", "nmi")
     assert "t has no best epoch by it, but by: e_recall@1" in problem
 
 
+def test_how_often_there_was_a_choice_is_said_of_the_best_epoch(tmp_path, capsys):
+    best = {"e_recall@1": (0.6, "test")}
+    runs = [make_run(tmp_path, "t", 1, 0.5, best=best),
+            make_run(tmp_path, "r", 3, 0.5, best=best, eval_every=4)]
+    words = "Epochs between evaluations differ: unknown (t seed 1); 4 (t seed 3)"
+    assert has_note(shown(capsys, *runs, "--at", "best")[1], words)
+    assert not has_note(shown(capsys, *runs)[1], "Epochs between evaluations differ")
+
+
 def test_the_best_of_a_grid_is_picked_by_validation_alone(tmp_path, capsys):
-    grid = [run for name, test, val in (("g-1", 0.9, 0.6), ("g-2", 0.5, 0.8), ("g-3", 0.7, 0.7))
-            for run in seeds(tmp_path, name, {1: test, 2: test}, val=val, lr=test)]
+    grid = []
+    for name, test, val in (("g-1", 0.9, 0.6), ("g-2", 0.5, 0.8), ("g-3", 0.7, 0.7)):
+        grid += seeds(tmp_path, name, {1: test, 2: test}, val=val, lr=test)
     other = seeds(tmp_path, "other", {1: 0.6, 2: 0.7}, val=0.1, loss="margin")
-    table, notes = shown(capsys, *grid, *other, "--pick", "g-*", "--baseline", "g-*", "--metric", "e_recall@1")
-    assert [line[0] for line in table[3:]] == ["g-2", "other"] and table[4][-1].startswith("+15.0 [")
-    assert ("g-2 is the best of 3 rows g-* on the validation classes (val_e_recall@1: g-1 60.0; g-2 80.0; g-3 70.0)."
-            in notes)
-    assert "no row has such a name" in refused(capsys, *grid, "--pick", "h-*")
+    argv = ["--pick", "g-*", "--baseline", "g-*", "--metric", "e_recall@1"]
+    table, notes = shown(capsys, *grid, *other, *argv)
+    assert [line[0] for line in table[3:]] == ["g-2", "other"]
+    assert table[4][-1].startswith("+15.0 [")
+    assert ("g-2 is the best of 3 rows g-* on the validation classes (val_e_recall@1: g-1 60.0; "
+            "g-2 80.0; g-3 70.0).") in notes
+
+
+def test_a_grid_that_cannot_be_picked_from_is_one_sentence(tmp_path, capsys):
+    runs = seeds(tmp_path, "g-1", {1: 0.5, 2: 0.6}, val=0.5)
+    assert "no row has such a name" in refused(capsys, *runs, "--pick", "h-*")
+    apart = make_run(tmp_path, "g-2", 3, 0.2, val=0.5, loss="margin")
+    assert "no seed in common" in refused(capsys, *runs, apart, "--pick", "g-*")
     lone = make_run(tmp_path, "g-4", 1, 0.2, loss="snr")
-    assert "row g-4 has no val_e_recall@1" in refused(capsys, *grid, lone, "--pick", "g-*")
+    assert "row g-4 has no val_e_recall@1" in refused(capsys, *runs, lone, "--pick", "g-*")
 
 
-def test_the_untrained_network_is_shown_where_all_rows_start_from_such(tmp_path, capsys):
-    runs = [make_run(tmp_path, name, 1, 0.5, arch=name) for name in ("convnet", "resnet50")]
-    assert [line[0] for line in shown(capsys, *runs)[0][2:]] == ["convnet", "resnet50"]
+# ------------------------------------------------------------ published numbers
 
 
 def expected_file(root, text):
-    (root / "expected.csv").write_text("dataset,row,metric,percent,source,selection\n" + text)
-    return root / "expected.csv"
+    path = root / "expected.csv"
+    path.write_text("dataset,row,metric,percent,source,selection\n" + text)
+    return path
 
 
 def test_published_numbers_stand_beside_the_measured(tmp_path, capsys):
-    runs = [make_run(tmp_path, "a", 1, 0.5), make_run(tmp_path, "b", 1, 0.5, loss="margin")]
-    file = expected_file(tmp_path, "glyphs,a,e_recall@1,63.1,Roth 2020,best epoch on test\ncub200,b,nmi,9,x,y\n")
-    table, _ = shown(capsys, *runs, "--expected", file, "--metric", "e_recall@1")
+    a = make_run(tmp_path, "a", 1, 0.5)
+    b = make_run(tmp_path, "b", 1, 0.5, loss="margin")
+    file = expected_file(tmp_path, "glyphs,a,e_recall@1,63.1,Roth 2020,best epoch on test\n"
+                                   "cub200,b,nmi,9,x,y\n")
+    table, _ = shown(capsys, a, b, "--expected", file, "--metric", "e_recall@1")
     assert table[0][2:] == ["e_recall@1", "expected e_recall@1", "source", "selection"]
-    assert table[3][2:] == ["50.0", "63.1", "Roth 2020", "best epoch on test"] and table[4][3:] == ["-"] * 3
-    assert any("has no number for these rows" in note for note in shown(capsys, runs[1], "--expected", file)[1])
+    assert table[3][2:] == ["50.0", "63.1", "Roth 2020", "best epoch on test"]
+    assert table[4][3:] == ["-"] * 3
+    _, notes = shown(capsys, b, "--expected", file)
+    assert any("has no number for these rows" in note for note in notes)
 
 
-@pytest.mark.parametrize("text, words", [("glyphs,a,nmi,many,x,y\n", "line 2: many is not a percentage"),
-                                         ("glyphs,a,nmi,3\n", "line 2: source is missing")])
+@pytest.mark.parametrize("text, words", [
+    ("glyphs,a,nmi,many,x,y\n", "line 2: many is not a percentage"),
+    ("glyphs,a,nmi,3\n", "line 2: source is missing"),
+])
 def test_a_wrong_file_of_published_numbers(tmp_path, capsys, text, words):
     run = make_run(tmp_path, "a", 1, 0.5)
     assert words in refused(capsys, run, "--expected", expected_file(tmp_path, text))
     assert "there is no such file" in refused(capsys, run, "--expected", tmp_path / "none.csv")
 
 
-def test_csv_has_all_digits_and_the_notes_go_to_stderr(tmp_path, capsys):
-    runs = [*seeds(tmp_path, "a", {1: 1 / 3, 2: 2 / 3}), *seeds(tmp_path, "b", {1: 0.5, 2: 0.7}, loss="margin")]
-    assert main([*runs, "--format", "csv", "--baseline", "a", "--metric", "e_recall@1"]) == 0
+# ------------------------------------------------------------ formats
+
+
+@pytest.fixture
+def two_rows(tmp_path):
+    runs = seeds(tmp_path, "a", {1: 1 / 3, 2: 2 / 3})
+    runs += seeds(tmp_path, "b", {1: 0.5, 2: 0.75}, loss="margin")
+    return [*runs, "--baseline", "a", "--metric", "e_recall@1"]
+
+
+def test_csv_has_all_digits_and_the_notes_go_to_stderr(two_rows, capsys):
+    assert main([*two_rows, "--format", "csv"]) == 0
     out = capsys.readouterr()
     lines = list(csv.DictReader(out.out.splitlines()))
-    assert float(lines[1]["e_recall@1_mean"]) == pytest.approx(0.5, abs=1e-15) and lines[1]["seeds"] == "1 2"
-    assert float(lines[1]["e_recall@1_std"]) == pytest.approx(0.5 ** 0.5 / 3, abs=1e-15)
-    assert float(lines[2]["e_recall@1_difference"]) == pytest.approx(0.1, abs=1e-15)
-    assert (lines[2]["e_recall@1_better"], lines[2]["e_recall@1_pairs"]) == ("2", "2")
-    assert lines[1]["e_recall@1_difference"] == "" and "Values of the last epoch." in out.err
+    assert list(lines[0]) == ["row", "n", "seeds", "baseline", "e_recall@1_mean", "e_recall@1_std",
+                              "e_recall@1_difference", "e_recall@1_low", "e_recall@1_high",
+                              "e_recall@1_better", "e_recall@1_pairs"]
+    _, a, b = lines
+    assert (a["row"], a["n"], a["seeds"], a["baseline"]) == ("a", "2", "1 2", "a")
+    assert float(a["e_recall@1_mean"]) == pytest.approx(0.5, abs=1e-15)
+    assert float(a["e_recall@1_std"]) == pytest.approx(0.5 ** 0.5 / 3, abs=1e-15)
+    assert a["e_recall@1_difference"] == a["e_recall@1_pairs"] == ""
+    assert float(b["e_recall@1_difference"]) == pytest.approx(0.125, abs=1e-15)
+    # whole numbers stay whole beside the gaps of the baseline
+    assert (b["e_recall@1_better"], b["e_recall@1_pairs"]) == ("2", "2")
+    assert "Values of the last epoch." in out.err
+
+
+def test_markdown_is_aligned(tmp_path, capsys):
+    runs = seeds(tmp_path, "a|b", {1: 0.5, 2: 0.7})
+    assert main([*runs, "--metric", "e_recall@1"]) == 0
+    assert capsys.readouterr().out == """\
+|                   | n |  e_recall@1 |
+|-------------------|--:|------------:|
+| untrained network | 2 |  10.0 ± 0.0 |
+| a\\|b              | 2 | 60.0 ± 14.1 |
+
+* Values of the last epoch.
+"""
 
 
 def test_latex_escapes_what_latex_would_read(tmp_path, capsys):
     name = "50%_a&b#$x{y}~^\\[z]"
-    runs = [make_run(tmp_path, "a", 1, 0.5, savename=name), make_run(tmp_path, "b", 1, 0.4, loss="margin")]
-    assert main([*runs, "--format", "latex", "--baseline", name, "--metric", "e_recall@1"]) == 0
+    runs = [make_run(tmp_path, "a", 1, 0.5, savename=name),
+            make_run(tmp_path, "b", 1, 0.4, loss="margin")]
+    argv = ["--format", "latex", "--baseline", name, "--metric", "e_recall@1"]
+    assert main([*runs, *argv]) == 0
     lines = capsys.readouterr().out.splitlines()
     table = [line for line in lines if not line.startswith("%")]
-    assert table[0] == r"\begin{tabular}{lrrr}" and table[-1] == r"\end{tabular}"
+    assert table[0] == r"\begin{tabular}{lrrr}"
+    assert table[-1] == r"\end{tabular}"
     assert r" & n & e\_recall@1 & $\Delta$ e\_recall@1 \\" in table
-    assert any(line.startswith(r"50\%\_a\&b\#\$x\{y\}\textasciitilde{}\textasciicircum{}\textbackslash{}{[}z{]} & 1 &")
-               for line in table)
+    escaped = (r"50\%\_a\&b\#\$x\{y\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+               r"{[}z{]} & 1 &")
+    assert any(line.startswith(escaped) for line in table)
     assert r"b & 1 & 40.0 & $-$10.0 0/1 \\" in table
     for line in table[2:-2]:
         bare = re.sub(r"\\[_%&#${}]", "", line)
-        assert "%" not in bare and "#" not in bare and bare.count("$") % 2 == 0 and bare.count("{") == bare.count("}")
+        assert "%" not in bare
+        assert "#" not in bare
+        assert bare.count("$") % 2 == 0
+        assert bare.count("{") == bare.count("}")
         assert "\\midrule" in line or bare.count("&") == 3
 
 
 def test_a_name_cannot_steer_the_terminal_or_break_the_table(tmp_path, capsys):
     table, _ = shown(capsys, make_run(tmp_path, "a", 1, 0.5, savename="x\x1b[2Jy\nz"))
     assert table[3][0] == r"x\x1b[2Jy\nz"
+
+
+# ------------------------------------------------------------ the command
+
+
+@pytest.mark.parametrize("argv, absent", [(["--help"], ["torch", "pandas"]), ([], ["torch"])])
+def test_neither_help_nor_a_table_imports_more_than_it_needs(tmp_path, argv, absent):
+    run = make_run(tmp_path, "a", 1, 0.5)
+    code = ("import atexit, sys\n"
+            "atexit.register(lambda: print('imported', *sys.modules))\n"
+            "from evaluation.tables.command import main\n"
+            "sys.exit(main(sys.argv[1:]))\n")
+    done = subprocess.run([sys.executable, "-c", code, run, *argv], cwd=ROOT, text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert not set(absent) & set(done.stdout.splitlines()[-1].split())

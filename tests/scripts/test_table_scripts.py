@@ -19,7 +19,7 @@ from PIL import Image
 
 import scripts.check_runs
 from architectures.memory import select as select_memory
-from evaluation.tables import build_parser
+from evaluation.tables.command import build_parser
 from parameters import get_options, kwargs_for
 from training.building import build_method, build_miner
 from utilities.errors import UsageError

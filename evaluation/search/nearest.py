@@ -1,0 +1,67 @@
+"""The nearest images of a set, ranked by the code that the evaluation uses."""
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.search.embedded_set import EmbeddedSet
+from utilities.errors import UsageError
+
+
+class Hit(NamedTuple):
+    """An image that was found. right: whether it is of the query's class, None if unknown."""
+
+    path: Path
+    listed: str
+    class_name: str
+    similarity: float
+    right: bool | None
+
+
+class SearchResult(NamedTuple):
+    """A query's file, its class or None, and its hits, nearest first."""
+
+    path: Path
+    class_name: str | None
+    hits: list[Hit]
+
+
+def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
+         query_class: str | None = None) -> list[SearchResult]:
+    """The k nearest images of each query (Q, D), by inner product, ties by the lower row.
+
+    A query that is in the gallery does not find itself. query_class: the class of all queries;
+    None: known only of those in the gallery. Raises UsageError where D or k does not fit.
+    """
+    _check_dimensions(query, gallery)
+    own_rows = [gallery.row_of(path) for path in paths]
+    extra = any(row is not None for row in own_rows)
+    most = len(gallery.rows) - extra
+    if not 1 <= k <= most:
+        raise UsageError(f"--k {k}: a query can find at most {most} images here; ask for 1 to "
+                         f"{most}.")
+    # faiss would copy the gallery first, which takes longer than the search; the ranking is equal
+    similarity, index = nearest_neighbours(query, gallery.rows, k + extra, backend="torch")
+    results = []
+    for path, own, scores, rows in zip(paths, own_rows, similarity.tolist(), index.tolist()):
+        in_gallery = None if own is None else gallery.class_of(own)
+        class_name = query_class or in_gallery
+        pairs = [(row, score) for row, score in zip(rows, scores) if row != own]
+        hits = [_hit(gallery, row, score, class_name) for row, score in pairs[:k]]
+        results.append(SearchResult(path, class_name, hits))
+    return results
+
+
+def _check_dimensions(query: Tensor, gallery: EmbeddedSet) -> None:
+    own = query.shape[1]
+    expected = gallery.rows.shape[1]
+    if own != expected:
+        raise UsageError(f"The queries have {own} dimensions and the embeddings {expected}: give "
+                         "the checkpoint that made the embeddings.")
+
+
+def _hit(gallery: EmbeddedSet, row: int, similarity: float, query_class: str | None) -> Hit:
+    name = gallery.class_of(row)
+    right = None if query_class is None else name == query_class
+    return Hit(gallery.image_of(row), gallery.lines[row]["path"], name, similarity, right)
