@@ -8,7 +8,7 @@ from evaluation.explorer import write_run_explorer
 from evaluation.explorer.data import NEIGHBOURS
 from evaluation.metrics.confusions import Confusion, confusions
 from evaluation.metrics.per_class import class_table
-from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.ranking import nearest
 from evaluation.report import write_report
 from evaluation.report.gallery import SHOWN, draw_run_gallery
 from evaluation.report.map import draw_run_map, place_images
@@ -113,7 +113,7 @@ def picture(opt, found: tuple, splits, folder: RunFolder) -> None:
     rows, labels, among, there = found
     among = rows if among is None else among
     depth = min(max(SHOWN, NEIGHBOURS), len(among) - (there is None))
-    score, index = nearest_neighbours(rows, among, depth, exclude_self=there is None, **search_arguments(opt))
+    score, index = nearest(rows, among, depth, exclude_self=there is None, **search_arguments(opt))
     draw_run_gallery(score[:, :SHOWN], index[:, :SHOWN], images, opt.image_size, folder / "gallery.png",
                      gallery=splits.gallery, seed=opt.seed)
     pairs = confusions(index[:, 0], labels, images.class_names, there)

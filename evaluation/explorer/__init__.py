@@ -16,8 +16,7 @@ from evaluation import evaluate, parse_metric
 from evaluation.explorer.atlas import draw_atlas
 from evaluation.explorer.data import NEIGHBOURS, explore
 from evaluation.explorer.page import Heading, explorer_page
-from evaluation.ranking.neighbours import nearest_neighbours
-from evaluation.ranking.queries import searched
+from evaluation.ranking import nearest, searched
 from evaluation.report.map import Places, place_images
 from evaluation.run_files import EXPLORER, REPORT, read_run
 from evaluation.score import numbered, read_embeddings, read_table
@@ -90,7 +89,7 @@ def run(opt: Namespace) -> None:
     metrics = evaluate(sets[0], label, opt.metrics, bootstrap=opt.eval_bootstrap, **apart, **search_arguments(opt))
     rows, among = searched(sets[0], apart.get("gallery"), cosine=True)
     depth = min(NEIGHBOURS, len(among) - (gallery is None))
-    found = nearest_neighbours(rows, among, depth, exclude_self=gallery is None, **search_arguments(opt))
+    found = nearest(rows, among, depth, exclude_self=gallery is None, **search_arguments(opt))
     back = REPORT if (out.parent / REPORT).is_file() else None
     facts = [Path(opt.embeddings).name, f"{rows.shape[1]} dimensions"]
     places = place_images(rows, label, opt.map_images) if opt.map_images else None

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation.ranking.exact import row_blocks, slack
+from evaluation.ranking.exact import rounding_error, row_blocks
 from evaluation.ranking.neighbours import BACKENDS, MARGIN, check_finite, faiss_or_none
-from evaluation.ranking.rescore import settle
+from evaluation.ranking.rescore import rescore
 from utilities.device import full_precision
 from utilities.errors import UsageError
 from utilities.logger import write_json
@@ -65,10 +65,9 @@ class Index:
         check_finite(query, "query")
         if self.kind != "flat":
             return self._candidates(query, k)
-        wanted, stray = min(k + MARGIN, size), slack(query, self._longest)
+        wanted, steps = min(k + MARGIN, size), [(self._candidates, rounding_error(self._longest))]
         with torch.no_grad(), full_precision(query.device):
-            parts = [settle(rows, self.rows, [(self._candidates, stray[start:start + len(rows)])], k, wanted, None)
-                     for start, rows in row_blocks(query, BLOCK, wanted)]
+            parts = [rescore(rows, self.rows, steps, k, wanted, None) for _, rows in row_blocks(query, BLOCK, wanted)]
         return torch.cat([score for score, _ in parts]), torch.cat([index for _, index in parts])
 
     def _by_faiss(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from PIL import Image
 from datasets.base import ImageList
 from evaluation.explorer import write_explorer
 from evaluation.explorer.page import Heading
-from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.ranking import nearest
 from evaluation.report.map import place_images
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&<!--<script>\x1b\u202e\u2028"
@@ -36,7 +36,7 @@ def write(path, rows, images, *, among=None, gallery=None, limit=5000, mapped=0,
     """Write the page of embeddings; returns their neighbours (N, k) and the words of `write_explorer`."""
     there = rows if gallery is None else among
     depth = min(12, len(there) - (gallery is None))
-    found = nearest_neighbours(rows, there, depth, exclude_self=gallery is None)
+    found = nearest(rows, there, depth, exclude_self=gallery is None)
     places = place_images(rows, torch.tensor(images.labels), mapped) if mapped else None
     return found[1], write_explorer(path, *found, images, heading, limit=limit, gallery=gallery, places=places)
 

@@ -17,7 +17,7 @@ from evaluation.explorer.data import class_lines, explore
 from evaluation.explorer.page import LONGEST
 from evaluation.metrics.confusions import confusions
 from evaluation.metrics.per_class import class_table
-from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.ranking import nearest
 from evaluation.report.map import place_images
 from tests.evaluation.pages import EVIL, HEADING, Reader, known, pictures, shade, write
 from tests.evaluation.sets import clusters, one_class, singletons
@@ -72,8 +72,8 @@ def test_every_picture_is_its_image(tmp_path):
 def test_class_numbers_are_those_of_per_class_and_confusions(rows, label):
     _, label = label.unique(return_inverse=True)
     images = pictures_of(label)
-    nearest = nearest_neighbours(rows, rows, 1, exclude_self=True)[1]
-    lines = class_lines(nearest[:, 0], images, None)
+    near = nearest(rows, rows, 1, exclude_self=True)[1]
+    lines = class_lines(near[:, 0], images, None)
     values, query = query_values(rows, label, ["e_recall@1"])
     table = {row["class"]: row for row in class_table(values, query, label, images.class_names)}
     for line in lines:
@@ -81,10 +81,10 @@ def test_class_numbers_are_those_of_per_class_and_confusions(rows, label):
         assert line.hits / line.queries == table[line.name]["e_recall@1"] if line.queries else line.images == 1
         assert line.hits + sum(count for _, count in line.taken_for) == line.queries
     found = {(line.name, lines[other].name): count for line in lines for other, count in line.taken_for}
-    assert found == {(pair.name, pair.taken_for): pair.count for pair in confusions(nearest[:, 0], label,
+    assert found == {(pair.name, pair.taken_for): pair.count for pair in confusions(near[:, 0], label,
                                                                                    images.class_names)}
     total = evaluate(rows, label, ["e_recall@1"])["e_recall@1"]
-    assert explore(rows[:, :1], nearest, images, limit=9).recall == pytest.approx(total, abs=1e-12)
+    assert explore(rows[:, :1], near, images, limit=9).recall == pytest.approx(total, abs=1e-12)
 
 
 def pictures_of(label):
@@ -216,7 +216,7 @@ def test_the_command_explores_saved_embeddings(tmp_path, capsys):
     assert explorer.main([*argv, "--map_images", "30", "--explorer_images", "40"]) == 0
     assert "40 of 42 images can be opened, 42 are shown at 48 pixels;" in capsys.readouterr().out
     data = known(tmp_path / "e.html")
-    near = nearest_neighbours(rows, rows, 12, exclude_self=True)[1]
+    near = nearest(rows, rows, 12, exclude_self=True)[1]
     for picture in range(40):
         row = int(data["files"][picture][:3])
         assert files(data, picture) == [images.paths[j].name for j in near[row].tolist()]

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from datasets.base import ImageList
-from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.ranking import nearest
 from evaluation.report import gallery
 from evaluation.report.gallery import (
     CELL,
@@ -42,7 +42,7 @@ def test_of_equally_late_hits_fewer_come_first():
 
 def test_random_queries_follow_the_seed_and_leave_out_singletons():
     rows, label = singletons()
-    near = nearest_neighbours(rows, rows, 5, exclude_self=True)[1]
+    near = nearest(rows, rows, 5, exclude_self=True)[1]
     state = torch.get_rng_state()
     chosen = choose_queries(near, label, 8, seed=1)
     assert torch.equal(torch.get_rng_state(), state)
@@ -107,11 +107,11 @@ def test_gallery_of_a_split(tmp_path, texts):
         paths.append(tmp_path / f"{i}.png")
         Image.new("RGB", (20, 30), (25 * i, 0, 0)).save(paths[-1])
     images = ImageList(paths, label.tolist(), ["a", "b", "$x_"])
-    score, index = nearest_neighbours(rows, rows, 8, exclude_self=True)
+    score, index = nearest(rows, rows, 8, exclude_self=True)
     draw_run_gallery(score, index, images, 16, tmp_path / "gallery.png", seed=3, number=2)
     with Image.open(tmp_path / "gallery.png") as image:
         assert image.size[0] == 2 * EDGE + 9 * (CELL + GAP) + GAP
-    near = nearest_neighbours(rows, rows, 1, exclude_self=True)[1][:, 0]
+    near = nearest(rows, rows, 1, exclude_self=True)[1][:, 0]
     share = (label[near] == label).double().mean().item()
     assert f"R@1 {100 * share:.1f} %   9 queries in 9 test images" in texts and texts.count("query") == 4
 

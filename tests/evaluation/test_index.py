@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from evaluation.ranking import nearest
 from evaluation.ranking.exact import exact_similarity
-from evaluation.ranking.neighbours import faiss_or_none, nearest_neighbours
+from evaluation.ranking.neighbours import faiss_or_none
 from evaluation.search import index as module
 from evaluation.search.index import Settings, build, lists, load, open_index, save
 from utilities import seal as seals
@@ -43,7 +44,7 @@ def test_flat_is_the_ranking_of_the_evaluation_ties_and_all(monkeypatch, with_fa
     order = exact.sort(dim=1, descending=True, stable=True)
     assert torch.equal(near, order.indices[:, :k]) and near[0, :5].tolist() == [7, 100, 101, 102, 103]
     torch.testing.assert_close(score, order.values[:, :k])
-    assert torch.equal(near, nearest_neighbours(query, rows, k)[1])
+    assert torch.equal(near, nearest(query, rows, k)[1])
 
 
 @needs_faiss
@@ -53,7 +54,7 @@ def test_approximate_indexes_find_most_with_exact_similarities(kind, settings, l
     rows = rows_of()
     query = rows_of(200, seed=1)
     score, near = build(kind, rows, settings).search(query, 10)
-    best = nearest_neighbours(query, rows, 10)[1]
+    best = nearest(query, rows, 10)[1]
     recall = (near[:, :, None] == best[:, None]).any(2).float().mean().item()
     assert recall >= least
     torch.testing.assert_close(score, exact_similarity(query, rows).gather(1, near), rtol=1e-5, atol=1e-6)
@@ -65,7 +66,7 @@ def test_settings_do_what_they_say():
     rows = rows_of()
     few, many = (build("ivf", rows, Settings(lists=60, probes=probes)) for probes in (1, 60))
     query, best = rows_of(100, seed=1), None
-    best = nearest_neighbours(query, rows, 10)[1]
+    best = nearest(query, rows, 10)[1]
     recall = [(one.search(query, 10)[1][:, :, None] == best[:, None]).any(2).float().mean().item()
               for one in (few, many)]
     assert recall[0] < 0.9 < recall[1] == 1.0 and few.index.nlist == 60
