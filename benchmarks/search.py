@@ -6,7 +6,7 @@ N unit rows of 512 dimensions in N / 5 classes, made like those of benchmarks/ev
 queries of the same classes that are not among them.
 
 numpy    (query @ rows.T), argpartition of the K largest, these sorted: nothing checked
-torch    evaluation.ranking.nearest_neighbours, exact, by PyTorch: what evaluation.search does
+torch    evaluation.ranking.nearest, exact, by PyTorch: what evaluation.search does
 faiss    the same with candidates by faiss, which copies the rows first
 
 All run in one process and answer the same queries in turns, Q at a time. A time is the median of
@@ -27,7 +27,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.evaluation import embeddings  # noqa: E402
-from evaluation.ranking.neighbours import nearest_neighbours  # noqa: E402
+from evaluation.ranking import nearest  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
 
 # query (Q, D), rows (N, D), k
@@ -44,8 +44,8 @@ def by_numpy(query: Tensor, rows: Tensor, k: int) -> np.ndarray:
 
 COMPETITORS: dict[str, NearestFunction] = {
     "numpy": by_numpy,
-    "torch": partial(nearest_neighbours, backend="torch"),
-    "faiss": partial(nearest_neighbours, backend="faiss"),
+    "torch": partial(nearest, backend="torch"),
+    "faiss": partial(nearest, backend="faiss"),
 }
 
 
@@ -53,9 +53,9 @@ def medians(query: Tensor, rows: Tensor, k: int, rounds: int) -> dict[str, float
     """Seconds of each competitor."""
     seconds = {name: [] for name in COMPETITORS}
     for _ in range(rounds + 1):
-        for name, nearest in COMPETITORS.items():
+        for name, competitor in COMPETITORS.items():
             start = time.perf_counter()
-            nearest(query, rows, k)
+            competitor(query, rows, k)
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times[1:]) for name, times in seconds.items()}
 

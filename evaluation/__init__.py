@@ -1,13 +1,21 @@
-"""Scores of an embedding, and the commands around it: `from evaluation import METRICS, evaluate`.
+"""Metrics of an embedding, and the commands around them: `from evaluation import METRICS, evaluate`.
 
-The names are loaded when they are first used, so that a command that computes nothing starts without torch.
+A name is loaded when it is first used, so that a command that computes nothing starts without torch.
 """
 import importlib
 
-__all__ = ["METRICS", "QueryMetric", "SetMetric", "evaluate", "parse_metric", "query_values"]
+MODULES = {
+    "METRICS": "evaluation.metrics",
+    "QueryMetric": "evaluation.metrics",
+    "SetMetric": "evaluation.metrics",
+    "parse_metric": "evaluation.metrics",
+    "evaluate": "evaluation.metrics.values",
+    "query_values": "evaluation.metrics.values",
+}
+__all__ = list(MODULES)  # noqa: PLE0605
 
 
 def __getattr__(name: str):
-    if name not in __all__:
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("evaluation.metrics"), name)
+    return getattr(importlib.import_module(MODULES[name]), name)

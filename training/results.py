@@ -8,7 +8,7 @@ from evaluation.embed import embed
 from evaluation.explorer import NEIGHBOURS, explore, write_run_explorer
 from evaluation.metrics.confusions import Confusion, confusions
 from evaluation.metrics.per_class import class_table
-from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.ranking import nearest
 from evaluation.report import (
     SHOWN,
     draw_gallery,
@@ -160,7 +160,7 @@ def draw_pictures(opt, embeddings: tuple, splits, folder: RunFolder) -> None:
     rows, labels, gallery, gallery_labels = embeddings
     searched = rows if gallery is None else gallery
     depth = min(max(SHOWN, NEIGHBOURS), len(searched) - (gallery is None))
-    score, index = nearest_neighbours(rows, searched, depth, exclude_self=gallery is None, **search_arguments(opt))
+    score, index = nearest(rows, searched, depth, exclude_self=gallery is None, **search_arguments(opt))
     draw_gallery(score[:, :SHOWN], index[:, :SHOWN], images, folder / "gallery.png", longest=opt.image_size,
                  gallery=splits.gallery, seed=opt.seed)
     pairs = confusions(index[:, 0], labels, images.class_names, gallery_labels)

@@ -9,8 +9,7 @@ from datasets.files import within
 from evaluation import evaluate, parse_metric
 from evaluation.explorer.data import NEIGHBOURS, explore
 from evaluation.explorer.page import Heading, write_explorer
-from evaluation.ranking.neighbours import nearest_neighbours
-from evaluation.ranking.queries import searched
+from evaluation.ranking import nearest, searched
 from evaluation.report import place_images
 from evaluation.run_files import REPORT
 from evaluation.score import numbered, read_embeddings, read_table
@@ -37,9 +36,9 @@ def explore_saved(opt: Namespace) -> None:
     metrics = evaluate(embeddings[0], labels[0], opt.metrics, bootstrap=draws, **gallery, **search)
     rows, others = searched(embeddings[0], gallery.get("gallery"), cosine=True)
     depth = min(NEIGHBOURS, len(others) - (not gallery))
-    nearest = nearest_neighbours(rows, others, depth, exclude_self=not gallery, **search)
+    near = nearest(rows, others, depth, exclude_self=not gallery, **search)
     explorer = explore(
-        *nearest,
+        *near,
         lists[0],
         limit=opt.explorer_images,
         gallery=lists[1] if gallery else None,

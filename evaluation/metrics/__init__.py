@@ -1,4 +1,4 @@
-"""Metrics of an embedding, by name; `evaluate` computes any set of them over one shared search."""
+"""The metrics by name; evaluation.metrics.values computes them, docs/metrics.md defines them."""
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,10 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation.metrics.bootstrap import influence_interval, ratio_interval
 from evaluation.metrics.clustering import ami, f1, nmi
-from evaluation.metrics.embedding_space import dists_inter, dists_intra, dists_intra_over_inter, rho_spectrum
-from evaluation.metrics.per_class import class_sums
+from evaluation.metrics.embedding_space import (
+    dists_inter,
+    dists_intra,
+    dists_intra_over_inter,
+    rho_spectrum,
+)
 from evaluation.metrics.retrieval import (
     average_precision,
     map_at_r,
@@ -20,41 +23,60 @@ from evaluation.metrics.retrieval import (
 )
 from evaluation.metrics.sets import EvaluatedSet
 from evaluation.metrics.verification import fnmr_at_fmr
-from evaluation.ranking.queries import QueryMetric, values_by_query
 from utilities.errors import UsageError
 from utilities.registry import lookup
 
 FLAG = "--evaluation_metrics"
-NUMBERS = {"<k>": r"[1-9][0-9]*", "<m>": r"-?[0-9]+", "<rate>": r"0?\.[0-9]+"}   # what stands behind the @ of a name
-EVERY = torch.inf
+# what stands behind the @ of a name
+NUMBERS = {"<k>": r"[1-9][0-9]*", "<m>": r"-?[0-9]+", "<rate>": r"0?\.[0-9]+"}
+# the last rank that a metric looks at: a number, or one of these
+K = "the number in the name"
+LARGEST = "the size of the largest class"
+ALL = torch.inf
+
+
+class QueryMetric(NamedTuple):
+    """A mean over queries of value(ranks (Q, M), R (Q,), depth) -> (Q,): evaluation.metrics.retrieval.
+
+    depth: the last rank that it looks at; cosine: it ranks unit rows by cosine, not rows as given
+    by Euclidean distance; first: it looks at the first row of the class alone.
+    """
+
+    value: Callable[[Tensor, Tensor, float], Tensor]
+    depth: float | str
+    cosine: bool = False
+    first: bool = False
 
 
 class SetMetric(NamedTuple):
-    """A property of the whole set: value(set, number in the name) -> what each class contributes to a numerator and to
-    a denominator, (C,) each, or the metric followed by its value without each class, (C + 1,) or just (1,)."""
+    """A property of the whole set: value(set, number in the name).
+
+    It gives what each class contributes to a numerator and to a denominator, (C,) each; or the
+    metric followed by its value without each class, (C + 1,) or just (1,).
+    """
 
     value: Callable[[EvaluatedSet, float], tuple[Tensor, Tensor] | Tensor]
 
 
 METRICS = {
-    "e_recall@<k>": QueryMetric(recall_at_k, False, lambda k, size: k, first=True),
-    "c_recall@<k>": QueryMetric(recall_at_k, True, lambda k, size: k, first=True),
-    "precision@<k>": QueryMetric(precision_at_k, False, lambda k, size: k),
-    "c_precision@<k>": QueryMetric(precision_at_k, True, lambda k, size: k),
-    "r_precision": QueryMetric(r_precision, False, lambda k, size: size),
-    "c_r_precision": QueryMetric(r_precision, True, lambda k, size: size),
-    "mrr": QueryMetric(reciprocal_rank, False, lambda k, size: EVERY, first=True),
-    "c_mrr": QueryMetric(reciprocal_rank, True, lambda k, size: EVERY, first=True),
-    "mAP": QueryMetric(average_precision, False, lambda k, size: EVERY),
-    "c_mAP": QueryMetric(average_precision, True, lambda k, size: EVERY),
-    "mAP_r": QueryMetric(map_at_r, False, lambda k, size: size),
-    "c_mAP_r": QueryMetric(map_at_r, True, lambda k, size: size),
-    "mAP_1000": QueryMetric(average_precision, False, lambda k, size: 1000),
-    "c_mAP_1000": QueryMetric(average_precision, True, lambda k, size: 1000),
-    "mAP_lim": QueryMetric(average_precision, False, lambda k, size: 1023),
-    "c_mAP_lim": QueryMetric(average_precision, True, lambda k, size: 1023),
-    "mAP_c": QueryMetric(average_precision, False, lambda k, size: size),
-    "c_mAP_c": QueryMetric(average_precision, True, lambda k, size: size),
+    "e_recall@<k>": QueryMetric(recall_at_k, K, first=True),
+    "c_recall@<k>": QueryMetric(recall_at_k, K, cosine=True, first=True),
+    "precision@<k>": QueryMetric(precision_at_k, K),
+    "c_precision@<k>": QueryMetric(precision_at_k, K, cosine=True),
+    "r_precision": QueryMetric(r_precision, LARGEST),
+    "c_r_precision": QueryMetric(r_precision, LARGEST, cosine=True),
+    "mrr": QueryMetric(reciprocal_rank, ALL, first=True),
+    "c_mrr": QueryMetric(reciprocal_rank, ALL, cosine=True, first=True),
+    "mAP": QueryMetric(average_precision, ALL),
+    "c_mAP": QueryMetric(average_precision, ALL, cosine=True),
+    "mAP_r": QueryMetric(map_at_r, LARGEST),
+    "c_mAP_r": QueryMetric(map_at_r, LARGEST, cosine=True),
+    "mAP_1000": QueryMetric(average_precision, 1000),
+    "c_mAP_1000": QueryMetric(average_precision, 1000, cosine=True),
+    "mAP_lim": QueryMetric(average_precision, 1023),
+    "c_mAP_lim": QueryMetric(average_precision, 1023, cosine=True),
+    "mAP_c": QueryMetric(average_precision, LARGEST),
+    "c_mAP_c": QueryMetric(average_precision, LARGEST, cosine=True),
     "nmi": SetMetric(lambda s, _: nmi(s.clusters)),
     "c_nmi": SetMetric(lambda s, _: nmi(s.spherical_clusters)),
     "f1": SetMetric(lambda s, _: f1(s.clusters)),
@@ -69,59 +91,19 @@ METRICS = {
 
 
 def parse_metric(name: str) -> tuple[QueryMetric | SetMetric, float]:
-    """The metric of a name and the number in it (0 where it has none); a UsageError that lists the names otherwise."""
+    """The metric of a name and the number in the name, 0 where it has none.
+
+    A UsageError that lists the names where there is no such metric.
+    """
     for pattern, metric in METRICS.items():
         stem, kind = re.fullmatch(r"(.*?)(<.*>)?", pattern).groups()
-        if name == stem and not kind:
+        if name == pattern and not kind:
             return metric, 0
         if kind and re.fullmatch(re.escape(stem) + NUMBERS[kind], name):
-            return metric, float(name.removeprefix(stem)) if kind == "<rate>" else int(name.removeprefix(stem))
+            number = name.removeprefix(stem)
+            return metric, float(number) if kind == "<rate>" else int(number)
     if "<" in name:
-        raise UsageError(f"{FLAG} {name}: write a number for {name.partition('@')[2]}, as in e_recall@1.")
-    return lookup(METRICS, name, "metric (k: a number from 1, m: a whole number, rate: between 0 and 1)", FLAG)
-
-
-@torch.no_grad()
-def evaluate(embeddings: Tensor, labels: Tensor, metrics: list[str], *, gallery: Tensor | None = None,
-             gallery_labels: Tensor | None = None, backend: str = "auto", block: int = 1024,
-             precision: str = "float32", seed: int = 0, gpu: bool = False, bootstrap: int = 0) -> dict[str, float]:
-    """The metrics asked for, by name, in that order; METRICS lists them, docs/metrics.md defines them.
-
-    embeddings (N, D), labels (N,), on the CPU or an accelerator: each row is a query among the others. With gallery
-        (G, D) and gallery_labels (G,) each searches there instead; metrics of the set then take both together.
-    backend, block, precision, gpu: how neighbours are searched, see nearest_neighbours; the numbers do not depend on
-        it. Where ranks can be counted for less, no neighbours are searched.
-    seed: of k-means; no global random state is read or changed.
-    bootstrap: with so many draws of classes also NAME_low and NAME_high, a 95 % interval.
-    """
-    asked = {name: parse_metric(name) for name in metrics}
-    values, query = query_values(embeddings, labels, metrics, gallery=gallery, gallery_labels=gallery_labels,
-                                 backend=backend, block=block, precision=precision, gpu=gpu)
-    rows, label = embeddings.float(), labels.to(embeddings.device)
-    if gallery is not None:
-        rows, label = torch.cat([rows, gallery.float()]), torch.cat([label, gallery_labels.to(label.device)])
-    whole = EvaluatedSet(rows, label, seed, gpu, bootstrap > 0)
-    found = {}
-    for name, (metric, number) in asked.items():
-        if name in values:
-            found[name] = values[name][query].mean().item()
-            parts = class_sums(values[name], query, labels.to(query.device)) if bootstrap else None
-        else:
-            parts = metric.value(whole, number)
-            found[name] = (parts[0].sum() / parts[1].sum() if isinstance(parts, tuple) else parts[0]).item()
-        if bootstrap:
-            interval = ratio_interval(*parts, bootstrap, seed) if isinstance(parts, tuple) else influence_interval(
-                parts, bootstrap, seed)
-            found |= dict(zip((f"{name}_low", f"{name}_high"), interval))
-    return found
-
-
-def query_values(embeddings: Tensor, labels: Tensor, metrics: list[str], *, gallery: Tensor | None = None,
-                 gallery_labels: Tensor | None = None, backend: str = "auto", block: int = 1024,
-                 precision: str = "float32", gpu: bool = False) -> tuple[dict[str, Tensor], Tensor]:
-    """The retrieval metrics among those named, one number a row, (N,) float64 each, and which rows are queries, (N,):
-    those with something to find. The others are only found, and their numbers are zero. Arguments as in evaluate."""
-    asked = {name: parse_metric(name) for name in metrics}
-    asked = {name: (metric, number) for name, (metric, number) in asked.items() if isinstance(metric, QueryMetric)}
-    return values_by_query(embeddings, labels, asked, gallery=gallery, gallery_labels=gallery_labels, backend=backend,
-                           block=block, precision=precision, gpu=gpu)
+        _, _, kind = name.partition("@")
+        raise UsageError(f"{FLAG} {name}: write a number for {kind}, as in e_recall@1.")
+    kind = "metric (k: a number from 1, m: a whole number, rate: between 0 and 1)"
+    return lookup(METRICS, name, kind, FLAG)

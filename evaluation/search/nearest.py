@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.ranking import nearest
 from evaluation.search.embedded_set import EmbeddedSet
 from utilities.errors import UsageError
 
@@ -42,7 +42,7 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
         raise UsageError(f"--k {k}: a query can find at most {most} images here; ask for 1 to "
                          f"{most}.")
     # faiss would copy the gallery first, which takes longer than the search; the ranking is equal
-    similarity, index = nearest_neighbours(query, gallery.rows, k + extra, backend="torch")
+    similarity, index = nearest(query, gallery.rows, k + extra, backend="torch")
     results = []
     for path, own, scores, rows in zip(paths, own_rows, similarity.tolist(), index.tolist()):
         in_gallery = None if own is None else gallery.class_of(own)

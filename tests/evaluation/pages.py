@@ -9,7 +9,7 @@ from PIL import Image
 
 from datasets.base import ImageList
 from evaluation.explorer import Heading, explore, write_explorer
-from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.ranking import nearest
 from evaluation.report import place_images
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&<!--<script>\x1b\u202e\u2028"
@@ -42,10 +42,10 @@ def write(path, rows, images, *, gallery_rows=None, gallery=None, limit=5000, ma
     """Write the page of embeddings; returns their neighbours (N, k) and the words of `write_explorer`."""
     others = rows if gallery is None else gallery_rows
     depth = min(12, len(others) - (gallery is None))
-    nearest = nearest_neighbours(rows, others, depth, exclude_self=gallery is None)
+    near = nearest(rows, others, depth, exclude_self=gallery is None)
     places = place_images(rows, torch.tensor(images.labels), mapped) if mapped else None
-    explorer = explore(*nearest, images, limit=limit, gallery=gallery, places=places)
-    return nearest[1], write_explorer(path, explorer, heading)
+    explorer = explore(*near, images, limit=limit, gallery=gallery, places=places)
+    return near[1], write_explorer(path, explorer, heading)
 
 
 class Reader(html.parser.HTMLParser):

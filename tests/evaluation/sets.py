@@ -1,35 +1,41 @@
-"""Embeddings that metrics must survive: overlapping, duplicated, tied, lonely, one class, perfect."""
-import numpy as np
+"""Embeddings that metrics must survive: overlapping, duplicated, tied, lonely, perfect."""
 import torch
+from torch.nn.functional import normalize
 
 
-def clusters(seed: int, classes: int = 6, per_class: int = 7, width: int = 8, noise: float = 1.0):
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def clusters(seed, classes=6, per_class=7, width=8, noise=1.0):
     """Unit rows around class centres, classes interleaved, and their labels."""
-    g = torch.Generator().manual_seed(seed)
-    label = torch.arange(classes).repeat(per_class)                                # (N,)
-    rows = torch.randn(classes, width, generator=g)[label] + noise * torch.randn(len(label), width, generator=g)
-    return torch.nn.functional.normalize(rows, dim=1), label
+    g = generator(seed)
+    label = torch.arange(classes).repeat(per_class)  # (N,)
+    centre = torch.randn(classes, width, generator=g)
+    rows = centre[label] + noise * torch.randn(len(label), width, generator=g)
+    return normalize(rows, dim=1), label
+
+
+def random_labels(seed, classes, number):
+    return torch.randint(classes, (number,), generator=generator(seed))
 
 
 def duplicates():
-    """Every row three times, labels mixed, so that a row's duplicates are its nearest and may be of other classes."""
+    """Every row three times, labels mixed: a row's duplicates may be of other classes."""
     rows, _ = clusters(1, classes=4, per_class=4)
-    rows = rows.repeat(3, 1)
-    return rows, torch.randint(0, 4, (len(rows),), generator=torch.Generator().manual_seed(2))
+    return rows.repeat(3, 1), random_labels(2, 4, 48)
 
 
 def ties():
-    """Rows on the corners of a square and a cube: most similarities are equal."""
-    g = torch.Generator().manual_seed(3)
-    rows = torch.eye(4)[torch.randint(0, 4, (60,), generator=g)]
-    return rows, torch.randint(0, 5, (60,), generator=g)
+    """Rows along four axes: most similarities are equal."""
+    return torch.eye(4)[random_labels(3, 4, 60)], random_labels(4, 5, 60)
 
 
 def singletons():
     """Two classes of several images and six of one."""
     rows, _ = clusters(4, classes=4, per_class=5)
-    return rows, torch.tensor([0] * 6 + [1] * 8 + list(range(10, 16)))[torch.from_numpy(np.random.RandomState(0)
-                                                                                       .permutation(20))]
+    label = torch.tensor([0] * 6 + [1] * 8 + list(range(10, 16)))
+    return rows, label[torch.randperm(20, generator=generator(0))]
 
 
 def one_class():
@@ -48,5 +54,13 @@ def perfect():
     return torch.eye(3)[label], label
 
 
-SETS = {"overlapping": lambda: clusters(0), "tight": lambda: clusters(6, noise=0.3), "duplicates": duplicates,
-        "ties": ties, "singletons": singletons, "one_class": one_class, "collapsed": collapsed, "perfect": perfect}
+SETS = {
+    "overlapping": lambda: clusters(0),
+    "tight": lambda: clusters(6, noise=0.3),
+    "duplicates": duplicates,
+    "ties": ties,
+    "singletons": singletons,
+    "one_class": one_class,
+    "collapsed": collapsed,
+    "perfect": perfect,
+}

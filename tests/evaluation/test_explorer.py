@@ -18,7 +18,7 @@ from evaluation.explorer.data import class_lines
 from evaluation.metrics.confusions import confusions
 from evaluation.metrics.per_class import class_table
 from evaluation.pages import LONGEST
-from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.ranking import nearest
 from evaluation.report import place_images
 from tests.evaluation.pages import EVIL, HEADING, known, pictures, read, shade, write
 from tests.evaluation.sets import clusters, one_class, singletons
@@ -94,8 +94,8 @@ def test_class_numbers_are_those_of_per_class_and_confusions(rows, label):
     label = label.unique(return_inverse=True)[1]
     class_names = names(int(label.max()) + 1)
     images = ImageList([Path()] * len(label), label.tolist(), class_names)
-    nearest = nearest_neighbours(rows, rows, 1, exclude_self=True)[1][:, 0]
-    lines = class_lines(nearest, images, None)
+    near = nearest(rows, rows, 1, exclude_self=True)[1][:, 0]
+    lines = class_lines(near, images, None)
     values, query = query_values(rows, label, ["e_recall@1"])
     table = {row["class"]: row for row in class_table(values, query, label, class_names)}
     pairs = {}
@@ -105,7 +105,7 @@ def test_class_numbers_are_those_of_per_class_and_confusions(rows, label):
         assert line.hits / line.queries == row["e_recall@1"] if line.queries else line.images == 1
         assert line.hits + sum(count for _, count in line.taken_for) == line.queries
         pairs |= {(line.name, lines[other].name): count for other, count in line.taken_for}
-    expected = confusions(nearest, label, class_names)
+    expected = confusions(near, label, class_names)
     assert pairs == {(pair.name, pair.taken_for): pair.count for pair in expected}
     recall = sum(line.hits for line in lines) / sum(line.queries for line in lines)
     assert recall == pytest.approx(evaluate(rows, label, ["e_recall@1"])["e_recall@1"], abs=1e-12)
@@ -259,7 +259,7 @@ def test_the_command_explores_saved_embeddings(page, six, tmp_path, capsys):
     assert main(argv) == 0
     assert "40 of 42 images can be opened, 42 are shown at 48 pixels;" in capsys.readouterr().out
     data = known(page)
-    check_neighbours(data, nearest_neighbours(rows, rows, 12, exclude_self=True)[1], images.paths)
+    check_neighbours(data, nearest(rows, rows, 12, exclude_self=True)[1], images.paths)
     assert data["opened"] == 40 and [line[0] for line in data["classes"]] == names(6)
     elements = read(page)
     recall = evaluate(rows, label, ["c_recall@1"])["c_recall@1"]

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from datasets.base import ImageList
-from evaluation.ranking.neighbours import nearest_neighbours
+from evaluation.ranking import nearest
 from evaluation.report.canvas import CELL, EDGE, GAP, HEADING, HIT, MISS, TOP
 from evaluation.report.gallery import NUMBER, Queries, choose_queries, draw_gallery
 from evaluation.report.thumbnails import in_square, load_image, short_name
@@ -34,7 +34,7 @@ def test_of_equally_late_hits_fewer_come_first():
 
 def test_random_queries_follow_the_seed_and_leave_out_singletons():
     rows, label = singletons()
-    near = nearest_neighbours(rows, rows, 5, exclude_self=True)[1]
+    near = nearest(rows, rows, 5, exclude_self=True)[1]
     state = torch.get_rng_state()
     chosen = choose_queries(near, label, 8, seed=1)
     assert torch.equal(torch.get_rng_state(), state)
@@ -105,7 +105,7 @@ def test_gallery_of_a_split(tmp_path, texts):
     rows, label = clusters(0, classes=3, per_class=3)
     paths = write_images(tmp_path, [(25 * i, 0, 0) for i in range(9)], size=(20, 30))
     images = ImageList(paths, label.tolist(), ["a", "b", "$x_"])
-    score, index = nearest_neighbours(rows, rows, 8, exclude_self=True)
+    score, index = nearest(rows, rows, 8, exclude_self=True)
     draw_gallery(score, index, images, tmp_path / "gallery.png", longest=16, seed=3)
     assert pixels_of(tmp_path / "gallery.png").shape[1] == 2 * EDGE + 9 * (CELL + GAP) + GAP
     recall = (label[index[:, 0]] == label).double().mean().item()

@@ -147,7 +147,7 @@ def test_a_bad_step_is_named_also_where_a_policy_draws_by_its_numbers(folder, tm
 @pytest.mark.parametrize("where,words", [
     ("training.results.policy_record", "for this step: pass --accumulate N"),
     ("training.results.embed", "for the evaluation: pass a smaller --bs"),
-    ("training.results.nearest_neighbours", "for the evaluation: pass a smaller --bs"),
+    ("training.results.nearest", "for the evaluation: pass a smaller --bs"),
 ])
 def test_no_room_beside_a_step_is_one_sentence(folder, tmp_path, monkeypatch, capsys, where, words):  # noqa: F811
     def full(*_, **__):

@@ -1,0 +1,158 @@
+"""The values of metrics: checked input, one search for each space, all metrics of the same ranks."""
+import torch
+from torch import Tensor
+
+from evaluation.metrics import LARGEST, K, QueryMetric, SetMetric, parse_metric
+from evaluation.metrics.bootstrap import influence_interval, ratio_interval
+from evaluation.metrics.per_class import class_sums
+from evaluation.metrics.retrieval import relevant
+from evaluation.metrics.sets import EvaluatedSet
+from evaluation.ranking import Search, SearchOptions, check_finite, is_unit, ranks, searched
+from utilities.errors import RunError, UsageError
+
+# a metric, and the number in its name
+Parsed = tuple[QueryMetric | SetMetric, float]
+
+
+@torch.no_grad()
+def evaluate(embeddings: Tensor, labels: Tensor, metrics: list[str], *,
+             gallery: Tensor | None = None, gallery_labels: Tensor | None = None, seed: int = 0,
+             bootstrap: int = 0, **options) -> dict[str, float]:
+    """The metrics asked for, by name, in that order; METRICS lists them, docs/metrics.md defines them.
+
+    embeddings (N, D), labels (N,), on the CPU or an accelerator: each row is a query among the
+        others. With gallery (G, D) and gallery_labels (G,) each searches there instead; metrics of
+        the set then take both together.
+    seed: of k-means; no global random state is read or changed.
+    bootstrap: with so many draws of classes also NAME_low and NAME_high, a 95 % interval.
+    options: those of evaluation.ranking.SearchOptions; the numbers do not depend on them.
+    """
+    values, query = query_values(embeddings, labels, metrics, gallery=gallery,
+                                 gallery_labels=gallery_labels, **options)
+    rows = embeddings.float()
+    label = labels.to(rows.device)
+    own_label = label
+    if gallery is not None:
+        rows = torch.cat([rows, gallery.float()])
+        label = torch.cat([label, gallery_labels.to(label.device)])
+    gpu = SearchOptions(**options).gpu
+    whole = EvaluatedSet(rows, label, seed, gpu, left_out=bootstrap > 0)
+    found = {}
+    for name in metrics:
+        if name in values:
+            found[name] = values[name][query].mean().item()
+            parts = class_sums(values[name], query, own_label)
+        else:
+            metric, number = parse_metric(name)
+            parts = metric.value(whole, number)
+            found[name] = _total(parts).item()
+        if bootstrap:
+            low, high = _interval(parts, bootstrap, seed)
+            found[f"{name}_low"] = low
+            found[f"{name}_high"] = high
+    return found
+
+
+def _total(parts: tuple[Tensor, Tensor] | Tensor) -> Tensor:
+    """The metric of what SetMetric.value gives."""
+    if isinstance(parts, Tensor):
+        return parts[0]
+    part, whole = parts
+    return part.sum() / whole.sum()
+
+
+def _interval(parts: tuple[Tensor, Tensor] | Tensor, draws: int, seed: int) -> tuple[float, float]:
+    if isinstance(parts, Tensor):
+        return influence_interval(parts, draws, seed)
+    return ratio_interval(*parts, draws, seed)
+
+
+@torch.no_grad()
+def query_values(embeddings: Tensor, labels: Tensor, metrics: list[str], *,
+                 gallery: Tensor | None = None, gallery_labels: Tensor | None = None,
+                 **options) -> tuple[dict[str, Tensor], Tensor]:
+    """The retrieval metrics among those named, one number a row, (N,) float64 each, and which rows
+    are queries, (N,).
+
+    Queries are the rows with something to find; the numbers of the others are zero. Arguments as
+    in evaluate.
+    """
+    parsed = {name: parse_metric(name) for name in metrics}
+    asked = {name: found for name, found in parsed.items() if isinstance(found[0], QueryMetric)}
+    _check(embeddings, labels, gallery, gallery_labels)
+    label = labels.to(embeddings.device).contiguous()
+    if gallery is None:
+        gallery_label = label
+        count = relevant(label)
+    else:
+        gallery_label = gallery_labels.to(label.device).contiguous()  # (G,)
+        count = relevant(label, gallery_label)
+    query = count > 0  # (N,)
+    if asked and not query.any():
+        raise RunError("evaluation: no image has another of its class to find (every class has a "
+                       "single image); leave the retrieval metrics out, or evaluate more images.")
+    values = {}
+    for cosine, some in _spaces(embeddings, gallery, asked).items():
+        rows, among = searched(embeddings, gallery, cosine)
+        search = Search(rows, label, count, among, gallery_label, itself=gallery is None,
+                        symmetric=cosine, options=SearchOptions(**options))
+        values |= _values(some, search)
+    return {name: values[name] for name in asked}, query
+
+
+def _spaces(embeddings: Tensor, gallery: Tensor | None,
+            asked: dict[str, Parsed]) -> dict[bool, dict[str, Parsed]]:
+    """The metrics of each search, by cosine or not; rows of unit length rank alike in both."""
+    if not asked:
+        return {}
+    if is_unit(embeddings) and (gallery is None or is_unit(gallery)):
+        return {True: asked}
+    spaces = {}
+    for name, (metric, number) in asked.items():
+        spaces.setdefault(metric.cosine, {})[name] = metric, number
+    return spaces
+
+
+def _values(asked: dict[str, Parsed], search: Search) -> dict[str, Tensor]:
+    """The values (N,) of the metrics of one space, all from the same ranks."""
+    size = int(search.gallery_label.unique(return_counts=True)[1].max())
+    depth = {}
+    for name, (metric, number) in asked.items():
+        depth[name] = {K: number, LARGEST: size}.get(metric.depth, metric.depth)
+    deep = [depth[name] for name, (metric, _) in asked.items() if not metric.first]
+    zeros = torch.zeros(len(search.label), dtype=torch.float64, device=search.label.device)
+    values = {name: zeros.clone() for name in asked}
+    for part, rank in ranks(search, max(deep, default=1), max(depth.values())):
+        some = search.count[part] > 0  # (B,)
+        part = part[some]
+        rank = rank[some]
+        for name, (metric, _) in asked.items():
+            values[name][part] = metric.value(rank, search.count[part], depth[name])
+    return values
+
+
+def _check(embeddings: Tensor, labels: Tensor, gallery: Tensor | None,
+           gallery_labels: Tensor | None) -> None:
+    """Refuse what cannot be evaluated."""
+    if (gallery is None) != (gallery_labels is None):
+        raise UsageError("evaluation: a gallery needs gallery_labels, and the other way round; "
+                         "pass both or neither.")
+    _check_rows(embeddings, labels, "test")
+    if gallery is not None:
+        _check_rows(gallery, gallery_labels, "gallery")
+    least = 2 if gallery is None else 1
+    if len(labels) < least or (gallery is not None and not len(gallery)):
+        raise RunError(f"evaluation: {len(labels)} images; metrics need two or more, or one and a "
+                       "gallery.")
+    if gallery is not None and gallery.shape[1] != embeddings.shape[1]:
+        raise UsageError(f"evaluation: embeddings of {embeddings.shape[1]} numbers cannot be "
+                         f"searched in a gallery of {gallery.shape[1]}; embed both with the same "
+                         "network.")
+
+
+def _check_rows(rows: Tensor, label: Tensor, what: str) -> None:
+    if rows.ndim != 2 or label.shape != rows.shape[:1]:
+        raise UsageError(f"evaluation: {what} embeddings of shape {tuple(rows.shape)} and labels "
+                         f"of shape {tuple(label.shape)} do not fit; pass (N, D) embeddings and "
+                         "(N,) labels.")
+    check_finite(rows, what)
