@@ -31,13 +31,29 @@ def test_classes_and_functions_are_those_of_the_registry(flag):
         assert source.summary(definition)[:20] == inspect.getdoc(entry)[:20]
 
 
+def signature_of(entry):
+    """The arguments as inspect has them, after those of the base classes where it has **kwargs."""
+    signature = dict(inspect.signature(entry).parameters)
+    named = {
+        name: argument
+        for name, argument in signature.items()
+        # A class without a constructor has that of nn.Module.
+        if argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+    }
+    if len(named) == len(signature) or not inspect.isclass(entry):
+        return named
+    inherited = {}
+    for base in entry.__bases__:
+        if not base.__module__.startswith("torch"):
+            inherited |= signature_of(base)
+    return inherited | named
+
+
 @pytest.mark.parametrize("flag", SIGNED)
 def test_arguments_and_defaults_are_those_of_the_signature(flag):
     for name, entry in imported(flag).items():
         read = source.arguments(registry(flag)[name])
-        signature = dict(inspect.signature(entry).parameters)
-        signature.pop("args", None)  # a class without a constructor has that of nn.Module
-        signature.pop("kwargs", None)
+        signature = signature_of(entry)
         assert list(read) == list(signature)
         for argument, parameter in signature.items():
             if read[argument] is source.NO_DEFAULT:
