@@ -1,8 +1,8 @@
 """Every flag of main.py: what it means, its unit and its default.
 
-Defaults of an experiment stand in recipes.py, combinations that cannot work in utilities/rules.py. The
-flags of a loss or miner are the arguments of its class, with the defaults of its signature. Nothing here
-loads torch, so that `--help`, `--list` and wrong flags answer at once.
+Defaults of an experiment stand in recipes.py, combinations that cannot work in utilities/rules.py.
+The flags of a loss or miner are the arguments of its class, with the defaults of its signature.
+Nothing here loads torch, so that `--help`, `--list` and wrong flags answer at once.
 """
 import argparse
 import json
@@ -31,16 +31,21 @@ from utilities.rules import ARGUMENTS, problems
 
 # Flags that no checkpoint decides.
 NOT_REPEATED = {"repeat", "resume", "evaluate_only", "json", "debug", "gpu", "list"}
-MACHINE = NOT_REPEATED | {"save_path", "savename", "device", "kernels", "cache_path", "checkpoint", "weights_dir"}
+MACHINE = NOT_REPEATED | {
+    "save_path", "savename", "device", "kernels", "cache_path", "checkpoint", "weights_dir",
+}
 # Flags of older versions that decide nothing any more.
 REMOVED = {"decode", "policy_episode"}
 # Flags of the base framework that there cannot be.
 REFUSED = {
-    "--wandb_key": "--wandb_key would leave your key in the shell's history and among the run's files: "
+    "--wandb_key": "--wandb_key would leave your key in the shell's history and the run's files: "
                    "log in with wandb login, or set WANDB_API_KEY",
 }
 # Arguments of a constructor that follow from the run or from other flags.
-NOT_FLAGS = {"n_classes", "embed_dim", "seed", "base", "name", "rank", "world", "device", "samples_per_class"}
+NOT_FLAGS = {
+    "n_classes", "embed_dim", "seed", "base", "name",
+    "rank", "world", "device", "samples_per_class",
+}
 
 
 def add_run_flags(parser: Parser) -> None:
@@ -734,8 +739,8 @@ def build_parser() -> Parser:
     """The parser with every flag and its own default."""
     description = """
         Train LM-Metric (learned pair weighting and contextual memory) or its base losses on images,
-        and evaluate retrieval on unseen classes. Without flags the full method trains on the built-in
-        data set. Defaults shown are those of the given --recipe, --dataset and --arch."""
+        and evaluate retrieval on unseen classes. Without flags the full method trains on the
+        built-in data set. Defaults shown are those of the given --recipe, --dataset and --arch."""
     parser = Parser(
         prog="python main.py",
         usage="python main.py [flags]",
@@ -803,8 +808,8 @@ def flag_actions() -> dict[str, argparse.Action]:
 def inherited(explicit: dict, trained: dict) -> dict:
     """The defaults that a checkpoint's options give: all but those of the machine.
 
-    Those of the data are left out too where another data set is given. A UsageError for a value that
-    this version does not know, unless the checkpoint is only evaluated.
+    Those of the data are left out too where another data set is given. A UsageError for a value
+    that this version does not know, unless the checkpoint is only evaluated.
     """
     data = ("glyphs_", "data_", "dataset", "source_path")
     another = explicit.get("dataset", trained.get("dataset")) != trained.get("dataset")
@@ -815,20 +820,21 @@ def inherited(explicit: dict, trained: dict) -> dict:
             continue
         choices = known[flag].choices
         if choices and value not in (*choices, None) and "evaluate_only" not in explicit:
-            raise UsageError(f"the checkpoint was trained with --{flag} {ascii(value)[:60]}, which this "
-                             "version does not have: use the commit that the run's options.json names.")
+            raise UsageError(f"the checkpoint was trained with --{flag} {ascii(value)[:60]}, which "
+                             "this version does not have: use the commit that the run's "
+                             "options.json names.")
         defaults[flag] = value
     return defaults
 
 
-# --------------------------------------------------------------------------- flags of an earlier run
+# ------------------------------------------------------------------------- flags of an earlier run
 
 
 def repeated(explicit: dict) -> dict:
     """The flags that were chosen for the run of --repeat.
 
-    What follows from them follows anew: a flag of the command line has the consequences that it would
-    have had then.
+    What follows from them follows anew: a flag of the command line has the consequences that it
+    would have had then.
     """
     if "repeat" not in explicit:
         return {}
@@ -859,7 +865,8 @@ def recorded_flags(path: str) -> dict:
     for flag, value in flags.items():
         if not _acceptable(known[flag], value):
             shown = ascii(value)[:60]
-            raise UsageError(f"--repeat {path}: --{flag} cannot be {shown}; correct it in the file.")
+            raise UsageError(f"--repeat {path}: --{flag} cannot be {shown}; "
+                             "correct it in the file.")
     return flags
 
 
@@ -899,7 +906,7 @@ def _readable(action: argparse.Action, value) -> bool:
     return same and (action.choices is None or value in action.choices)
 
 
-# ----------------------------------------------------------------------------- from options to parts
+# --------------------------------------------------------------------------- from options to parts
 
 
 def kwargs_for(opt: argparse.Namespace, prefix: str) -> dict:

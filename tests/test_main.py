@@ -190,7 +190,7 @@ def test_evaluate_only_takes_what_is_not_given_from_the_checkpoint(folder, tmp_p
     (tmp_path / "x.pt").write_bytes(b"x")
     refused(capsys, ["--evaluate_only", "--checkpoint", str(tmp_path / "x.pt")], 1, "not a readable checkpoint")
     with pytest.raises(SystemExit):
-        main.main(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--dataset", "cub"])
+        main.main(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--dataset", "cub200"])
     assert "needs --source_path" in capsys.readouterr().err
 
 

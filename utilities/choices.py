@@ -44,7 +44,7 @@ def takers(flag: str, argument: str) -> list[str]:
 
 
 def loss_names(flags: dict) -> list[str]:
-    """The loss of `--loss` as its flags call it (pml.X: `pml`), then the loss that it is added to."""
+    """`--loss` as its flags call it (pml.X: `pml`), then the loss that it is added to."""
     loss = flags["loss"]
     if loss == "adversarial_separation":
         return [loss, flags.get("loss_adversarial_separation_on", "multisimilarity")]

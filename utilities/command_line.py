@@ -22,7 +22,8 @@ class Parser(argparse.ArgumentParser):
             close = difflib.get_close_matches(word, self._option_string_actions, n=1)
             message = f"{word} is not a flag." + (f" Did you mean {close[0]}?" if close else "")
             message = self.refused.get(word, message)
-        sys.stderr.write(f"{self.prog.split()[-1]}: {message} ({self.prog} --help lists every flag)\n")
+        program = self.prog.split()[-1]
+        sys.stderr.write(f"{program}: {message} ({self.prog} --help lists every flag)\n")
         sys.exit(2)
 
 

@@ -1,4 +1,4 @@
-"""`python main.py --list WHAT`: the exact names that a flag takes, one a line, and what they are."""
+"""`python main.py --list WHAT`: the exact names that a flag takes, one a line, explained."""
 import os
 import sys
 

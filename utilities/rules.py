@@ -1,7 +1,7 @@
 """Which flags of main.py cannot work together, rule by rule.
 
-The rules look at the parsed flags alone and import no room: a wrong command is refused before torch is
-loaded. What a loss, reward, memory or sampler takes is read from its source: a new one needs no rule.
+The rules look at the parsed flags alone and import no room: a wrong command is refused before torch
+is loaded. What a reward, memory or sampler takes is read from its source: a new one needs no rule.
 """
 import re
 from argparse import Namespace
@@ -73,7 +73,7 @@ def problems(opt: Namespace, explicit: dict) -> Iterator[str]:
 
 
 def check_names(opt: Namespace) -> None:
-    """A UsageError with the closest name for an unknown one; the room itself checks a name with a dot."""
+    """A UsageError with the closest name for an unknown one; names with a dot are checked later."""
     for flag, kind in NAMES.items():
         name = getattr(opt, flag)
         if flag == "arch":
@@ -191,8 +191,8 @@ def problems_of_batches(opt: Namespace) -> Iterator[str]:
     if opt.batch_mining == "parametric" and not opt.use_tv_split:
         yield "--batch_mining parametric learns from validation classes: pass --use_tv_split"
     if opt.batch_mining == "parametric" and opt.xbm_size:
-        yield ("--batch_mining parametric adapts to one batch and cannot serve a cross-batch memory: "
-               "pass --xbm_size 0")
+        yield ("--batch_mining parametric adapts to one batch and cannot serve a cross-batch "
+               "memory: pass --xbm_size 0")
 
 
 def problems_of_method(opt: Namespace) -> Iterator[str]:

@@ -21,7 +21,7 @@ class Definition:
 
 
 def registry(path: Path, name: str) -> dict[str, Definition | None]:
-    """The names in a literal dict or tuple of a module, each with its class or function, or None."""
+    """The names in a literal dict or tuple of a module, each with its class, function or None."""
     literal = statements(path)[name].value
     if not isinstance(literal, ast.Dict):
         return dict.fromkeys(ast.literal_eval(literal))
@@ -30,7 +30,7 @@ def registry(path: Path, name: str) -> dict[str, Definition | None]:
 
 
 def find(path: Path | None, name: str) -> Definition | None:
-    """What a module calls `name` or `module.name`; None for what is no class or function of this tree."""
+    """What a module calls `name` or `module.name`, if a class or function of this tree, or None."""
     if path is None:
         return None
     name, _, member = name.partition(".")
@@ -71,9 +71,9 @@ def file_of(module: str) -> Path | None:
 def arguments(definition: Definition | None) -> dict[str, Any]:
     """The arguments of a function, or of a class's constructor, each with its default.
 
-    NO_DEFAULT stands for a default that is missing or not a literal. A class without a constructor has
-    the arguments of its base classes and its annotated fields, as a dataclass has; a constructor that
-    takes **kwargs has those of the base classes too.
+    NO_DEFAULT stands for a default that is missing or not a literal. A class without a constructor
+    has the arguments of its base classes and its annotated fields, as a dataclass has; a
+    constructor that takes **kwargs has those of the base classes too.
     """
     if definition is None:
         return {}

@@ -1,4 +1,4 @@
-"""The lists of `python main.py --list`, with those that only a library can give: models, and files of weights."""
+"""The lists of `python main.py --list`, with those that only a library can give."""
 from architectures.backbones import from_timm, from_torchvision, weight_files
 from architectures.weights import Source, digits_of
 from utilities import listing

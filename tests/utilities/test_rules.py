@@ -39,8 +39,9 @@ def test_the_arguments_of_a_new_reward_apply_to_it_alone(new_reward):
     new, old = options(policy_reward="reciprocal"), options(policy_reward="lookahead")
     assert rules.cannot_apply("policy_depth", new) is None
     assert rules.cannot_apply("policy_step", old) is None
-    assert rules.cannot_apply("policy_depth", old) == "--policy_depth has no effect with --policy_reward lookahead"
-    assert rules.cannot_apply("policy_step", new) == "--policy_step has no effect with --policy_reward reciprocal"
+    no_effect = "has no effect with --policy_reward"
+    assert rules.cannot_apply("policy_depth", old) == f"--policy_depth {no_effect} lookahead"
+    assert rules.cannot_apply("policy_step", new) == f"--policy_step {no_effect} reciprocal"
 
 
 def test_arguments_of_no_reward_apply_to_all_and_an_own_class_takes_any(new_reward):

@@ -7,7 +7,9 @@ import pytest
 from utilities import choices, source
 from utilities.choices import REGISTRIES, registry
 
-SIGNED = ["loss", "batch_mining", "memory", "dataset", "flow", "policy_action", "policy_reward", "relation"]
+SIGNED = [
+    "loss", "batch_mining", "memory", "dataset", "flow", "policy_action", "policy_reward", "relation",
+]
 
 
 def imported(flag):
