@@ -45,13 +45,15 @@ RESPONSE = """async ([selector, kind, value]) => {
     return (performance.now() - start) / 1000;
 }"""
 LAST = """() => {
-    const start = performance.now(), key = new KeyboardEvent("keydown", {key: "End", bubbles: true});
+    const start = performance.now();
+    const key = new KeyboardEvent("keydown", {key: "End", bubbles: true});
     document.activeElement.dispatchEvent(key);
     return (performance.now() - start) / 1000;
 }"""
 REQUESTS = """async (address) => {
     const met = [];
-    document.addEventListener("securitypolicyviolation", ({effectiveDirective}) => met.push(effectiveDirective));
+    const remember = (event) => met.push(event.effectiveDirective);
+    document.addEventListener("securitypolicyviolation", remember);
     const image = new Image();
     image.src = address + "image";
     const script = document.createElement("script");
