@@ -15,7 +15,6 @@ from evaluation.explorer.data import Explorer
 from evaluation.pages import PALETTE, render, shorten
 from evaluation.report.embedding_map import COLOURS, LEGEND
 from evaluation.run_files import EXPLORER, REPORT, read_run
-from utilities.cells import NO_SHARES, metric_names, with_interval
 from utilities.logger import write_text
 
 PARTS = Path(__file__).parent / "parts"
@@ -64,16 +63,11 @@ def write_explorer(path: Path, explorer: Explorer, heading: Heading) -> str:
 def explorer_page(explorer: Explorer, atlas: Atlas, heading: Heading) -> str:
     """The whole page."""
     opened = len(explorer.neighbour)
-    metrics = []
-    for name in metric_names(heading.metrics):
-        unit = "" if name.startswith(NO_SHARES) else " %"
-        metrics.append((name, with_interval(heading.metrics, name), unit))
     return render(
         "explorer/explorer.html.j2",
         style="\n".join([PALETTE, _part("style.css"), *_rules(atlas)]),
         script="\n".join(_part(f"{name}.js") for name in SCRIPTS),
         heading=heading,
-        metrics=metrics,
         total=explorer.total,
         opened=opened,
         added=len(explorer.paths) - opened,

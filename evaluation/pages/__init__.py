@@ -11,6 +11,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from utilities.cells import NO_SHARES, metric_names, shown, with_interval
+
 ROOM = Path(__file__).parent
 PALETTE = (ROOM / "palette.css").read_text(encoding="utf-8")
 LONGEST = 80  # characters of a name or a value
@@ -41,6 +43,12 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(shorten=shorten, fingerprint=fingerprint)
+    environment.globals.update(
+        metric_names=metric_names,
+        no_shares=NO_SHARES,
+        shown=shown,
+        with_interval=with_interval,
+    )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
 

@@ -9,14 +9,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from evaluation.pages import PALETTE, render, shorten
+from evaluation.pages import PALETTE, render
 from evaluation.report.charts import HEIGHT, WIDTH
 from evaluation.report.curves import metric_charts, policy_charts, training_charts
 from evaluation.report.image_data import image_data
-from evaluation.report.scores import cards, metric_lines, scores
+from evaluation.report.scores import headlines, scores
 from evaluation.run_files import EXPLORER, REPORT, Run, read_run, row_numbers, table_rows
 from parameters import chosen_flags
-from utilities.cells import shown
+from utilities.cells import metric_names
 from utilities.logger import write_text
 from utilities.rules import cannot_apply
 
@@ -35,58 +35,31 @@ def write_report(folder: Path) -> Path:
 def report(run: Run) -> str:
     """The page."""
     columns = scores(run)
+    last = next((columns[name] for name in columns if name.startswith(("final", "epoch"))), {})
     held_out = run.result.get("held_out_advantage_over_uniform")
+    chosen, others = sorted_flags(run.flags)
     return render(
         "report/report.html.j2",
         style=PALETTE + STYLE,
         run=run,
         explorer=EXPLORER if (run.folder / EXPLORER).is_file() else None,
-        cards=cards(run, columns),
-        metrics=metric_lines(columns),
+        last=last,
+        headlines=headlines(run, last),
+        columns=columns,
+        metrics=list(dict.fromkeys(name for row in columns.values() for name in metric_names(row))),
         view_box=f"0 0 {WIDTH} {HEIGHT}",
         metric_charts=metric_charts(run),
         training_charts=training_charts(run),
         policy_charts=policy_charts(run),
         held_out=row_numbers(held_out) if isinstance(held_out, dict) else {},
         images={name: image_data(run.folder / name, PICTURE_LIMIT) for name in PICTURES},
-        confusions=confusion_lines(run),
-        worst=worst_lines(run),
-        flags=flag_lines(run.flags),
-        origin=origin_lines(run),
+        confusions=table_rows(run.folder / "confusions.csv")[:ROWS],
+        worst=table_rows(run.folder / "per_class.csv")[:ROWS],
+        numbers=row_numbers,
+        chosen=chosen,
+        others=others,
+        origin=origin(run),
     )
-
-
-def confusion_lines(run: Run) -> list[list[str]]:
-    """The classes that are mixed up most."""
-    lines = [["classes", "images"]]
-    for row in table_rows(run.folder / "confusions.csv")[:ROWS]:
-        cells = {name: shorten(row.get(name)) for name in ("name", "taken_for", "count", "queries")}
-        classes = "{name} taken for {taken_for}".format_map(cells)
-        lines.append([classes, "{count} of {queries}".format_map(cells)])
-    return lines
-
-
-def worst_lines(run: Run) -> list[list[str]]:
-    """The classes with the lowest metrics."""
-    rows = table_rows(run.folder / "per_class.csv")[:ROWS]
-    names = [name for name in (rows[0] if rows else ()) if name not in ("class", "images", None)]
-    lines = [["class", "images", *names]]
-    for row in rows:
-        numbers = row_numbers(row)
-        metrics = [shown(name, numbers[name]) if name in numbers else "–" for name in names]
-        lines.append([shorten(row.get("class")), shorten(row.get("images")), *metrics])
-    return lines
-
-
-def flag_lines(flags: dict) -> dict[str, list[list[str]]]:
-    """The flags that were chosen, and the others that have an effect."""
-    chosen, others = sorted_flags(flags)
-    head = ["flag", "value"]
-    lines = {flag: [f"--{shorten(flag)}", shorten(flags[flag])] for flag in flags}
-    return {
-        "chosen": [head, *(lines[flag] for flag in chosen)],
-        "others": [head, *(lines[flag] for flag in others)],
-    }
 
 
 def sorted_flags(flags: dict) -> tuple[list[str], list[str]]:
@@ -103,15 +76,15 @@ def sorted_flags(flags: dict) -> tuple[list[str], list[str]]:
         return [], list(flags)
 
 
-def origin_lines(run: Run) -> list[list[str]]:
-    """Code, machine and cost, as far as they are known."""
+def origin(run: Run) -> dict[str, Any]:
+    """Code, machine and cost; None for what is unknown."""
     options = run.options
     result = run.result
     last = run.history[-1] if run.history else {}
+    commit = options.get("commit")
     changed = " and uncommitted changes" if options.get("uncommitted_changes") else ""
-    versions = options.get("versions")
     facts = {
-        "commit": f"{options['commit']}{changed}" if options.get("commit") else None,
+        "commit": f"{commit}{changed}" if commit else None,
         "device": options.get("device"),
         "model": options.get("device_model"),
         "system": options.get("system"),
@@ -122,9 +95,8 @@ def origin_lines(run: Run) -> list[list[str]]:
         "steps": result.get("steps"),
         "peak memory (MiB)": result.get("peak_memory_mib"),
     }
-    facts |= versions if isinstance(versions, dict) else {}
-    known = {name: value for name, value in facts.items() if value is not None}
-    return [["", ""], *([shorten(name), shorten(value)] for name, value in known.items())]
+    versions = options.get("versions")
+    return facts | versions if isinstance(versions, dict) else facts
 
 
 def duration(seconds: Any) -> str | None:

@@ -1,20 +1,9 @@
 """The metrics of a run as the report shows them: untrained, best, final, on validation classes."""
-from typing import NamedTuple
-
 from evaluation.pages import shorten
 from evaluation.run_files import Run, row_numbers
-from utilities.cells import NO_SHARES, metric_names, shown, with_interval
+from utilities.cells import metric_names
 
 HEADLINES = 4  # metrics in large type
-
-
-class Card(NamedTuple):
-    """A metric in large type, its unit, and other values of it."""
-
-    metric: str
-    value: str
-    unit: str
-    others: list[str]
 
 
 def scores(run: Run) -> dict[str, dict[str, float]]:
@@ -47,32 +36,7 @@ def best_rows(run: Run) -> dict[str, dict[str, float]]:
     return rows
 
 
-def cards(run: Run, columns: dict[str, dict[str, float]]) -> list[Card]:
-    """The last values of HEADLINES metrics, first those that choose the checkpoint."""
-    last = [row for name, row in columns.items() if name.startswith(("final", "epoch"))]
-    if not last:
-        return []
-    wanted = dict.fromkeys([*run.names("storage_metrics"), *metric_names(last[0])])
-    metrics = [metric for metric in wanted if metric in last[0]]
-    return [_card(metric, last[0][metric], columns) for metric in metrics[:HEADLINES]]
-
-
-def _card(metric: str, value: float, columns: dict[str, dict[str, float]]) -> Card:
-    others = []
-    for name, row in columns.items():
-        label = name.partition(" (")[0].removesuffix(f" {metric}")
-        if label in ("untrained", "best") and metric in row:
-            others.append(f"{label} {shown(metric, row[metric])}")
-    unit = "" if metric.startswith(NO_SHARES) else " %"
-    return Card(metric, shown(metric, value), unit, others)
-
-
-def metric_lines(columns: dict[str, dict[str, float]]) -> list[list[str]]:
-    """The head and the rows of the table of all metrics, with intervals where there are any."""
-    metrics = dict.fromkeys(metric for row in columns.values() for metric in metric_names(row))
-    lines = [["metric", *columns]]
-    for metric in metrics:
-        rows = columns.values()
-        cells = [with_interval(row, metric) if metric in row else "–" for row in rows]
-        lines.append([metric, *cells])
-    return lines
+def headlines(run: Run, last: dict[str, float]) -> list[str]:
+    """HEADLINES metrics of the last evaluation, first those that choose the checkpoint."""
+    names = dict.fromkeys([*run.names("storage_metrics"), *metric_names(last)])
+    return [name for name in names if name in last][:HEADLINES]

@@ -1,4 +1,4 @@
-"""Sets of images on disk for the explorer's tests, and what a page contains, read without a browser."""
+"""Sets of images on disk, and what a page contains, read without a browser."""
 import base64
 import html.parser
 import json
@@ -13,7 +13,8 @@ from evaluation.ranking import nearest
 from evaluation.report import place_images
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&<!--<script>\x1b\u202e\u2028"
-HEADING = Heading("a run", ["set", "net"], {"e_recall@1": 0.5, "rho_spectrum@-1": 1.25}, "report.html")
+METRICS = {"e_recall@1": 0.5, "rho_spectrum@-1": 1.25}
+HEADING = Heading("a run", ["set", "net"], METRICS, "report.html")
 ARRAYS = {"label": "<i4", "neighbour": "<i4", "similarity": "<f4", "shown": "<i4", "point": "<f4"}
 
 
@@ -38,8 +39,10 @@ def pictures(folder, label, names, start=0):
     return ImageList(write_images(folder, colours, start=start), label.tolist(), names)
 
 
-def write(path, rows, images, *, gallery_rows=None, gallery=None, limit=5000, mapped=0, heading=HEADING):
-    """Write the page of embeddings; returns their neighbours (N, k) and the words of `write_explorer`."""
+def write(
+    path, rows, images, *, gallery_rows=None, gallery=None, limit=5000, mapped=0, heading=HEADING
+):
+    """Write the page of embeddings; returns their neighbours (N, k) and what is said."""
     others = rows if gallery is None else gallery_rows
     depth = min(12, len(others) - (gallery is None))
     near = nearest(rows, others, depth, exclude_self=gallery is None)

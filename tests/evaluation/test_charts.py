@@ -1,4 +1,4 @@
-"""Charts: curves stand where their numbers belong, ticks are round, what is not finite is not drawn."""
+"""Charts: curves stand where their numbers belong, ticks are round, points are finite."""
 import math
 import re
 
@@ -26,7 +26,8 @@ FLOOR = HEIGHT - BOTTOM
 
 
 def line(x, y, low=math.nan, high=math.nan, label="a"):
-    return Line(label, np.stack(np.broadcast_arrays(np.asarray(x, dtype=float), y, low, high), axis=1))
+    columns = np.broadcast_arrays(np.asarray(x, dtype=float), y, low, high)
+    return Line(label, np.stack(columns, axis=1))
 
 
 def paths(chart, mark='stroke="var(--c'):
@@ -71,7 +72,8 @@ def test_a_band_encloses_its_curve():
     (curve,) = paths(chart)
     (band,) = paths(chart, 'fill="var(--c0)"')
     assert (band[:3, 1] > curve[:, 1]).all() and (band[3:][::-1, 1] < curve[:, 1]).all()
-    assert not paths(make_chart("t", [line(y, y, [0, math.nan, 2], y + 1)], "step"), 'fill="var(--c0)"')
+    chart = make_chart("t", [line(y, y, [0, math.nan, 2], y + 1)], "step")
+    assert not paths(chart, 'fill="var(--c0)"')
 
 
 def test_a_single_point_is_a_dot():
@@ -119,7 +121,8 @@ def test_the_drawing_suits_a_page_with_a_strict_policy():
 
 
 def test_only_what_the_figure_shows_is_taken():
-    svg = '<svg><title>t</title><g id="figure_1"><path d="M 1.26 2 \nL 3 4 \n" style="fill: none"/></g></svg>'
+    path = '<path d="M 1.26 2 \nL 3 4 \n" style="fill: none"/>'
+    svg = f'<svg><title>t</title><g id="figure_1">{path}</g></svg>'
     assert inline(svg) == '<path d="M 1.3 2 L 3 4 " fill="none"/>'
 
 

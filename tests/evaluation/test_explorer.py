@@ -1,4 +1,4 @@
-"""explorer.html without a browser: what it knows, how it contains it, and the command that makes it."""
+"""explorer.html without a browser: its data, its page, and the command that makes it."""
 import base64
 import hashlib
 import io
@@ -42,7 +42,7 @@ def six(tmp_path):
 
 
 def check_neighbours(data, near, paths, *, label=None):
-    """Every image that can be opened has the neighbours `near` (N, k) of its row, as files in `paths`."""
+    """Every image that can be opened has the neighbours `near` (N, k) of its row, in `paths`."""
     assert data["opened"]
     for picture in range(data["opened"]):
         row = int(data["files"][picture][:3])
@@ -54,7 +54,8 @@ def check_neighbours(data, near, paths, *, label=None):
 def cells(page, data):
     """The thumbnails of all pictures, (side, side, 3) each, cut from the sheets of the page."""
     pattern = r"\.a\d+ \{ background-image: url\(\"data:image/jpeg;base64,(.*?)\""
-    sheets = [Image.open(io.BytesIO(base64.b64decode(text))) for text in re.findall(pattern, page.read_text())]
+    texts = re.findall(pattern, page.read_text())
+    sheets = [Image.open(io.BytesIO(base64.b64decode(text))) for text in texts]
     side = data["side"]
     for picture in range(len(data["files"])):
         number, cell = divmod(picture, COLUMNS * data["rows"])
@@ -63,7 +64,7 @@ def cells(page, data):
         yield np.asarray(sheets[number].crop(box)).astype(int)
 
 
-# ------------------------------------------------------------------------------------------------ its data
+# ------------------------------------------------------------------------------------- its data
 
 
 @pytest.mark.parametrize("limit", [5000, 11])
@@ -130,7 +131,8 @@ def test_the_map_has_the_points_of_the_picture_that_can_be_opened(page, six):
     write(page, rows, images, mapped=30)
     data = known(page)
     places = place_images(rows, label, 30)
-    assert [data["files"][picture] for picture in data["shown"]] == [f"{row:03d}.png" for row in places.row]
+    files = [data["files"][picture] for picture in data["shown"]]
+    assert files == [f"{row:03d}.png" for row in places.row]
     assert np.array_equal(data["point"].reshape(-1, 2), places.point.numpy())
     assert data["drawn"] == list(range(6))
     write(page, rows, images, mapped=30, limit=10)
@@ -182,7 +184,7 @@ def test_small_images_are_hardly_enlarged(image, tmp_path):
     assert draw_atlas([small, image, tmp_path / "none.png"]).side == SIDES[0]
 
 
-# ------------------------------------------------------------------------------------------------ its page
+# ------------------------------------------------------------------------------------- its page
 
 
 def test_names_of_unknown_origin_stay_text(page, tmp_path):
@@ -193,7 +195,8 @@ def test_names_of_unknown_origin_stay_text(page, tmp_path):
     heading = HEADING._replace(title=EVIL, facts=[EVIL], metrics={EVIL: 0.5})
     write(page, rows, images, heading=heading)
     elements = read(page)
-    assert not elements.named("img") and not elements.named("b") and len(elements.named("script")) == 2
+    assert not elements.named("img") and not elements.named("b")
+    assert len(elements.named("script")) == 2
     for _, attributes in elements.tags:
         assert "style" not in attributes and not any(name.startswith("on") for name in attributes)
     data = known(page)
@@ -234,20 +237,22 @@ def test_every_control_has_a_name(page, six):
     elements = read(page)
     ids = {attributes.get("id") for _, attributes in elements.tags}
     ids.add("picked")  # the script makes it
-    assert all(control["aria-label"] for tag in ("canvas", "select") for control in elements.named(tag))
+    controls = elements.named("canvas") + elements.named("select")
+    assert all(control["aria-label"] for control in controls)
     for _, attributes in elements.tags:
         for name in ("aria-controls", "aria-labelledby", "aria-describedby"):
             assert attributes.get(name, "picked") in ids
 
 
-# --------------------------------------------------------------------------------------------- the command
+# ---------------------------------------------------------------------------------- the command
 
 
 def saved(folder, rows, label, images):
     """Write the files of evaluation.embed; returns the arguments that name them."""
     np.save(folder / "e.npy", rows.numpy())
     lines = ["path,label,class"]
-    lines += [f"{path.name},{c},{images.class_names[c]}" for path, c in zip(images.paths, label.tolist())]
+    for path, c in zip(images.paths, label.tolist()):
+        lines.append(f"{path.name},{c},{images.class_names[c]}")
     (folder / "l.csv").write_text("\n".join(lines) + "\n")
     return [str(folder / "e.npy"), str(folder / "l.csv"), str(images.paths[0].parent)]
 
@@ -287,14 +292,20 @@ def test_the_command_matches_the_classes_of_a_gallery_by_name(page, tmp_path):
     data = known(page)
     # each finds itself
     assert data["gallery"] and all(line[2] == line[3] == 7 for line in data["classes"])
-    assert [data["files"][near[0]] for near in data["neighbour"]] == [path.name for path in gallery.paths]
+    nearest = [data["files"][near[0]] for near in data["neighbour"]]
+    assert nearest == [path.name for path in gallery.paths]
+
+
+def table(text):
+    """Writes this labels.csv."""
+    return lambda folder: (folder / "l.csv").write_text(text)
 
 
 @pytest.mark.parametrize("change,code,words", [
-    (lambda folder: (folder / "l.csv").write_text("label\n" + "0\n" * 42), 2, "column path"),
-    (lambda folder: (folder / "l.csv").write_text("path,label\n" + "../e.npy,0\n" * 42), 2, "inside of it"),
-    (lambda folder: (folder / "l.csv").write_text("path,label\n" + "C:\\x.png,0\n" * 42), 2, "inside of it"),
-    (lambda folder: (folder / "l.csv").write_text("path,label\n" + "a.png,0\n" * 3), 2, "3 lines for 42 rows"),
+    (table("label\n" + "0\n" * 42), 2, "column path"),
+    (table("path,label\n" + "../e.npy,0\n" * 42), 2, "inside of it"),
+    (table("path,label\n" + "C:\\x.png,0\n" * 42), 2, "inside of it"),
+    (table("path,label\n" + "a.png,0\n" * 3), 2, "3 lines for 42 rows"),
     (lambda folder: (folder / "e.npy").unlink(), 2, "no such file"),
     (lambda folder: (folder / "i").rename(folder / "moved"), 2, "no such folder"),
     (lambda folder: np.save(folder / "e.npy", np.full((42, 8), np.nan)), 1, "NaN"),

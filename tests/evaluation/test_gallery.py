@@ -73,7 +73,8 @@ def test_picture_shows_queries_hits_and_misses(tmp_path, texts):
         share = (np.abs(edge - frame).max(1) < 40).mean()
         assert share == 1 if is_hit else 0.3 < share < 0.9  # solid, dashed
     assert "R@1 50.0 %   6 queries in 6 test images" in texts
-    assert {"Random queries", "Worst queries: the first hit comes latest", "Black fo…lbatross"} <= set(texts)
+    assert {"Random queries", "Worst queries: the first hit comes latest"} <= set(texts)
+    assert "Black fo…lbatross" in texts
     assert "0.90" in texts and all(len(text) <= 17 for text in texts if "class" in text)
 
 

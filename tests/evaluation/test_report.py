@@ -1,4 +1,4 @@
-"""report.html: one page that contains everything, escapes everything, and is made of whatever exists."""
+"""report.html: it contains everything, escapes everything, and is made of whatever exists."""
 import base64
 import csv
 import io
