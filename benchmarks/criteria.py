@@ -4,10 +4,9 @@
                                   [--parts PARTS]
 
 step     forward + backward of miner and loss on B rows, 4 per class. The peers are the bare matrix
-         product x x^T (forward and backward), a version that loops in Python over the tuples,
-         anchors or images (for rankings: one that compares all B x B x B items), and
-         pytorch-metric-learning's counterpart with its miner. "x loop" and "x pml": how many times
-         as fast as these ours is.
+         product x x^T (forward and backward), for some losses the base framework's version, which
+         loops in Python over triplets or anchors (looped.py), and pytorch-metric-learning's
+         counterpart with its miner. "x loop" and "x pml": how many times as fast as these ours is.
 proxies  losses with 11,318 classes at B = 112, D = 512 beside the bare product of rows and proxies.
 memory   peak memory of the ranking losses at B = 4,096, 4 per class, D = 512, each in a process of
          its own.
@@ -17,12 +16,11 @@ ratio under 1.5 only when it comes back. Operation counts do not vary.
 """
 import argparse
 import itertools
-import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +34,8 @@ from tqdm import tqdm  # noqa: E402
 
 import batchminer  # noqa: E402
 import criteria  # noqa: E402
-from benchmarks.looped import LOOPS, WITH_PARAMETERS  # noqa: E402
+from benchmarks.looped import LOOPS, loop_margin  # noqa: E402
+from benchmarks.turns import median_seconds, parser_of, seconds_of  # noqa: E402
 from recipes import BY_LOSS  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
 
@@ -47,10 +46,10 @@ LIBRARY = {
     "angular": losses.AngularLoss,
     "circle": losses.CircleLoss,
     "contrastive": losses.ContrastiveLoss,
-    "histogram": lambda: losses.HistogramLoss(n_bins=65),
+    "histogram": partial(losses.HistogramLoss, n_bins=65),
     "lifted": losses.GeneralizedLiftedStructureLoss,
     "margin": losses.MarginLoss,
-    "multisimilarity": lambda: losses.MultiSimilarityLoss(2, 40, 0.5),
+    "multisimilarity": partial(losses.MultiSimilarityLoss, 2, 40, 0.5),
     "npair": losses.NPairsLoss,
     "smoothap": losses.SmoothAPLoss,
     "snr": losses.SignalToNoiseRatioContrastiveLoss,
@@ -63,12 +62,12 @@ LIBRARY_PROXIES = {
     "proxyanchor": losses.ProxyAnchorLoss,
     "proxynca": losses.ProxyNCALoss,
     "softmax": losses.NormalizedSoftmaxLoss,
-    "softtriplet": lambda *sizes: losses.SoftTripleLoss(*sizes, centers_per_class=2),
+    "softtriplet": partial(losses.SoftTripleLoss, centers_per_class=2),
 }
 LIBRARY_MINERS = {
     "contrastive": miners.DistanceWeightedMiner,
     "margin": miners.DistanceWeightedMiner,
-    "multisimilarity": lambda: miners.MultiSimilarityMiner(0.1),
+    "multisimilarity": partial(miners.MultiSimilarityMiner, 0.1),
     "triplet": miners.DistanceWeightedMiner,
 }
 
@@ -93,12 +92,6 @@ class Competitor(NamedTuple):
         """One forward and backward."""
         torch.autograd.grad(self.loss(x, label), [x, *self.parameters], allow_unused=True)
 
-    def seconds(self, x: Tensor, label: Tensor) -> float:
-        """Time of a step."""
-        begin = time.perf_counter()
-        self.step(x, label)
-        return time.perf_counter() - begin
-
     def operations(self, x: Tensor, label: Tensor) -> int:
         """Tensor operations of a step."""
         with CountOperations() as counter:
@@ -109,30 +102,32 @@ class Competitor(NamedTuple):
 PRODUCT = Competitor(lambda x, label: (x @ x.T).square().sum())
 
 
+def mined(loss: torch.nn.Module, miner: Callable | None) -> Competitor:
+    """A loss with its miner, if it has one."""
+    parameters = tuple(loss.parameters())
+    if miner is None:
+        return Competitor(loss, parameters)
+    return Competitor(lambda x, label: loss(x, label, miner(x, label)), parameters)
+
+
 def library(name: str, classes: int, dim: int) -> Competitor | None:
     """pytorch-metric-learning's counterpart of a loss with its miner, where it has one."""
     if name in LIBRARY_PROXIES:
-        loss = LIBRARY_PROXIES[name](classes, dim)
-    elif name in LIBRARY:
-        loss = LIBRARY[name]()
-    else:
+        return mined(LIBRARY_PROXIES[name](classes, dim), None)
+    if name not in LIBRARY:
         return None
-    parameters = tuple(loss.parameters())
-    if name not in LIBRARY_MINERS:
-        return Competitor(loss, parameters)
-    miner = LIBRARY_MINERS[name]()
-    return Competitor(lambda x, label: loss(x, label, miner(x, label)), parameters)
+    miner = LIBRARY_MINERS[name]() if name in LIBRARY_MINERS else None
+    return mined(LIBRARY[name](), miner)
 
 
 def ours(name: str, classes: int, dim: int) -> Competitor:
     """The criterion with its default miner."""
     criterion = criteria.select(name, n_classes=classes, embed_dim=dim)
-    parameters = tuple(criterion.parameters())
     if not criterion.needs_triplets:
-        return Competitor(criterion, parameters)
+        return mined(criterion, None)
     miner = batchminer.select(mining_of(name), seed=0)
     miner.second_negative = criterion.needs_quadruplets
-    return Competitor(lambda x, label: criterion(x, label, miner(x, label)), parameters)
+    return mined(criterion, miner)
 
 
 def mining_of(name: str) -> str:
@@ -140,15 +135,12 @@ def mining_of(name: str) -> str:
     return BY_LOSS.get(name, {}).get("batch_mining", "none")
 
 
-def looped(name: str, classes: int, dim: int) -> Competitor | None:
+def looped(name: str, classes: int) -> Competitor | None:
     """The version in Python loops, where there is one."""
-    if name in LOOPS:
-        return Competitor(LOOPS[name])
-    if name not in WITH_PARAMETERS:
-        return None
-    learned = torch.full((classes,), 1.2) if name == "margin" else torch.randn(classes, dim)
-    learned.requires_grad_()
-    return Competitor(lambda x, label: WITH_PARAMETERS[name](x, label, learned), (learned,))
+    if name == "margin":
+        beta = torch.full((classes,), 1.2, requires_grad=True)
+        return Competitor(partial(loop_margin, beta=beta), (beta,))
+    return Competitor(LOOPS[name]) if name in LOOPS else None
 
 
 def batch(bs: int, dim: int) -> tuple[Tensor, Tensor]:
@@ -162,41 +154,38 @@ def batch(bs: int, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def medians(
-    competitors: dict[str, Competitor], x: Tensor, label: Tensor, rounds: int
+    competitors: dict[str, Competitor | None], x: Tensor, label: Tensor, rounds: int
 ) -> dict[str, float]:
-    """Median seconds of each; they take turns. A slow one has fewer turns."""
-    times: dict[str, list[float]] = {name: [] for name in competitors}
-    for turn in range(rounds + 2):
-        for name, competitor in competitors.items():
-            if turn > 3 and sum(times[name]) > 6:
-                continue
-            seconds = competitor.seconds(x, label)
-            # The first two turns warm up.
-            if turn >= 2 or seconds > 1:
-                times[name].append(seconds)
-    return {name: statistics.median(values) for name, values in times.items()}
+    """Median seconds of a step of each. A slow one has fewer turns."""
+    steps = {}
+    for name, competitor in competitors.items():
+        if competitor is not None:
+            steps[name] = partial(competitor.step, x, label)
+    return median_seconds(steps, rounds, at_most=6)
 
 
 def step_row(name: str, x: Tensor, label: Tensor, rounds: int) -> dict[str, str]:
     """The cells of one loss."""
-    sizes = (len(x) // 4, x.shape[1])
-    own = ours(name, *sizes)
-    peers = {"loop": looped(name, *sizes), "pml": library(name, *sizes)}
-    peers = {key: peer for key, peer in peers.items() if peer is not None}
-    found = medians({"ours": own, "product": PRODUCT, **peers}, x, label, rounds)
-    row = {
-        "ms": f"{1e3 * found['ours']:.2f}",
-        "operations": str(own.operations(x, label)),
-        "/ product": f"{found['ours'] / found['product']:.1f}",
-        "x loop": "-",
-        "x pml": "-",
-        "pml operations": "-",
+    classes = len(x) // 4
+    dim = x.shape[1]
+    competitors = {
+        "ours": ours(name, classes, dim),
+        "product": PRODUCT,
+        "loop": looped(name, classes),
+        "pml": library(name, classes, dim),
     }
-    for key in peers:
-        row[f"x {key}"] = f"{found[key] / found['ours']:.1f}"
-    if "pml" in peers:
-        row["pml operations"] = str(peers["pml"].operations(x, label))
-    return row
+    seconds = medians(competitors, x, label, rounds)
+    cells = {
+        "ms": f"{1e3 * seconds['ours']:.2f}",
+        "operations": str(competitors["ours"].operations(x, label)),
+        "/ product": f"{seconds['ours'] / seconds['product']:.1f}",
+    }
+    for peer in ("loop", "pml"):
+        known = peer in seconds
+        cells[f"x {peer}"] = f"{seconds[peer] / seconds['ours']:.1f}" if known else "-"
+    pml = competitors["pml"]
+    cells["pml operations"] = str(pml.operations(x, label)) if pml else "-"
+    return cells
 
 
 def measure_step(names: list[str], bs: int, dim: int, rounds: int) -> None:
@@ -214,38 +203,34 @@ def measure_step(names: list[str], bs: int, dim: int, rounds: int) -> None:
 def measure_proxies(names: list[str], rounds: int) -> None:
     """Losses with as many classes as Stanford Online Products, beside their bare matrix product."""
     classes = 11318
-    bs = 112
     dim = 512
-    x, label = batch(bs, dim)
+    x, label = batch(112, dim)
+    proxies = torch.randn(classes, dim, requires_grad=True)
     rows = {}
-    for name in [name for name in MANY_CLASSES if name in names]:
-        proxies = torch.randn(classes, dim, requires_grad=True)
-        product = Competitor(lambda x, label, p=proxies: (x @ p.T).sum(), (proxies,))
+    for name in names:
         competitors = {
             "ours": ours(name, classes, dim),
             "pml": library(name, classes, dim),
-            "product": product,
+            "product": Competitor(lambda x, label: (x @ proxies.T).sum(), (proxies,)),
         }
-        found = medians(competitors, x, label, rounds)
+        seconds = medians(competitors, x, label, rounds)
         rows[name] = {
-            "ms": f"{1e3 * found['ours']:.1f}",
-            "/ product": f"{found['ours'] / found['product']:.2f}",
-            "x pml": f"{found['pml'] / found['ours']:.1f}",
+            "ms": f"{1e3 * seconds['ours']:.1f}",
+            "/ product": f"{seconds['ours'] / seconds['product']:.2f}",
+            "x pml": f"{seconds['pml'] / seconds['ours']:.1f}",
         }
-    if rows:
-        print(f"\n{classes} classes, B = {bs}, D = {dim}\n\n{markdown(rows)}")
+    print(f"\n{classes} classes, B = {len(x)}, D = {dim}\n\n{markdown(rows)}")
 
 
 def measure_memory(names: list[str]) -> None:
     """Peak memory of the ranking losses on a batch of 4,096, beyond what was held before."""
     rows = {}
-    for name in [name for name in RANKINGS if name in names]:
+    for name in names:
         command = [sys.executable, __file__, "--one_step_of", name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         mebibytes, seconds = done.stdout.split()
         rows[name] = {"peak MiB": mebibytes, "s": seconds}
-    if rows:
-        print(f"\nB = 4096, D = 512, 4 per class, forward + backward\n\n{markdown(rows)}")
+    print(f"\nB = 4096, D = 512, 4 per class, forward + backward\n\n{markdown(rows)}")
 
 
 def one_step(name: str) -> None:
@@ -254,7 +239,7 @@ def one_step(name: str) -> None:
     competitor = ours(name, 1024, 512)
     competitor.step(*batch(64, 512))
     before = peak_memory()
-    seconds = competitor.seconds(x, label)
+    seconds = seconds_of(partial(competitor.step, x, label))
     print(peak_memory() - before, f"{seconds:.2f}")
 
 
@@ -267,13 +252,15 @@ def peak_memory() -> int:
 
 def run(argv: list[str] | None = None) -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(
+        __doc__,
+        bs=[112, 512],
+        embed_dim=[128, 512],
+        rounds=15,
+        parts=["step", "proxies", "memory"],
+    )
     names = list(criteria.CRITERIA)
     parser.add_argument("--loss", nargs="+", default=names, choices=names)
-    parser.add_argument("--bs", type=int, nargs="+", default=[112, 512])
-    parser.add_argument("--embed_dim", type=int, nargs="+", default=[128, 512])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--parts", nargs="+", default=["step", "proxies", "memory"])
     parser.add_argument("--one_step_of", help=argparse.SUPPRESS)
     opt = parser.parse_args(argv)
     warnings.filterwarnings("ignore")
@@ -283,10 +270,12 @@ def run(argv: list[str] | None = None) -> None:
     if "step" in opt.parts:
         for bs, dim in itertools.product(opt.bs, opt.embed_dim):
             measure_step(opt.loss, bs, dim, opt.rounds)
-    if "proxies" in opt.parts:
-        measure_proxies(opt.loss, opt.rounds)
-    if "memory" in opt.parts:
-        measure_memory(opt.loss)
+    proxy_losses = [name for name in MANY_CLASSES if name in opt.loss]
+    if "proxies" in opt.parts and proxy_losses:
+        measure_proxies(proxy_losses, opt.rounds)
+    rankings = [name for name in RANKINGS if name in opt.loss]
+    if "memory" in opt.parts and rankings:
+        measure_memory(rankings)
 
 
 if __name__ == "__main__":
