@@ -2,15 +2,13 @@
 
     python benchmarks/kill_and_resume.py [--kills N] [--seed S] [flags of main.py]
 
-A run of the full method on few glyphs starts, is killed after a random time, continued with
---resume auto and killed again, until it ends. Then the next run starts, until there were N kills.
+A run of the full method on few glyphs starts, is killed after a random time (drawn by S), continued
+with --resume auto and killed again, until it ends. Then the next run starts, until there were N kills.
 The moments fall on start-up, steps, evaluations and writes of checkpoints. After each run the
 script says whether metrics.csv and every tensor and number of last.pt (except measured times) equal
 those of the uninterrupted run, and at the end how many. Exit code 1 where one differs.
 """
-import argparse
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from benchmarks.turns import parser_of  # noqa: E402
 from utilities import checkpoint  # noqa: E402
 
 FLAGS = [
@@ -30,6 +29,7 @@ FLAGS = [
     "--n_epochs", "12", "--eval_every", "2", "--map_images", "0", "--xbm_size", "48",
     "--xbm_start", "4", "--checkpoint_minutes", "0.002", "--resume", "auto",
 ]
+ABSENT = object()
 
 
 def command(out: Path, name: str, more: list[str]) -> list[str]:
@@ -48,56 +48,42 @@ def state_of(run: Path) -> dict:
     return {"metrics.csv": (run / "metrics.csv").read_text()} | state
 
 
-def leaves(state, path: str = "") -> dict[str, object]:
-    """The values of a nested state by their paths."""
-    if isinstance(state, list | tuple):
-        state = dict(enumerate(state))
-    if not isinstance(state, dict):
-        return {path: state}
-    found = {path: type(state)}
-    for key, value in state.items():
-        found |= leaves(value, f"{path}/{key}")
-    return found
-
-
-def differences(a, b) -> list[str]:
-    """The paths at which two nested states differ."""
-    a = leaves(a)
-    b = leaves(b)
-    both = a.keys() & b.keys()
-    return [path for path in a.keys() | b.keys() if path not in both or not equal(a[path], b[path])]
-
-
-def equal(a, b) -> bool:
-    """Whether two tensors, or two other values, are equal bit for bit."""
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return torch.equal(a, b)
-    return type(a) is type(b) and a == b
+def differences(a, b, path: str = "") -> list[str]:
+    """The paths at which two nested states are not equal bit for bit."""
+    if type(a) is not type(b):
+        return [path]
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [path]
+    if isinstance(a, list | tuple):
+        return differences(dict(enumerate(a)), dict(enumerate(b)), path)
+    if not isinstance(a, dict):
+        return [] if a == b else [path]
+    paths = []
+    for key in a.keys() | b.keys():
+        paths += differences(a.get(key, ABSENT), b.get(key, ABSENT), f"{path}/{key}")
+    return paths
 
 
 def kill_until_done(words: list[str], moments: list[float], bar: tqdm) -> int:
-    """One run, killed after each of these times (s), at last left alone; the number of its kills."""
+    """One run, killed after each of these times (s), at last left alone; the number of its kills.
+
+    `subprocess.run` ends a run whose time is over with SIGKILL.
+    """
     for done, moment in enumerate([*moments, None]):
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            _, error = process.communicate(timeout=moment)
+            run = subprocess.run(words, capture_output=True, timeout=moment)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
             bar.update()
             continue
-        if process.returncode:
-            sys.exit(error.decode())
+        if run.returncode:
+            sys.exit(run.stderr.decode())
         return done
     raise AssertionError("the last round has no time limit")
 
 
 def main() -> None:
     """Run, kill, continue, compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    opt, more = parser.parse_known_args()
+    opt, more = parser_of(__doc__, kills=50, seed=0).parse_known_args()
     generator = random.Random(opt.seed)
     left = opt.kills
     traceless = 0

@@ -40,6 +40,7 @@ from torchvision import transforms as v1  # noqa: E402
 
 from architectures.backbones import IMAGENET_MEAN as MEAN  # noqa: E402
 from architectures.backbones import IMAGENET_STD as STD  # noqa: E402
+from benchmarks.turns import median_seconds, parser_of  # noqa: E402
 from datasets import ImageList, batches, make_loader  # noqa: E402
 from datasets.cache import open_cache  # noqa: E402
 from datasets.crops import Shrink  # noqa: E402
@@ -102,11 +103,13 @@ def competitors(paths: list[Path], kind: str, workers: int, caches: dict) -> dic
     """What gives the batches of one pass."""
     images = ImageList(paths, [0] * len(paths), ["one"])
     plain = PlainImages(paths, PLAIN[kind])
-    own = DataLoader(plain, BATCH, num_workers=workers, persistent_workers=workers > 0)
-    loaders = {"plain": own}
+    loaders = {
+        "plain": DataLoader(plain, BATCH, num_workers=workers, persistent_workers=workers > 0)
+    }
     for name, cache in {"ours": None, **caches}.items():
-        common = {"batch_size": BATCH, "workers": workers, "cache": cache}
-        loaders[name] = make_loader(images, OURS[kind], **common)
+        loaders[name] = make_loader(
+            images, OURS[kind], batch_size=BATCH, workers=workers, cache=cache
+        )
     return {**loaders, "ours + CPU": Normalised(loaders["ours"])}
 
 
@@ -121,16 +124,9 @@ class Normalised:
 
 
 def rates(passes: dict[str, Callable], images: int, rounds: int) -> dict[str, float]:
-    """Images a second of each pass, medians over the rounds; the first round warms up."""
-    found: dict[str, list[float]] = {name: [] for name in passes}
-    for turn in range(rounds + 1):
-        for name, run_pass in passes.items():
-            begin = time.perf_counter()
-            run_pass()
-            seconds = time.perf_counter() - begin
-            if turn > 0:
-                found[name].append(images / seconds)
-    return {name: statistics.median(values) for name, values in found.items()}
+    """Images a second of each pass."""
+    seconds = median_seconds(passes, rounds)
+    return {name: images / value for name, value in seconds.items()}
 
 
 def exhaust(batch_of: Iterable) -> None:
@@ -139,23 +135,26 @@ def exhaust(batch_of: Iterable) -> None:
         pass
 
 
+def decode_all(decode: Callable, paths: list[Path]) -> None:
+    """Decode every file."""
+    for path in paths:
+        decode(path)
+
+
 def decoding(paths: list[Path]) -> dict[str, Callable]:
     """Passes that only decode: in PIL, and here at full size and for an evaluation at 224."""
-    plans = {"ours, full size": Shrink(10_000), "ours, evaluation": OURS["evaluation"].plan}
-    decoders = {name: partial(decode_for, plan=plan) for name, plan in plans.items()}
-    decoders = {"PIL": lambda path: Image.open(path).load(), **decoders}
-    return {name: partial(exhaust_map, decode, paths) for name, decode in decoders.items()}
-
-
-def exhaust_map(decode: Callable, paths: list[Path]) -> None:
-    """Decode every file."""
-    exhaust(map(decode, paths))
+    decoders = {
+        "PIL": lambda path: Image.open(path).load(),
+        "ours, full size": partial(decode_for, plan=Shrink(10_000)),
+        "ours, evaluation": partial(decode_for, plan=OURS["evaluation"].plan),
+    }
+    return {name: partial(decode_all, decode, paths) for name, decode in decoders.items()}
 
 
 def memory_of(loader: Iterable) -> dict[str, str]:
-    """PSS and USS of the loader's first worker (MiB)."""
+    """PSS and USS of the loader's first worker (MiB); nothing where it has none."""
     if not isinstance(loader, DataLoader):
-        return {"PSS": "-", "USS": "-"}
+        return {}
     process = loader._iterator._workers[0].pid
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
@@ -200,13 +199,15 @@ def measure(paths: list[Path], title: str, caches: dict, opt: argparse.Namespace
 
 def run() -> None:
     """Generate, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", nargs="+", default=["500x375", "1200x900"])
-    parser.add_argument("--detail", type=float, nargs="+", default=[0.5, 0.8])
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=192)
-    parser.add_argument("--step_ms", type=float, default=100)
+    parser = parser_of(
+        __doc__,
+        size=["500x375", "1200x900"],
+        detail=[0.5, 0.8],
+        workers=[0, 1, 2],
+        rounds=5,
+        images=192,
+        step_ms=100.0,
+    )
     opt = parser.parse_args()
     torch.set_num_threads(1)
     for size, detail in itertools.product(opt.size, opt.detail):

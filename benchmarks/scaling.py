@@ -10,7 +10,6 @@ epoch; the medians over the runs are compared. "ideal": the fraction of N times 
 process. Every process computes relation, policy and losses on the whole batch; the larger the
 backbone, the nearer this fraction comes to 1.
 """
-import argparse
 import csv
 import os
 import statistics
@@ -22,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.turns import parser_of  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
 
 FLAGS = [
@@ -30,12 +30,13 @@ FLAGS = [
 ]
 
 
-def rate(out: Path, name: str, processes: int, device: str, more: list[str]) -> float:
+def rate(out: Path, name: str, processes: int, more: list[str]) -> float:
     """Images a second of one run."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    own = ["--device", device, "--save_path", str(out), "--savename", name]
-    program = [str(ROOT / "main.py"), *own, *FLAGS, *more]
-    command = [*torchrun, f"--nproc_per_node={processes}", *program]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        f"--nproc_per_node={processes}", str(ROOT / "main.py"), "--save_path", str(out),
+        "--savename", name, *FLAGS, *more,
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     if run.returncode:
@@ -54,17 +55,15 @@ def row(value: float, single: float, processes: int) -> dict[str, str]:
 
 def main() -> None:
     """Measure in turns and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = parser_of(__doc__, processes=[1, 2], rounds=3)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     opt, more = parser.parse_known_args()
     rates: dict[int, list[float]] = {number: [] for number in opt.processes}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(opt.rounds):
             for number in opt.processes:
-                name = f"p{number}-{turn}"
-                rates[number].append(rate(Path(folder), name, number, opt.device, more))
+                flags = ["--device", opt.device, *more]
+                rates[number].append(rate(Path(folder), f"p{number}-{turn}", number, flags))
     medians = {number: statistics.median(values) for number, values in rates.items()}
     fewest = opt.processes[0]
     single = medians[fewest] / fewest

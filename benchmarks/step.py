@@ -9,11 +9,8 @@ medians are compared, since shared machines are noisy. Believe a ratio under 1.5
 back. Memory is the peak of a step: weights, the optimizer's state, and the most that is allocated
 beyond them at once.
 """
-import argparse
 import itertools
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,16 +18,18 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
-from training.step import Differentiator  # noqa: E402
 
+from benchmarks.turns import median_seconds, parser_of, wait  # noqa: E402
 from datasets import Batch  # noqa: E402
 from parameters import get_options  # noqa: E402
-from training.building import build_method, build_miner, build_network, build_optimisation  # noqa: E402
-from training.optimisation import (  # noqa: E402
-    Optimisation,
-    Schedule,  # noqa: E402
-    build_optimizer,
+from training.building import (  # noqa: E402
+    build_method,
+    build_miner,
+    build_optimisation,
+    prepared_network,
 )
+from training.large_batch import LargeBatchStep  # noqa: E402
+from training.optimisation import Optimisation, Schedule, build_optimizer  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
 from utilities.device import autocast, set_arithmetic  # noqa: E402
 
@@ -57,7 +56,7 @@ Step = Callable[[], None]
 def bare_step(argv: list[str], device: torch.device, optimizes: bool) -> tuple[Step, float]:
     """A step of the backbone along a fixed gradient of its feature map, and the MiB held after it."""
     opt = get_options(argv)
-    backbone = placed(opt, device).backbone
+    backbone = training_network(opt, device).backbone
     image = images(opt, device)
     group = {"name": "backbone", "params": list(backbone.parameters()), "lr": opt.lr}
     optimizer = build_optimizer([group], decay=opt.decay)
@@ -74,32 +73,35 @@ def bare_step(argv: list[str], device: torch.device, optimizes: bool) -> tuple[S
             take.step(1)
         else:
             backbone.zero_grad()
+
     step()
-    return step, held([backbone], take)
+    return step, held([backbone], optimizer)
 
 
 def method_step(argv: list[str], device: torch.device) -> tuple[Step, float]:
     """A step of the method on fixed random images, and the MiB held between steps."""
     opt = get_options(argv)
-    network = placed(opt, device)
+    network = training_network(opt, device)
     method = build_method(opt, network, opt.bs).to(device)
     take = build_optimisation(opt, network, method, epoch_steps=100)
-    compute = Differentiator(network, method, build_miner(opt), amp=opt.amp, scaler=take.scaler,
-                             chunk=opt.accumulate)
+    compute = LargeBatchStep(
+        network, method, build_miner(opt), amp=opt.amp, scaler=take.scaler, chunk=opt.accumulate
+    )
     index = torch.arange(opt.bs, device=device)
     batch = Batch(images(opt, device), index // opt.samples_per_class, index)
 
     def step() -> None:
         compute(batch)
         take.step(1)
+
     step()
-    return step, held([network, method], take)
+    return step, held([network, method], take.optimizer)
 
 
-def placed(opt, device: torch.device):
+def training_network(opt, device: torch.device):
     """The network as `main.run` sets it up, in training mode."""
     torch.manual_seed(0)
-    network = build_network(opt).to(device, memory_format=torch.channels_last)
+    network = prepared_network(opt, device)
     if opt.compile:
         network.compile_backbone()
     return network.train()
@@ -110,25 +112,16 @@ def images(opt, device: torch.device) -> torch.Tensor:
     return torch.randn(opt.bs, 3, opt.image_size, opt.image_size, device=device)
 
 
-def held(modules: list[torch.nn.Module], take: Optimisation) -> float:
+def held(modules: list[torch.nn.Module], optimizer: torch.optim.Optimizer) -> float:
     """MiB of weights, buffers and the optimizer's state."""
     tensors = []
     for module in modules:
         tensors += [*module.parameters(), *module.buffers()]
-    for state in take.optimizer.state.values():
+    for state in optimizer.state.values():
         tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
     # Parts may share a tensor, which counts once.
     sizes = {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
     return sum(sizes.values()) / MIB
-
-
-def seconds_of(step: Step, device: torch.device) -> float:
-    """How long a step takes."""
-    begin = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
 
 
 def peak_mib(step: Step, device: torch.device) -> float:
@@ -137,7 +130,7 @@ def peak_mib(step: Step, device: torch.device) -> float:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
-        torch.cuda.synchronize()
+        wait()
         return (torch.cuda.max_memory_allocated() - before) / MIB
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
@@ -148,18 +141,6 @@ def peak_mib(step: Step, device: torch.device) -> float:
     return max(allocated) / MIB
 
 
-def medians(steps: dict[str, Step], rounds: int, device: torch.device) -> dict[str, float]:
-    """Median milliseconds of each step; they take turns."""
-    times: dict[str, list[float]] = {variant: [] for variant in steps}
-    for turn in range(rounds + 2):
-        for variant, step in steps.items():
-            seconds = seconds_of(step, device)
-            # The first two turns warm up.
-            if turn >= 2:
-                times[variant].append(1e3 * seconds)
-    return {variant: statistics.median(values) for variant, values in times.items()}
-
-
 def table(name: str, bs: int, rounds: int, device: torch.device, more: list[str]) -> str:
     """The measured rows of one network."""
     arch, size = NETWORKS[name]
@@ -168,18 +149,18 @@ def table(name: str, bs: int, rounds: int, device: torch.device, more: list[str]
     for variant, flags in VARIANTS.items():
         built[variant] = method_step([*common, *flags], device)
     memory = {variant: kept + peak_mib(step, device) for variant, (step, kept) in built.items()}
-    ms = medians({variant: step for variant, (step, _) in built.items()}, rounds, device)
+    seconds = median_seconds({variant: step for variant, (step, _) in built.items()}, rounds)
     rows = {}
     before = 0.0
-    for variant in built:
+    for variant, own in seconds.items():
         rows[variant] = {
-            "ms": f"{ms[variant]:.1f}",
-            "added ms": "-" if variant == PAPER else f"{ms[variant] - before:.1f}",
-            "ratio": f"{ms[variant] / ms[BASE]:.2f}",
+            "ms": f"{1e3 * own:.1f}",
+            "added ms": "-" if variant == PAPER else f"{1e3 * (own - before):.1f}",
+            "ratio": f"{own / seconds[BASE]:.2f}",
             "MiB": f"{memory[variant]:.1f}",
             "memory ratio": f"{memory[variant] / memory[BASE]:.2f}",
         }
-        before = ms[variant]
+        before = own
     title = f"{arch}, {size} px, batch {bs}, {kind_of(device)}, {rounds} rounds"
     return f"**{title}**\n\n{markdown(rows)}\n"
 
@@ -193,13 +174,10 @@ def kind_of(device: torch.device) -> str:
 
 def run() -> None:
     """Measure the networks asked for and print their tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     gpu = torch.cuda.is_available()
-    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS),
-                        default=["resnet18", "resnet50"] if gpu else ["convnet", "resnet18"])
-    parser.add_argument("--bs", type=int, default=112)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--device", default="cuda" if gpu else "cpu")
+    parser = parser_of(__doc__, bs=112, rounds=15, device="cuda" if gpu else "cpu")
+    usual = ["resnet18", "resnet50"] if gpu else ["convnet", "resnet18"]
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=usual)
     opt, more = parser.parse_known_args()
     set_arithmetic()
     for name in opt.networks:

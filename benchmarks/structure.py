@@ -24,6 +24,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -136,12 +137,11 @@ def profiled_step():
             sys.setprofile(profiles[0])
         return norm
 
-    Optimisation.step = step
-    try:
-        yield profiles
-    finally:
-        sys.setprofile(None)
-        Optimisation.step = take
+    with mock.patch.object(Optimisation, "step", step):
+        try:
+            yield profiles
+        finally:
+            sys.setprofile(None)
 
 
 def measure(flags: list[str]) -> StepProfile:
