@@ -26,7 +26,6 @@ from training.building import (
     build_method,
     build_optimisation,
     build_run,
-    name_of,
     prepared_network,
     read_splits,
 )
@@ -122,10 +121,10 @@ def run(opt) -> None:
         network.compile_backbone()
     method = build_method(opt, network, len(splits.train.class_names)).to(device)
     optimisation = build_optimisation(opt, network, method, len(loaders["train"]))
-    path = resume.run_folder(opt.resume, opt.save_path, opt.dataset, name_of(opt)) if opt.resume else None
+    path = resume.run_folder(opt)
     with run_folder(opt, path, device) as folder:
         print(f"{opt.dataset}: {splits}." + (f" Writing to {folder.path}" if folder else ""))
-        state = resume.state_of(opt.resume, path) if path else None
+        state = resume.state_of(opt)
         current = build_run(opt, splits, loaders, network, method, optimisation, device, folder, state)
         fill_storage(current)
         with current.interruption.catch_signals(), current.trackers_closed(), progress_bar(current) as bar:
@@ -142,8 +141,8 @@ def progress_bar(run: Run) -> tqdm:
 
 def evaluate_only(opt, network, loaders: dict, device: torch.device) -> None:
     """Print the metrics of --evaluate_only, and write them where --json says."""
-    metrics = score_split(opt, network, loaders["test"], device, opt.evaluation_metrics,
-                          gallery=loaders.get("gallery"), bootstrap=opt.eval_bootstrap)
+    metrics = score_split(opt, network, loaders, "test", device, opt.evaluation_metrics,
+                          bootstrap=opt.eval_bootstrap)
     print(metric_table({opt.checkpoint: metrics}))
     if opt.json:
         write_json(opt.json, metrics)
@@ -156,7 +155,7 @@ def run_folder(opt, path: Path | None, device: torch.device) -> Iterator[RunFold
     if distributed.rank() > 0:
         yield None
         return
-    folder = RunFolder(opt.save_path, opt.dataset, name_of(opt)) if path is None else RunFolder.at(path)
+    folder = RunFolder(opt.save_path, opt.dataset, resume.name_of(opt)) if path is None else RunFolder.at(path)
     try:
         if not (folder / "options.json").exists():
             here = provenance(vars(opt), str(device))
@@ -181,9 +180,8 @@ def options(argv: list[str]):
         return get_options(argv, trained=checkpoint.load(explicit["checkpoint"])["options"])
     if explicit.get("resume"):
         opt = get_options(argv)
-        path = resume.run_folder(opt.resume, opt.save_path, opt.dataset, name_of(opt))
-        if path and (state := resume.state_of(opt.resume, path)):
-            resume.refuse_differences(state["options"], explicit, path)
+        if state := resume.state_of(opt):
+            resume.refuse_differences(state["options"], explicit, resume.run_folder(opt))
             return get_options(argv, trained=state["options"])
     return get_options(argv)
 

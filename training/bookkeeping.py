@@ -24,7 +24,7 @@ def adapt_miner(run: Run) -> None:
     miner = run.miner
     if miner and miner.adapts and run.progress.step % miner.every == 0:
         run.guard.check()
-        metrics = score_split(run.opt, run.network, run.loaders["val"], run.device, miner.metrics)
+        metrics = score_split(run.opt, run.network, run.loaders, "val", run.device, miner.metrics)
         miner.adapt(metrics, progress=run.progress.step / (run.opt.n_epochs * run.epoch_steps))
 
 
@@ -32,12 +32,13 @@ def log_step(run: Run, outcome: Outcome) -> None:
     """A row of steps.csv: the one reading of the device by the host."""
     progress = run.progress
     run.guard.check()
+    where = {"epoch": progress.epoch + 1, "step": progress.step}
     numbers = {}
     if run.method.learns:
         numbers = policy_numbers(run, outcome)
-        progress.policy_records.append({"epoch": progress.epoch + 1, "step": progress.step} | numbers)
+        progress.policy_records.append(where | numbers)
     numbers = numbers | policy_gain_so_far(progress.history)
-    row = run.recorder.record(progress.epoch + 1, progress.step, run.optimisation.rates(), numbers)
+    row = run.recorder.record(**where, rates=run.optimisation.rates(), more=numbers)
     if run.trackers:
         run.trackers.log("step", row)
 
@@ -81,7 +82,11 @@ def best_metrics(run: Run, row: dict) -> list[str]:
         split = "val" if f"val_{name}" in row else "test"
         value = row.get(f"val_{name}", row.get(name))
         if run.progress.is_better(name, value):
-            run.progress.best[name] = {"epoch": row["epoch"], "value": value, "chosen_on": split,
-                                       "metrics": metrics_of(run.opt, row)}
+            run.progress.best[name] = {
+                "epoch": row["epoch"],
+                "value": value,
+                "chosen_on": split,
+                "metrics": metrics_of(run.opt, row),
+            }
             names.append(name)
     return names

@@ -22,17 +22,17 @@ from criteria.method import (
 from criteria.method.relation import Relation
 from datasets import make_loader, samplers, transforms
 from datasets.cache import open_cache
-from parameters import kwargs_for, loss_arguments, loss_names
-from training import optimisation, resume
+from parameters import kwargs_for, loss_arguments
+from training import resume
 from training.ema import AveragedWeights
 from training.guard import FiniteGuard
-from training.optimisation import Optimisation, Schedule
+from training.optimisation import Optimisation, Schedule, build_optimizer, parameter_groups
 from training.records import STEPS, StepRecorder
-from training.run import Progress, Run
+from training.run import Run
 from training.trackers import Trackers
 from utilities import checkpoint, distributed
+from utilities.choices import loss_names
 from utilities.errors import UsageError
-from utilities.interruption import Interruption
 from utilities.logger import RunFolder
 from utilities.registry import accepted
 
@@ -62,12 +62,13 @@ def prepared_network(opt, device: torch.device) -> Network:
 def build_network(opt) -> Network:
     """Backbone, projection and memory; weights are fetched or read only where no checkpoint replaces them."""
     memory = select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
-    replaced = opt.checkpoint or resume.continues(opt.resume, opt.save_path, opt.dataset, name_of(opt))
+    replaced = opt.checkpoint or resume.checkpoint_of(opt)
     own = None if replaced else opt.weights
     if own:
         for key, value in preprocessing_beside(own).items():
             flag = "image_size" if key == "image_size" else f"input_{key}"
-            setattr(opt, flag, value if getattr(opt, flag) is None else getattr(opt, flag))
+            if getattr(opt, flag) is None:
+                setattr(opt, flag, value)
     network = architectures.select(opt.arch, embed_dim=opt.embed_dim, memory=memory, weights_dir=opt.weights_dir,
                                    pretrained=not (opt.not_pretrained or opt.weights or replaced),
                                    frozen_affine=opt.frozen_bn_affine, **architectures.built_by(vars(opt)))
@@ -91,15 +92,17 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     """Base criterion, relation and policy."""
     base = criteria.select(opt.loss, n_classes=n_classes, embed_dim=opt.embed_dim, weight_on=opt.pair_weight_on,
                            **loss_arguments(opt))
-    if base.needs_triplets != (opt.batch_mining != "none"):
-        raise UsageError(f"--loss {opt.loss} " + ("needs triplets: pass --batch_mining distance." if base.needs_triplets
-                                                  else "compares the whole batch: pass --batch_mining none."))
+    miner = build_miner(opt)
+    if base.needs_triplets and miner is None:
+        raise UsageError(f"--loss {opt.loss} needs triplets: pass --batch_mining distance.")
+    if miner and not base.needs_triplets:
+        raise UsageError(f"--loss {opt.loss} compares the whole batch: pass --batch_mining none.")
     flags = kwargs_for(opt, "policy_")
     relation = build_relation(opt, network)
     policy = build_policy(opt, relation, flags) if opt.pair_weighting != "uniform" else None
     xbm = None
     if opt.xbm_size:
-        xbm = CrossBatchMemory(base, opt.embed_dim, miner=build_miner(opt), **kwargs_for(opt, "xbm_"))
+        xbm = CrossBatchMemory(base, opt.embed_dim, miner=miner, **kwargs_for(opt, "xbm_"))
     proxies = ClassProxies(n_classes, opt.embed_dim, **kwargs_for(opt, "proxies_")) if opt.proxies_weight else None
     reward = REWARDS[opt.policy_reward]
     return LMMetric(base, relation, policy, pair_weighting=opt.pair_weighting, constant=opt.policy_constant,
@@ -135,10 +138,9 @@ def build_miner(opt) -> Miner | None:
 
 def build_optimisation(opt, network: Network, method: LMMetric, epoch_steps: int) -> Optimisation:
     """One optimizer over everything that trains, each part at its own rate, with schedule, clipping and averages."""
-    groups = optimisation.parameter_groups(network, method, lr=opt.lr, fc_lr=opt.fc_lr, relation_lr=opt.relation_lr,
-                                           memory_lr=opt.memory_lr, policy_lr=opt.policy_lr)
-    optimizer = optimisation.build_optimizer(groups, optim=opt.optim, decay=opt.decay, momentum=opt.momentum,
-                                             nesterov=opt.nesterov)
+    flags = vars(opt)
+    groups = parameter_groups(network, method, **accepted(parameter_groups, flags))
+    optimizer = build_optimizer(groups, **accepted(build_optimizer, flags))
     schedule = Schedule(opt.scheduler, epoch_steps, opt.n_epochs, opt.tau, opt.gamma, opt.lr_min, opt.lr_warmup_epochs)
     scaler = torch.amp.GradScaler(groups[0]["params"][0].device.type, enabled=opt.amp == "fp16")
     return Optimisation(optimizer, schedule, scaler=scaler, grad_clip=opt.grad_clip,
@@ -169,20 +171,14 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
     return loaders
 
 
-def name_of(opt) -> str:
-    """The name of the run's folder."""
-    return opt.savename or f"{opt.recipe}-{opt.loss}-s{opt.seed}"
-
-
 def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, method: LMMetric,
               optimisation: Optimisation, device: torch.device, folder: RunFolder | None, state: dict | None) -> Run:
     """The run of these parts, new or at the state of a checkpoint."""
-    paths = splits.train.paths
     step = state["progress"]["step"] if state else 0
     trackers = None
     if folder:
-        trackers = Trackers(folder.path, tensorboard=opt.tensorboard, online=opt.log_online, project=opt.project,
-                            group=opt.group, flags=vars(opt))
+        flags = accepted(Trackers, vars(opt))
+        trackers = Trackers(folder.path, online=opt.log_online, flags=vars(opt), **flags)
     run = Run(
         opt=opt,
         splits=splits,
@@ -192,10 +188,8 @@ def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, met
         miner=build_miner(opt),
         optimisation=optimisation,
         device=device,
-        guard=FiniteGuard(lambda i: str(paths[i])),
+        guard=FiniteGuard(lambda i: str(splits.train.paths[i])),
         recorder=StepRecorder(folder / STEPS if folder else None, device, after=step),
-        interruption=Interruption(),
-        progress=Progress(),
         folder=folder,
         trackers=trackers,
     )

@@ -2,6 +2,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ FULL_GPU = ("CUDA error: out of memory", "ALLOC_FAILED")                        
 FULL_MACHINE = ("can't allocate memory", "not enough memory")
 
 
+@dataclass
 class FiniteGuard:
     """Watches every step for a loss or gradient that is no number, on the device, and tells of the first one when it is
     asked.
@@ -23,10 +25,10 @@ class FiniteGuard:
     first bad batch are kept on the device until a step at which the host reads anyway.
     """
 
-    def __init__(self, names: Callable[[int], str]):
-        self.names = names  # index of an image -> its file
-        self.terms: list[str] = []
-        self.first: tuple[Tensor, Tensor, Tensor] | None = None
+    # index of an image -> its file
+    names: Callable[[int], str]
+    terms: list[str] = field(default_factory=list)
+    first: tuple[Tensor, Tensor, Tensor] | None = None
 
     def watch(self, step: int, terms: LossTerms, index: Tensor) -> None:
         """Look at the terms of a step, its gradient's norm under the name GRADIENT among them, and at the images (B,)
@@ -48,7 +50,8 @@ class FiniteGuard:
         step, values, index = self.first
         numbers = dict(zip(self.terms, values.tolist()))
         listing = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        bad = "gradient" if all(math.isfinite(v) for name, v in numbers.items() if name != GRADIENT) else "loss"
+        numbers.pop(GRADIENT, None)
+        bad = "gradient" if all(map(math.isfinite, numbers.values())) else "loss"
         images = [self.names(i) for i in index[:NAMED].tolist()]
         more = f" and {len(index) - NAMED} more" if len(index) > NAMED else ""
         raise RunError(f"The {bad} is not finite at step {int(step)} ({listing}), of the images {', '.join(images)}"
@@ -62,14 +65,15 @@ def room_for(what: str, advice: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        where = _without_room(error)
-        if where is None:
+        if says(error, torch.OutOfMemoryError, FULL_GPU):
+            full = "GPU"
+        elif says(error, MemoryError, FULL_MACHINE):
+            full = "machine"
+        else:
             raise
-        raise RunError(f"The {where} has no memory left for {what}: pass {advice}.") from error
+        raise RunError(f"The {full} has no memory left for {what}: pass {advice}.") from error
 
 
-def _without_room(error: Exception) -> str | None:
-    """What an error says to be full, 'GPU' or 'machine', or None for any other error."""
-    if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in FULL_GPU):
-        return "GPU"
-    return "machine" if isinstance(error, MemoryError) or any(words in str(error) for words in FULL_MACHINE) else None
+def says(error: Exception, kind: type[Exception], words: tuple[str, ...]) -> bool:
+    """Whether an error is of a kind, or says so by one of these words."""
+    return isinstance(error, kind) or any(part in str(error) for part in words)

@@ -131,13 +131,12 @@ class Interval:
 
 
 def numbers(row: Mapping) -> dict[str, float]:
-    """The entries of a row that are numbers."""
-    return {name: value for name, value in row.items() if is_number(value)}
-
-
-def is_number(value) -> bool:
-    """Whether a value is an int or a float, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """The entries of a row that are int or float, and no truth values."""
+    found = {}
+    for name, value in row.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = value
+    return found
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -1,8 +1,12 @@
 """What a run has learned: its metrics while it trains; its result, table and pictures when it has."""
+from typing import NamedTuple
+
 import torch
+from torch import Tensor
 
 from architectures.network import Network
 from criteria.method.health import policy_record
+from datasets import Splits
 from evaluation import evaluate, query_values
 from evaluation.embed import embed
 from evaluation.explorer import NEIGHBOURS, explore, write_run_explorer
@@ -34,6 +38,27 @@ from utilities.seed import preserved_randomness
 EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
 
 
+class Embedded(NamedTuple):
+    """Embeddings and labels of a split's images, and of the gallery that they are searched in, if it is another."""
+
+    rows: Tensor
+    labels: Tensor
+    gallery: Tensor | None = None
+    gallery_labels: Tensor | None = None
+
+    def gallery_arguments(self) -> dict:
+        """The gallery, as arguments of `evaluate` and `query_values`."""
+        return {"gallery": self.gallery, "gallery_labels": self.gallery_labels}
+
+
+def embed_split(opt, network: Network, loaders: dict, split: str, device: torch.device) -> Embedded:
+    """The embeddings of a split; of the test images together with those of their gallery."""
+    own = embed(network, loaders[split], device, amp=opt.amp)
+    if split != "test" or "gallery" not in loaders:
+        return Embedded(*own)
+    return Embedded(*own, *embed(network, loaders["gallery"], device, amp=opt.amp))
+
+
 def evaluate_run(run: Run) -> dict:
     """Metrics of the test classes and, with the prefix val_, of the validation classes; in the first process also the
     gain of the policy on them. Training notices nothing."""
@@ -42,9 +67,8 @@ def evaluate_run(run: Run) -> dict:
     metrics = {}
     for split, prefix in (("val", "val_"), ("test", "")):
         if split in loaders:
-            gallery = loaders.get("gallery") if split == "test" else None
-            values = score_split(opt, run.network, loaders[split], run.device, opt.evaluation_metrics,
-                                 gallery=gallery, bootstrap=opt.eval_bootstrap)
+            values = score_split(opt, run.network, loaders, split, run.device, opt.evaluation_metrics,
+                                 bootstrap=opt.eval_bootstrap)
             metrics |= {prefix + name: value for name, value in values.items()}
     if distributed.rank() == 0:
         has_other_classes = "val" in loaders and not opt.tv_split_by_samples
@@ -63,11 +87,10 @@ def policy_gain_on(run: Run, split: str, at_most: int | None = None) -> dict | N
 
 def policy_gain_so_far(history: list[dict]) -> dict:
     """The gain of the policy on held-out classes at the last evaluation that has one."""
-    for row in reversed(history):
-        gain = {name: row[name] for name in held_out.COLUMNS if name in row}
-        if gain:
-            return gain
-    return {}
+    gain = {}
+    for row in history:
+        gain |= {name: row[name] for name in held_out.COLUMNS if name in row}
+    return gain
 
 
 def policy_numbers(run: Run, outcome: Outcome) -> dict:
@@ -85,18 +108,16 @@ def fill_storage(run: Run) -> None:
             run.sampler.fill(rows)
 
 
-def score_split(opt, network: Network, loader, device: torch.device, names, gallery=None, bootstrap: int = 0) -> dict:
-    """The metrics called for, of the images of one loader, searched among each other or in those of another; all
-    processes embed, the first computes, and all learn the result."""
+def score_split(opt, network: Network, loaders: dict, split: str, device: torch.device, names: list[str],
+                bootstrap: int = 0) -> dict:
+    """The metrics called for, of the images of one split, searched among each other or in the gallery; all processes
+    embed, the first computes, and all learn the result."""
     with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
-        rows, labels = embed(network, loader, device, amp=opt.amp)
-        gallery_rows, gallery_labels = None, None
-        if gallery:
-            gallery_rows, gallery_labels = embed(network, gallery, device, amp=opt.amp)
+        own = embed_split(opt, network, loaders, split, device)
         metrics = None
         if distributed.rank() == 0:
-            metrics = evaluate(rows, labels, names, gallery=gallery_rows, gallery_labels=gallery_labels,
-                               bootstrap=bootstrap, **search_arguments(opt))
+            metrics = evaluate(own.rows, own.labels, names, bootstrap=bootstrap, **own.gallery_arguments(),
+                               **search_arguments(opt))
         ends = ("", "_low", "_high") if bootstrap else ("",)
         columns = [name + end for name in names for end in ends]
         return distributed.broadcast_from_first(metrics, columns, device)
@@ -108,7 +129,8 @@ def write_results(run: Run) -> None:
     opt = run.opt
     progress = run.progress
     folder = run.folder
-    rows = test_embeddings(run) if opt.figures else None
+    if opt.figures:
+        embedded = embed_split(opt, run.network, run.loaders, "test", run.device)
     if folder is None:
         return
     if opt.figures:
@@ -128,19 +150,9 @@ def write_results(run: Run) -> None:
     folder.write_json("result.json", result)
     print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
     if opt.figures:
-        draw_pictures(opt, rows, run.splits, folder)
+        draw_pictures(opt, embedded, run.splits, folder)
         write_report(folder.path)
     print(f"{result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. Everything is in {folder.path}")
-
-
-def test_embeddings(run: Run) -> tuple:
-    """Embeddings and labels of the test images, and of the gallery or None and None."""
-    amp = run.opt.amp
-    rows, labels = embed(run.network, run.loaders["test"], run.device, amp=amp)
-    gallery, gallery_labels = None, None
-    if "gallery" in run.loaders:
-        gallery, gallery_labels = embed(run.network, run.loaders["gallery"], run.device, amp=amp)
-    return rows, labels, gallery, gallery_labels
 
 
 def draw_curves(run: Run) -> None:
@@ -153,14 +165,16 @@ def draw_curves(run: Run) -> None:
                     policy.grid_negative.tolist(), names=policy.weighting.names, history=history)
 
 
-def draw_pictures(opt, embeddings: tuple, splits, folder: RunFolder) -> None:
+def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) -> None:
     """What the test embeddings look like: gallery.png, embedding.png, the classes mixed up, and the worst; all of it to
     walk through in explorer.html."""
     images = splits.test
-    rows, labels, gallery, gallery_labels = embeddings
-    searched = rows if gallery is None else gallery
-    depth = min(max(SHOWN, NEIGHBOURS), len(searched) - (gallery is None))
-    score, index = nearest(rows, searched, depth, exclude_self=gallery is None, **search_arguments(opt))
+    rows, labels, gallery, gallery_labels = embedded
+    among_themselves = gallery is None
+    searched = rows if among_themselves else gallery
+    search = search_arguments(opt)
+    depth = min(max(SHOWN, NEIGHBOURS), len(searched) - among_themselves)
+    score, index = nearest(rows, searched, depth, exclude_self=among_themselves, **search)
     draw_gallery(score[:, :SHOWN], index[:, :SHOWN], images, folder / "gallery.png", longest=opt.image_size,
                  gallery=splits.gallery, seed=opt.seed)
     pairs = confusions(index[:, 0], labels, images.class_names, gallery_labels)
@@ -168,12 +182,11 @@ def draw_pictures(opt, embeddings: tuple, splits, folder: RunFolder) -> None:
     for pair in pairs[:3]:
         print(f"Mixed up most: {pair}")
     if opt.eval_per_class:
-        values, query = query_values(rows, labels, opt.evaluation_metrics, gallery=gallery,
-                                     gallery_labels=gallery_labels, **search_arguments(opt))
+        values, query = query_values(rows, labels, opt.evaluation_metrics, **embedded.gallery_arguments(), **search)
         folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))
     places = place_images(rows, labels, opt.map_images) if opt.map_images else None
     if places:
         draw_map(places, rows.shape[1], images, folder / "embedding.png", thumbnails=opt.map_thumbnails)
     if opt.explorer_images:
-        write_run_explorer(folder.path, explore(score, index, images, limit=opt.explorer_images,
-                                                gallery=splits.gallery, places=places))
+        explored = explore(score, index, images, limit=opt.explorer_images, gallery=splits.gallery, places=places)
+        write_run_explorer(folder.path, explored)

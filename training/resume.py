@@ -14,31 +14,44 @@ MAY_CHANGE = {"n_epochs", "kernels", "source_path", "save_path", "savename", "de
               "tensorboard", "log_online", "project", "group", "cache", "cache_path", "compile", "weights_dir"}
 
 
-def run_folder(resume: str, save_path: str, dataset: str, savename: str) -> Path | None:
-    """The folder of the run to continue: that of a given checkpoint, the given folder, or with 'auto' that of this
-    name, None where there is none yet."""
-    folder = Path(save_path) / dataset / savename if resume == "auto" else Path(resume)
+def name_of(opt) -> str:
+    """The name of the run's folder."""
+    return opt.savename or f"{opt.recipe}-{opt.loss}-s{opt.seed}"
+
+
+def run_folder(opt) -> Path | None:
+    """The folder of the run that `--resume` continues: that of a given checkpoint, the given folder, or with 'auto'
+    that of this name. None without `--resume`, and with 'auto' where there is none yet."""
+    if not opt.resume:
+        return None
+    auto = opt.resume == "auto"
+    folder = Path(opt.save_path, opt.dataset, name_of(opt)) if auto else Path(opt.resume)
     if folder.is_file():
         return folder.parent
-    if (folder / LAST).is_file() or (resume == "auto" and folder.is_dir()):
+    if (folder / LAST).is_file() or (auto and folder.is_dir()):
         return folder
-    if resume == "auto":
+    if auto:
         return None
-    raise UsageError(f"--resume {resume}: there is no {LAST} to continue from; give a run's folder, its {LAST}, or "
+    raise UsageError(f"--resume {opt.resume}: there is no {LAST} to continue from; give a run's folder, its {LAST}, or "
                      "'auto'.")
 
 
-def continues(resume: str | None, save_path: str, dataset: str, savename: str) -> bool:
-    """Whether `--resume` finds a checkpoint, which then replaces every weight of the network."""
-    folder = run_folder(resume, save_path, dataset, savename) if resume else None
-    return folder is not None and (Path(resume).is_file() or (folder / LAST).is_file())
-
-
-def state_of(resume: str, folder: Path) -> dict | None:
-    """The checkpoint of a run to continue: the given file, else the folder's last, None where the run was killed before
-    its first one. A checkpoint without the state of training is refused."""
-    path = Path(resume) if Path(resume).is_file() else folder / LAST
+def checkpoint_of(opt) -> Path | None:
+    """The checkpoint that `--resume` continues: the given file, else the folder's last; None where the run was killed
+    before its first one."""
+    folder = run_folder(opt)
+    if folder is None:
+        return None
+    path = Path(opt.resume)
     if not path.is_file():
+        path = folder / LAST
+    return path if path.is_file() else None
+
+
+def state_of(opt) -> dict | None:
+    """The content of that checkpoint, if there is one. One without the state of training is refused."""
+    path = checkpoint_of(opt)
+    if path is None:
         return None
     state = checkpoint.load(path)
     if "progress" not in state:
@@ -49,14 +62,20 @@ def state_of(resume: str, folder: Path) -> dict | None:
 
 def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
     """A UsageError that lists the flags given with other values than the run has."""
-    free = MAY_CHANGE - ({"n_epochs"} if trained.get("scheduler") == "cosine" else set())   # its rates depend on it
-    had = {flag: _shown(value) for flag, value in trained.items()}
-    differing = [f"--{flag} {_shown(value)} (the run has {had.get(flag, 'no such flag')})"
-                 for flag, value in explicit.items() if flag not in free and had.get(flag) != _shown(value)]
+    free = MAY_CHANGE
+    if trained.get("scheduler") == "cosine":
+        free = free - {"n_epochs"}  # its rates depend on it
+    differing = []
+    for flag, value in explicit.items():
+        given = shown(value)
+        had = shown(trained[flag]) if flag in trained else "no such flag"
+        if flag not in free and given != had:
+            differing.append(f"--{flag} {given} (the run has {had})")
     if differing:
         raise UsageError(f"--resume continues {path} as it was begun, but these flags differ: {'; '.join(differing)}. "
                          "Leave them out, or start a new run.")
 
 
-def _shown(value) -> str:
+def shown(value) -> str:
+    """The value of a flag as it is typed."""
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

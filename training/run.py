@@ -86,8 +86,8 @@ class Run:
     device: torch.device
     guard: FiniteGuard
     recorder: StepRecorder
-    interruption: Interruption
-    progress: Progress
+    interruption: Interruption = field(default_factory=Interruption)
+    progress: Progress = field(default_factory=Progress)
     folder: RunFolder | None = None
     trackers: Trackers | None = None
 
