@@ -25,7 +25,7 @@ def collect(source: Path, split: str = "all") -> ImageList:
         named = [(path, _folder_name(path.parent, source)) for path in images_below(source)]
     if not named:
         raise UsageError(f"{source}: no images found; expected endings {' '.join(sorted(IMAGE_SUFFIXES))}.")
-    return image_list(*map(list, zip(*named)))
+    return image_list(named)
 
 
 def _folder_name(folder: Path, source: Path) -> str:
