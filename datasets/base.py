@@ -1,5 +1,5 @@
 """What every data set is made of: lists of images by split, checked; and what a batch is."""
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,19 +67,19 @@ class Draw(NamedTuple):
     position: int
 
 
-def image_list(paths: Sequence[Path], names: Sequence[str],
-               super_of: dict[str, str] | None = None,
+def image_list(rows: Iterable[tuple[Path, str]], super_of: dict[str, str] | None = None,
                classes: Collection[str] = ()) -> ImageList:
-    """An ImageList from paths, their class names and the super-class of each class.
+    """An ImageList from paths with their class names, and the super-class of each class.
 
-    It is sorted by class name, then by path, whatever the order of the arguments. `classes` get a
+    It is sorted by class name, then by path, whatever the order of the rows. `classes` get a
     label too where they have no image.
     """
-    rows = sorted(zip(names, paths), key=lambda row: (row[0], row[1].as_posix()))
+    rows = sorted(rows, key=lambda row: (row[1], row[0].as_posix()))
+    paths = [path for path, _ in rows]
+    names = [name for _, name in rows]
     class_names = sorted({*names, *classes})
     label_of = {name: label for label, name in enumerate(class_names)}
-    labels = [label_of[name] for name, _ in rows]
-    images = ImageList([path for _, path in rows], labels, class_names)
+    images = ImageList(paths, [label_of[name] for name in names], class_names)
     if not super_of:
         return images
     supers = [super_of[name] for name in class_names]
@@ -88,41 +88,36 @@ def image_list(paths: Sequence[Path], names: Sequence[str],
     return images._replace(super_labels=super_labels, super_names=super_names)
 
 
-def split_in_halves(source: Path, paths: Sequence[Path], names: Sequence[str],
+def split_in_halves(source: Path, rows: Sequence[tuple[Path, str]],
                     super_of: dict[str, str] | None = None,
-                    classes: Sequence[str] | None = None) -> Splits:
+                    classes: Sequence[str] = ()) -> Splits:
     """The first half of the classes for training, the second for testing.
 
     `classes` gives their order; without it they are sorted. `source` is where they were read, for
     messages.
     """
-    classes = classes or sorted(set(names))
+    held = {name for _, name in rows}
+    classes = classes or sorted(held)
     if len(classes) < 4:
         raise UsageError(f"{source}: {len(classes)} classes found, at least 4 are needed (half of "
                          "them train, the others test); add classes, or give a labels.csv with a "
                          "split column.")
-    held = set(names)
     empty = [name for name in classes if name not in held]
     if empty:
         raise UsageError(f"{source}: {len(empty)} of {len(classes)} classes have no images, the "
                          f"first is {empty[0]}; restore them, for the two halves would shift "
                          "without them.")
-    everything = image_list(paths, names, super_of)
     first = set(classes[:len(classes) // 2])
-    trains = [everything.class_names[label] in first for label in everything.labels]
-    train = [row for row, is_train in enumerate(trains) if is_train]
-    test = [row for row, is_train in enumerate(trains) if not is_train]
-    return Splits(images_of_rows(everything, train), None, images_of_rows(everything, test))
+    train = [row for row in rows if row[1] in first]
+    test = [row for row in rows if row[1] not in first]
+    return Splits(image_list(train, super_of), None, image_list(test, super_of))
 
 
-def images_of_rows(images: ImageList, rows: Sequence[int]) -> ImageList:
+def images_of_rows(images: ImageList, rows: Iterable[int]) -> ImageList:
     """The images of these rows, labelled anew; classes that are left without images disappear."""
-    names = [images.class_names[images.labels[row]] for row in rows]
-    super_of = None
-    if images.super_labels is not None:
-        supers = [images.super_names[label] for label in images.super_labels]
-        super_of = dict(zip(images.class_names, supers))
-    return image_list([images.paths[row] for row in rows], names, super_of)
+    named = [(images.paths[row], images.class_names[images.labels[row]]) for row in rows]
+    supers = [images.super_names[label] for label in images.super_labels or ()]
+    return image_list(named, dict(zip(images.class_names, supers)))
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -205,10 +200,14 @@ def split_validation(train: ImageList, fraction: float = 0.8, by_samples: bool =
                          "between 0 and 1.")
     label = torch.tensor(train.labels)
     generator = torch.Generator().manual_seed(mixed_seed(seed, len(label)))
-    keep = _keep_samples if by_samples else _keep_classes
-    is_kept = keep(label, fraction, generator)  # (N,)
-    kept = images_of_rows(train, is_kept.nonzero()[:, 0].tolist())
-    val = images_of_rows(train, (~is_kept).nonzero()[:, 0].tolist())
+    if by_samples:
+        _, rank, count = ranked_within_class(label, generator)
+        is_kept = rank < (fraction * count).floor().clamp(min=1)[label]  # (N,)
+    else:
+        classes = torch.randperm(int(label.max()) + 1, generator=generator)
+        is_kept = torch.isin(label, classes[:round(fraction * len(classes))])  # (N,)
+    kept = images_of_rows(train, is_kept.nonzero()[:, 0])
+    val = images_of_rows(train, (~is_kept).nonzero()[:, 0])
     if len(kept.class_names) < 2 or len(val.labels) == len(val.class_names):
         raise UsageError(f"--tv_split_perc {fraction} of {len(train.class_names)} training classes "
                          "leaves fewer than 2 classes to train on or no two images of a class to "
@@ -216,26 +215,15 @@ def split_validation(train: ImageList, fraction: float = 0.8, by_samples: bool =
     return kept, val
 
 
-def _keep_classes(label: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
-    """True for the images of a random `fraction` of the classes, (N,)."""
-    classes = int(label.max()) + 1
-    kept = torch.randperm(classes, generator=generator)[:round(fraction * classes)]
-    return torch.isin(label, kept)
-
-
-def _keep_samples(label: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
-    """True for a random `fraction` of the images of every class, at least one, (N,)."""
-    _, rank, count = ranked_within_class(label, generator)
-    kept = (fraction * count).floor().clamp(min=1)  # (C,)
-    return rank < kept[label]
-
-
-def ranked_within_class(label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows sorted by class, in random order within each (N,); each row's place in its class
-    (N,); class sizes (C,).
+def ranked_within_class(label: Tensor, generator: torch.Generator | None = None,
+                        ) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows sorted by class (N,), in random order within each where there is a generator; each
+    row's place in its class (N,); class sizes (C,).
     """
-    shuffled = torch.randperm(len(label), generator=generator)
-    order = shuffled[label[shuffled].argsort(stable=True)]  # (N,)
+    order = torch.arange(len(label))
+    if generator:
+        order = torch.randperm(len(label), generator=generator)
+    order = order[label[order].argsort(stable=True)]  # (N,)
     count = torch.bincount(label)  # (C,)
     start = count.cumsum(0) - count
     rank = torch.empty_like(order)

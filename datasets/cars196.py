@@ -3,7 +3,6 @@ cars of 196 models.
 """
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,15 +15,6 @@ COUNTS = {"train": (8054, 98), "test": (8131, 98)}
 FOLDERS = ("cars196",)
 ANNOTATIONS = "cars_annos.mat"
 
-
-class Annotations(NamedTuple):
-    """What cars_annos.mat says: path and class of each image; all classes in the order of their
-    numbers.
-    """
-
-    paths: list[str]
-    classes: list[str]
-    class_names: list[str]
 
 
 def cars196(source_path: str | Path) -> Splits:
@@ -42,14 +32,14 @@ def cars196(source_path: str | Path) -> Splits:
 def _official(root: Path) -> Splits:
     """The two downloads."""
     source = root / ANNOTATIONS
-    table = read_annotations(source)
-    paths = listed_files(source, root, table.paths)
-    return split_in_halves(source, paths, table.classes, classes=table.class_names)
+    names, classes, in_order = read_annotations(source)
+    paths = listed_files(source, root, names)
+    return split_in_halves(source, list(zip(paths, classes)), classes=in_order)
 
 
-def read_annotations(path: Path) -> Annotations:
-    """The annotations of the complete set, from a MATLAB file of version 5; a UsageError for any
-    other file.
+def read_annotations(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """From cars_annos.mat of the complete set, a MATLAB file of version 5: path and class of each
+    image; all classes in the order of their numbers. A UsageError for any other file.
     """
     from scipy.io import loadmat
     try:
@@ -71,7 +61,7 @@ def read_annotations(path: Path) -> Annotations:
     if unnamed:
         raise UsageError(f"{path}: class {unnamed[0]} has no name among the {len(names)} given; "
                          "fetch the file again.")
-    return Annotations(paths, [names[number - 1] for number in numbers], names)
+    return paths, [names[number - 1] for number in numbers], names
 
 
 def class_name(number: int, name: str) -> str:

@@ -35,22 +35,23 @@ def cub200(source_path: str | Path) -> Splits:
 
 def _official(root: Path) -> Splits:
     """The archive's own tree."""
-    lists = {name: root / f"{name}.txt" for name in ("images", "image_class_labels", "classes")}
-    path_of = _numbered(lists["images"], image_id=int, path=inner_path)
-    class_of = _numbered(lists["image_class_labels"], image_id=int, class_id=int)
-    name_of = _numbered(lists["classes"], class_id=int, name=str)
+    images = root / "images.txt"
+    labels = root / "image_class_labels.txt"
+    classes = root / "classes.txt"
+    path_of = _numbered(images, image_id=int, path=inner_path)
+    class_of = _numbered(labels, image_id=int, class_id=int)
+    name_of = _numbered(classes, class_id=int, name=str)
     unlabelled = sorted(path_of.keys() - class_of.keys())
     if unlabelled:
         image = unlabelled[0]
-        raise UsageError(f"{lists['image_class_labels']}: image {image} ({path_of[image]}) has no "
-                         f"class; {EXTRACT}.")
+        raise UsageError(f"{labels}: image {image} ({path_of[image]}) has no class; {EXTRACT}.")
     unnamed = sorted(set(class_of.values()) - name_of.keys())
     if unnamed:
-        raise UsageError(f"{lists['classes']}: class {unnamed[0]} has no name; {EXTRACT}.")
-    paths = listed_files(lists["images"], root / "images", list(path_of.values()))
-    names = [name_of[class_of[image]] for image in path_of]
+        raise UsageError(f"{classes}: class {unnamed[0]} has no name; {EXTRACT}.")
+    paths = listed_files(images, root / "images", list(path_of.values()))
+    rows = [(path, name_of[class_of[image]]) for path, image in zip(paths, path_of)]
     in_order = [name_of[number] for number in sorted(name_of)]
-    return split_in_halves(lists["images"], paths, names, classes=in_order)
+    return split_in_halves(images, rows, classes=in_order)
 
 
 def _numbered(path: Path, /, **columns: Callable) -> dict[int, int | str]:

@@ -150,7 +150,7 @@ def class_halves(root: Path) -> Splits:
             raise UsageError(f"{folder}: the folder of class {missing[0]} is missing; restore it, "
                              "for the two halves of the classes would shift without it.")
     paths = [path for name in classes for path in images[name]]
-    return split_in_halves(folder, paths, [path.parent.name for path in paths], classes=classes)
+    return split_in_halves(folder, [(path, path.parent.name) for path in paths], classes=classes)
 
 
 # -------------------------------------------------------------------------------------------- lists
@@ -195,8 +195,7 @@ def read_list(path: Path, columns: dict[str, Callable[[str], Any]], start: int =
 
 def inner_path(text: str) -> str:
     """A path of a list, which leads to nothing outside its folder; a type for read_list."""
-    absolute = text.startswith("/") or text[1:2] == ":"
-    if absolute or "\\" in text or "\0" in text or ".." in text.split("/"):
+    if "\\" in text or "\0" in text or within(Path(), text) is None:
         raise ValueError(text)
     return text
 

@@ -43,7 +43,7 @@ def _from_classes(source: Path) -> Splits:
     if not paths:
         raise UsageError(f"{source}: no images found; expected {source}/<class>/<image> with "
                          f"endings {' '.join(sorted(IMAGE_SUFFIXES))}, or a labels.csv.")
-    return split_in_halves(source, paths, [path.parent.name for path in paths])
+    return split_in_halves(source, [(path, path.parent.name) for path in paths])
 
 
 def _from_table(table: Path) -> Splits:
@@ -51,21 +51,16 @@ def _from_table(table: Path) -> Splits:
     rows = _read(table)
     _check_files(table, rows)
     super_of = _one_per_class(table, rows, "super_label")
-    if _one_per_class(table, rows, "split") is None:
-        return split_in_halves(table, *_paths_and_labels(rows), super_of)
-    train, val, test = [_of_split(rows, split, super_of) for split in SPLITS]
-    return Splits(train, val if val.paths else None, test)
+    split_of = _one_per_class(table, rows, "split")
+    named = [(row.path, row.label) for row in rows]
+    if split_of is None:
+        return split_in_halves(table, named, super_of)
 
+    def of_split(split: str) -> ImageList:
+        return image_list([row for row in named if split_of[row[1]] == split], super_of)
 
-def _of_split(rows: list[Row], split: str, super_of: dict[str, str] | None) -> ImageList:
-    """The images of one split."""
-    chosen = [row for row in rows if row.split == split]
-    return image_list(*_paths_and_labels(chosen), super_of)
-
-
-def _paths_and_labels(rows: list[Row]) -> tuple[list[Path], list[str]]:
-    """The columns of that name."""
-    return [row.path for row in rows], [row.label for row in rows]
+    val = of_split("val")
+    return Splits(of_split("train"), val if val.paths else None, of_split("test"))
 
 
 def _read(table: Path) -> list[Row]:

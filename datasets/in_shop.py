@@ -2,9 +2,8 @@
 categories.
 """
 from pathlib import Path
-from typing import NamedTuple
 
-from datasets.base import ImageList, Splits, image_list
+from datasets.base import Splits, image_list
 from datasets.files import (
     EXTRACT,
     Layout,
@@ -23,13 +22,6 @@ LIST = "list_eval_partition.txt"
 STATUS = ("train", "query", "gallery")
 
 
-class Row(NamedTuple):
-    """One image: its path in the list, its item (the class), and one of STATUS."""
-
-    image: str
-    item: str
-    status: str
-
 
 def in_shop(source_path: str | Path) -> Splits:
     """The split of list_eval_partition.txt: its queries are the test images, to be searched in its
@@ -46,38 +38,30 @@ def in_shop(source_path: str | Path) -> Splits:
 
 def _read(root: Path, source: Path) -> Splits:
     """The splits of one list."""
-    rows = _rows(source)
-    folder = root / "Img" if (root / "Img" / "img").is_dir() else root
-    paths = listed_files(source, folder, [row.image for row in rows])
-    category_of: dict[str, str] = {}
-    for row in rows:
-        category = _category(row.image)
-        category_of[row.item] = min(category_of.get(row.item, category), category)
-    trained = {row.item for row in rows if row.status == "train"}
-    tested = {row.item for row in rows if row.status != "train"}
-    shared = trained & tested
-    if shared:
-        raise UsageError(f"{source}: item {min(shared)} is both trained and tested on; zero-shot "
-                         f"retrieval needs disjoint classes: {EXTRACT}.")
-
-    def of_status(status: str, classes: set[str]) -> ImageList:
-        items = [row.item for row in rows if row.status == status]
-        own = [path for path, row in zip(paths, rows) if row.status == status]
-        return image_list(own, items, category_of, classes)
-
-    return Splits(train=of_status("train", trained), val=None, test=of_status("query", tested),
-                  gallery=of_status("gallery", tested))
-
-
-def _rows(source: Path) -> list[Row]:
-    """The rows of the list, as many as its first line says."""
-    columns = {"image_name": _image, "item_id": str, "evaluation_status": _status}
+    # a status is its place in STATUS
+    columns = {"image_name": _image, "item_id": str, "evaluation_status": STATUS.index}
     rows = read_list(source, columns, start=2)
     announced = read_lines(source)[0]
     if announced != str(len(rows)):
         raise UsageError(f"{source}, line 1: it announces {announced!r} images, but {len(rows)} "
                          f"follow; {EXTRACT}.")
-    return [Row(*row) for row in rows]
+    folder = root / "Img" if (root / "Img" / "img").is_dir() else root
+    paths = listed_files(source, folder, [image for image, _, _ in rows])
+    named = [[], [], []]
+    category_of: dict[str, str] = {}
+    for path, (image, item, status) in zip(paths, rows):
+        named[status].append((path, item))
+        category = _category(image)
+        category_of[item] = min(category_of.get(item, category), category)
+    train, queries, gallery = named
+    tested = {item for _, item in queries + gallery}
+    shared = tested & {item for _, item in train}
+    if shared:
+        raise UsageError(f"{source}: item {min(shared)} is both trained and tested on; zero-shot "
+                         f"retrieval needs disjoint classes: {EXTRACT}.")
+    return Splits(train=image_list(train, category_of), val=None,
+                  test=image_list(queries, category_of, tested),
+                  gallery=image_list(gallery, category_of, tested))
 
 
 def _category(image: str) -> str:
@@ -93,9 +77,3 @@ def _image(text: str) -> str:
         raise ValueError(text)
     return text
 
-
-def _status(text: str) -> str:
-    """One of STATUS; a type for read_list."""
-    if text not in STATUS:
-        raise ValueError(text)
-    return text

@@ -52,4 +52,4 @@ def _of_list(source: Path, images: Path, rows: list[tuple[int, int, int, str]]) 
                              f"{kind}; {EXTRACT}.")
     name_of = {number: f"{number:05d}.{kind}" for number, kind in kind_of.items()}
     super_of = dict(zip(name_of.values(), kind_of.values()))
-    return image_list(paths, [name_of[row[1]] for row in rows], super_of)
+    return image_list(zip(paths, [name_of[row[1]] for row in rows]), super_of)

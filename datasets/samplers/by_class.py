@@ -95,9 +95,5 @@ def in_turn(number: int, per_batch: int, batches: int, generator: torch.Generato
 
 def times_seen(label: Tensor) -> Tensor:
     """For each entry, how many earlier ones are equal to it, (S,)."""
-    order = label.argsort(stable=True)
-    count = torch.bincount(label)
-    start = count.cumsum(0) - count
-    seen = torch.empty_like(label)
-    seen[order] = torch.arange(len(label)) - start[label[order]]
-    return seen
+    _, rank, _ = ranked_within_class(label)
+    return rank

@@ -23,8 +23,7 @@ def collect(source: Path, split: str = "all") -> ImageList:
     if not named:
         raise UsageError(f"{source}: no images found; expected endings "
                          f"{' '.join(sorted(IMAGE_SUFFIXES))}.")
-    paths, names = zip(*named)
-    return image_list(list(paths), list(names))
+    return image_list(named)
 
 
 def _listed(source: Path) -> list[tuple[Path, str]]:

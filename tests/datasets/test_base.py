@@ -25,7 +25,7 @@ from utilities.errors import RunError, UsageError
 def listed(counts: dict[str, int], supers=None):
     """An image list with that many images of each class."""
     names = [name for name, count in counts.items() for _ in range(count)]
-    return image_list([Path(f"{name}/{i}.png") for i, name in enumerate(names)], names, supers)
+    return image_list([(Path(f"{name}/{i}.png"), name) for i, name in enumerate(names)], supers)
 
 
 def test_image_list_sorts_and_counts_from_zero():
@@ -36,9 +36,8 @@ def test_image_list_sorts_and_counts_from_zero():
 
 
 def test_image_list_does_not_depend_on_the_order_given():
-    paths = [Path("b/1"), Path("a/1"), Path("b/0"), Path("a/0")]
-    names = ["b", "a", "b", "a"]
-    assert image_list(paths, names) == image_list(paths[::-1], names[::-1])
+    rows = [(Path("b/1"), "b"), (Path("a/1"), "a"), (Path("b/0"), "b"), (Path("a/0"), "a")]
+    assert image_list(rows) == image_list(rows[::-1])
 
 
 def test_subset_labels_anew():
@@ -69,7 +68,7 @@ def queried(queries, gallery, classes="bd"):
     alike.
     """
     test, found = (
-        image_list([Path(f"{kind}{i}") for i, _ in enumerate(names)], names, classes=classes)
+        image_list([(Path(f"{kind}{i}"), name) for i, name in enumerate(names)], classes=classes)
         for kind, names in (("q", queries), ("g", gallery))
     )
     return Splits(listed({"a": 2, "c": 2}), None, test, found)
@@ -88,7 +87,7 @@ def test_check_takes_queries_with_a_gallery():
     (queried("bd", ""), "gallery split has no images"),
     (queried("bb", "dd"), "No class of the test split is in the gallery"),
     (queried("ab", "ab", "ab"), "Class 'a' is in the train split and in the test split"),
-    (queried("bd", "bd")._replace(gallery=image_list([Path("g")], ["b"])), "number their classes "
+    (queried("bd", "bd")._replace(gallery=image_list([(Path("g"), "b")])), "number their classes "
                                                                            "differently"),
 ])
 def test_check_refuses_a_gallery(splits, said):
@@ -98,9 +97,9 @@ def test_check_refuses_a_gallery(splits, said):
 
 def test_halves_go_by_the_order_given():
     names = ["b", "b", "a", "a", "d", "c", "e"]
-    paths = [Path(f"{i}.png") for i in range(7)]
+    rows = [(Path(f"{i}.png"), name) for i, name in enumerate(names)]
     train, val, test, gallery = split_in_halves(
-        Path("source"), paths, names, classes=["e", "d", "c", "b", "a"]
+        Path("source"), rows, classes=["e", "d", "c", "b", "a"]
     )
     assert (train.class_names, test.class_names, val, gallery) == (
         ["d", "e"],
@@ -109,9 +108,9 @@ def test_halves_go_by_the_order_given():
         None,
     )
     assert train.paths == [Path("4.png"), Path("6.png")]
-    assert split_in_halves(Path("source"), paths, names)[0].class_names == ["a", "b"]
+    assert split_in_halves(Path("source"), rows)[0].class_names == ["a", "b"]
     with pytest.raises(UsageError, match="source: 2 of 7 classes have no images, the first is f"):
-        split_in_halves(Path("source"), paths, names, classes=["a", "b", "c", "d", "e", "f", "g"])
+        split_in_halves(Path("source"), rows, classes=["a", "b", "c", "d", "e", "f", "g"])
 
 
 def test_validation_by_classes():

@@ -340,7 +340,7 @@ def test_decoding_keeps_nothing(paths):
     more and more memory.
     """
     loader = make_loader(
-        image_list(paths, ["one"] * len(paths)), train_transform("base", 64, (0.5,) * 3, (0.5,) * 3)
+        image_list([(path, "one") for path in paths]), train_transform("base", 64, (0.5,) * 3, (0.5,) * 3)
     )
     held = []
     for _ in range(60):

@@ -147,7 +147,7 @@ def test_grey_images_have_equal_channels_and_colours_stay_in_order(tmp_path, cac
         ),
     ]
     rgb, bgr = (eval_transform(32, **Network(backbone, 4).preprocessing) for backbone in backbones)
-    images = image_list(paths, ["colour", "grey"])
+    images = image_list(zip(paths, ["colour", "grey"]))
     found = [
         next(batches(make_loader(images, transform, cache=cache))).image for transform in (rgb, bgr)
     ]
