@@ -54,8 +54,8 @@ def select(
     backbone = replace(build(**accepted(build, arguments)), **preprocessing or {})
     if backbone.pooled and head.get("pooling"):
         raise UsageError(
-            f"--pooling {head['pooling']}: --arch {base} has no map to pool, for its tokens become one "
-            "vector by its own pooling; leave --pooling out."
+            f"--pooling {head['pooling']}: --arch {base} has no map to pool, for its tokens become "
+            "one vector by its own pooling; leave --pooling out."
         )
     return Network(
         backbone,
