@@ -22,19 +22,15 @@ SAMPLERS = {
 }
 
 
-def select(name: str, labels: Sequence[int], bs: int, samples_per_class: int, seed: int = 0,
-           rank: int = 0, world: int = 1, **further) -> BatchSampler:
-    """The batch sampler of this name; of `further` arguments it receives those that it has."""
+def select(name: str, labels: Sequence[int], **kwargs) -> BatchSampler:
+    """The batch sampler of this name; of the arguments it receives those that it has."""
     sampler = lookup(SAMPLERS, name, kind="batch sampler", flag="--data_sampler")
-    own = arguments(sampler)
-    further = {argument: value for argument, value in further.items() if argument in own}
-    return sampler(labels, bs=bs, samples_per_class=samples_per_class, seed=seed, rank=rank,
-                   world=world, **further)
+    known = inspect.signature(sampler).parameters
+    own = {argument: value for argument, value in kwargs.items() if argument in known}
+    return sampler(labels, **own)
 
 
 def arguments(sampler: type[BatchSampler]) -> set[str]:
-    """The arguments of a sampler beyond those of all: its own and those of the classes that it
-    derives from.
-    """
-    names = {name for cls in sampler.__mro__ for name in inspect.signature(cls).parameters}
-    return names - {"args", "kwargs", *inspect.signature(BatchSampler).parameters}
+    """The arguments of a sampler beyond those of all."""
+    shared = inspect.signature(BatchSampler).parameters
+    return inspect.signature(sampler).parameters.keys() - shared

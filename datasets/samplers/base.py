@@ -2,6 +2,7 @@
 resume from.
 """
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from datasets.base import Draw, mixed_seed
 from utilities.errors import UsageError
 
 
+@dataclass(eq=False)
 class BatchSampler:
     """Batches of rows; epoch n is a function of (seed, n) alone, and a state is the place reached:
     epoch, position.
@@ -20,28 +22,29 @@ class BatchSampler:
     its `rank`; in the order of ranks the shares make up the batch of one process.
     """
 
+    labels: Sequence[int]
+    bs: int
+    samples_per_class: int = 1
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+
     # what the user should see once
-    notice: str | None = None
+    notice = None
     # whether it chooses by the images' embeddings, which `update` brings
     needs_storage = False
+    follows_consumer = False
+    epoch = 0
+    position = 0
 
-    def __init__(self, labels: Sequence[int], bs: int, samples_per_class: int = 1, seed: int = 0,
-                 rank: int = 0, world: int = 1):
-        self.labels = torch.as_tensor(labels)  # (N,)
-        self.bs = bs
-        self.samples_per_class = samples_per_class
-        self.seed = seed
-        self.rank = rank
-        self.world = world
-        self.epoch = 0
-        self.position = 0
-        self.follows_consumer = False
-        if not 0 < bs <= len(self.labels):
-            raise UsageError(f"--bs {bs}: the training split has {len(self.labels)} images; choose "
-                             "a batch size from 1 to that.")
-        if bs % world:
-            raise UsageError(f"--bs {bs} cannot be shared by {world} processes; choose a multiple "
-                             f"of {world}.")
+    def __post_init__(self):
+        self.labels = torch.as_tensor(self.labels)  # (N,)
+        if not 0 < self.bs <= len(self.labels):
+            raise UsageError(f"--bs {self.bs}: the training split has {len(self.labels)} images; "
+                             "choose a batch size from 1 to that.")
+        if self.bs % self.world:
+            raise UsageError(f"--bs {self.bs} cannot be shared by {self.world} processes; choose a "
+                             f"multiple of {self.world}.")
 
     def plan(self, epoch: int) -> Tensor:
         """The rows of all batches of an epoch, (batches, bs)."""

@@ -2,6 +2,7 @@
 embeddings match it best.
 """
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from utilities.pairwise import distance
 BINS = 50
 
 
+@dataclass(eq=False)
 class BatchMatch(StorageSampler):
     """Of batchmatch_ncomps candidates the one that matches a random batch of up to batchmatch_bigbs
     images best.
@@ -25,16 +27,18 @@ class BatchMatch(StorageSampler):
     ClassRandom.
     """
 
-    def __init__(self, *args, batchmatch_ncomps: int = 10, **kwargs):
-        super().__init__(*args, **kwargs)
+    batchmatch_ncomps: int = 10
+
+    def __post_init__(self):
+        super().__post_init__()
         self.require_classes()
-        if self.bigbs < self.bs:
-            raise UsageError(f"--data_batchmatch_bigbs {self.bigbs} is too few to choose batches "
-                             f"of --bs {self.bs} from; raise it.")
-        self.candidates = batchmatch_ncomps
-        self.big_classes = min(len(self.count), self.bigbs // self.samples_per_class)
+        big = self.batchmatch_bigbs
+        if big < self.bs:
+            raise UsageError(f"--data_batchmatch_bigbs {big} is too few to choose batches of --bs "
+                             f"{self.bs} from; raise it.")
+        self.big_classes = min(len(self.count), big // self.samples_per_class)
         # of each of these classes
-        self.big_images = self.bigbs // self.big_classes
+        self.big_images = big // self.big_classes
 
     @abstractmethod
     def mismatch(self, x: Tensor, place: Tensor) -> Tensor:
@@ -64,7 +68,7 @@ class BatchMatch(StorageSampler):
         A class has big_images rows there, one after the other; those beyond its count repeat, and
         are taken last.
         """
-        shuffled = torch.rand(self.candidates, len(label), generator=generator).argsort(1)
+        shuffled = torch.rand(self.batchmatch_ncomps, len(label), generator=generator).argsort(1)
         group = shuffled[:, :self.classes_per_batch]  # (ncomps, P)
         repeats = torch.arange(self.big_images) >= self.count[label[group]][..., None]
         order = (torch.rand(repeats.shape, generator=generator) + repeats).argsort(-1)

@@ -1,4 +1,6 @@
 """Batches drawn at random: of some images of each of several classes, or of any images."""
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -18,25 +20,28 @@ class FullRandom(BatchSampler):
         return rows[:len(self) * self.bs].view(-1, self.bs)
 
 
+@dataclass(eq=False)
 class ByClass(BatchSampler):
     """The base of samplers that give samples_per_class images of each class drawn."""
 
-    def __init__(self, *args, samples_per_class: int = 2, **kwargs):
-        super().__init__(*args, samples_per_class=samples_per_class, **kwargs)
-        if samples_per_class < 1 or self.bs % samples_per_class:
-            raise UsageError(f"--bs {self.bs} is not a multiple of --samples_per_class "
-                             f"{samples_per_class}; change one of them.")
-        self.classes_per_batch = self.bs // samples_per_class
+    samples_per_class: int = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        images = self.samples_per_class
+        if images < 1 or self.bs % images:
+            raise UsageError(f"--bs {self.bs} is not a multiple of --samples_per_class {images}; "
+                             "change one of them.")
+        self.classes_per_batch = self.bs // images
         # `classes` are the numbers of those with images, which are numbered anew
         self.classes, self.labels = self.labels.unique(return_inverse=True)  # (C,), (N,)
         self.count = torch.bincount(self.labels)  # (C,)
         # where each class begins in the rows sorted by class
         self.start = self.count.cumsum(0) - self.count  # (C,)
-        few = int((self.count < samples_per_class).sum())
+        few = int((self.count < images).sum())
         if few:
             self.notice = (f"{few} of {len(self.count)} training classes have fewer than "
-                           f"--samples_per_class {samples_per_class} images; theirs repeat within "
-                           "a batch.")
+                           f"--samples_per_class {images} images; theirs repeat within a batch.")
 
     def require_classes(self) -> None:
         """A UsageError where there are fewer classes than a batch holds."""
@@ -66,8 +71,8 @@ class ClassRandom(ByClass):
     framework draws both anew for every batch.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __post_init__(self):
+        super().__post_init__()
         self.require_classes()
 
     def plan(self, epoch: int) -> Tensor:

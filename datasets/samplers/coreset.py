@@ -2,6 +2,7 @@
 of their classes.
 """
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,13 +31,13 @@ class Coreset(StorageSampler):
     tables of 64 MiB, or of batchmatch_bigbs * max(batchmatch_bigbs, D) numbers where that is more.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.by_class = self.labels.argsort(stable=True)  # (N,)
-        if self.bigbs < self.classes_per_batch:
-            raise UsageError(f"--data_batchmatch_bigbs {self.bigbs} is too few to choose "
-                             f"{self.classes_per_batch} from (--bs / --samples_per_class); raise "
-                             "it.")
+    def __post_init__(self):
+        super().__post_init__()
+        self.rows_of = self.labels.argsort(stable=True).split(self.count.tolist())
+        if self.batchmatch_bigbs < self.classes_per_batch:
+            raise UsageError(f"--data_batchmatch_bigbs {self.batchmatch_bigbs} is too few to "
+                             f"choose {self.classes_per_batch} from (--bs / --samples_per_class); "
+                             "raise it.")
 
     @abstractmethod
     def centres(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -46,7 +47,7 @@ class Coreset(StorageSampler):
 
     def choose(self, space: Tensor, generator: torch.Generator) -> Tensor:
         """The rows of all batches, (batches, bs)."""
-        number = min(self.bigbs, len(space))
+        number = min(self.batchmatch_bigbs, len(space))
         candidate = in_turn(len(space), number, len(self), generator)  # (batches, M)
         at_once = max(1, TABLE // (number * max(number, space.shape[1])))
         batches = []
@@ -62,15 +63,15 @@ class Coreset(StorageSampler):
         as possible.
         """
         label, slot, centres = self.labels[centre].unique(return_inverse=True, return_counts=True)
-        count = self.count[label]
-        start = count.cumsum(0) - count
         # all M images of these classes, class by class
-        of = torch.arange(len(label)).repeat_interleave(count)  # (M,)
-        member = self.by_class[self.start[label][of] + torch.arange(len(of)) - start[of]]
+        member = torch.cat([self.rows_of[one] for one in label])  # (M,)
+        own = self.labels[member]
         # within each class its centres first, then the others in random order
         is_other = ~torch.isin(member, centre)
-        noise = torch.rand(len(of), generator=generator, dtype=torch.float64)
-        member = member[(2 * of + is_other + noise).argsort()]
+        noise = torch.rand(len(own), generator=generator, dtype=torch.float64)
+        member = member[(2 * own + is_other + noise).argsort()]
+        count = self.count[label]
+        start = count.cumsum(0) - count
         others = self.samples_per_class - 1
         first = centres[slot] + times_seen(slot) * others  # (P,)
         place = first[:, None] + torch.arange(others)  # (P, K - 1)
@@ -78,6 +79,7 @@ class Coreset(StorageSampler):
         return torch.cat([centre[:, None], companion], dim=1).flatten()
 
 
+@dataclass(eq=False)
 class GreedyCoreset(Coreset):
     """Greedy k-centre (Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance", 1985).
 
@@ -89,9 +91,7 @@ class GreedyCoreset(Coreset):
     all. The base framework measures on one draw of candidates and takes its images from another.
     """
 
-    def __init__(self, *args, gc_softened: bool = False, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.softened = gc_softened
+    gc_softened: bool = False
 
     def centres(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Places of the centres (b, P) among the candidates x (b, M, D)."""
@@ -106,7 +106,7 @@ class GreedyCoreset(Coreset):
             nearest = nearest.minimum(distance[row, chosen[-1]])
             free[row, chosen[-1]] = False
             score = nearest.masked_fill(~free, -1)
-            if self.softened:
+            if self.gc_softened:
                 far = nearest >= nearest.quantile(SOFTENED, dim=1, keepdim=True)
                 noise = torch.rand(batches, number, generator=generator).to(x.device)
                 score = noise.masked_fill(~(free & far), -1)
@@ -114,6 +114,7 @@ class GreedyCoreset(Coreset):
         return torch.stack(chosen, dim=1)
 
 
+@dataclass(eq=False)
 class D2Coreset(Coreset):
     """Centres drawn far from each other, and where the candidates are dense: D^2 sampling.
 
@@ -129,9 +130,7 @@ class D2Coreset(Coreset):
     d2_coreset_lambda: how strongly distance counts; 0: the Gaussian alone.
     """
 
-    def __init__(self, *args, d2_coreset_lambda: float = 1.0, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.exponent = d2_coreset_lambda
+    d2_coreset_lambda: float = 1.0
 
     def centres(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Places of the centres (b, P) among the candidates x (b, M, D)."""
@@ -145,7 +144,7 @@ class D2Coreset(Coreset):
         while len(chosen) < self.classes_per_batch:
             total = total + distance[row, chosen[-1]]  # (b, M)
             density[row, chosen[-1]] = -torch.inf
-            far = self.exponent * total.clamp(min=smallest).log()
+            far = self.d2_coreset_lambda * total.clamp(min=smallest).log()
             # the largest of these sums is a draw from the softmax
             waiting = torch.empty(batches, number).exponential_(generator=generator).to(x.device)
             chosen.append((density + far - waiting.log()).argmax(1))

@@ -1,5 +1,6 @@
 """Batches of two super-classes, whose classes are harder to tell apart than any two."""
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from utilities.errors import UsageError
 SUPER_CLASSES = 2
 
 
+@dataclass(eq=False)
 class Hierarchical(ByClass):
     """Two super-classes a batch, bs / 2 / samples_per_class different classes of each,
     samples_per_class images each.
@@ -27,13 +29,15 @@ class Hierarchical(ByClass):
     class of each label.
     """
 
-    def __init__(self, *args, super_labels: Sequence[int] | None = None, **kwargs):
-        super().__init__(*args, **kwargs)
-        if super_labels is None:
+    super_labels: Sequence[int] | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.super_labels is None:
             raise UsageError("--data_sampler hierarchical needs super-classes, and this data set "
                              "has none; choose another sampler, or give a labels.csv with a "
                              "super_label column.")
-        super_of = torch.as_tensor(super_labels)[self.classes]
+        super_of = torch.as_tensor(self.super_labels)[self.classes]
         self.super_of = super_of.unique(return_inverse=True)[1]  # (C,)
         classes = torch.bincount(self.super_of)  # (G,)
         if len(classes) < SUPER_CLASSES:

@@ -2,6 +2,7 @@
 a plan made from it.
 """
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from datasets.samplers.by_class import ByClass
 from utilities.pairwise import unit
 
 
+@dataclass(eq=False)
 class StorageSampler(ByClass):
     """A sampler that keeps an embedding of every training image, on `device`.
 
@@ -25,30 +27,26 @@ class StorageSampler(ByClass):
     Memory: N D numbers, as many again with mb_mom >= 0, both also in a checkpoint.
     """
 
-    needs_storage = True
+    device: torch.device | str = "cpu"
+    batchmatch_bigbs: int = 512
+    storage_no_update: bool = False
+    sampler_lowproj_dim: int = -1
+    mb_mom: float = -1.0
+    mb_lr: float = 1.0
 
-    def __init__(self, *args, device: torch.device | str = "cpu", batchmatch_bigbs: int = 512,
-                 storage_no_update: bool = False, sampler_lowproj_dim: int = -1,
-                 mb_mom: float = -1.0, mb_lr: float = 1.0, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.device = torch.device(device)
-        self.bigbs = batchmatch_bigbs
-        self.updates = not storage_no_update
-        self.projected = sampler_lowproj_dim
-        self.momentum = mb_mom
-        self.lr = mb_lr
-        self.storage: Tensor | None = None  # (N, D)
-        # with mb_mom >= 0
-        self.drift: Tensor | None = None  # (N, D)
-        # an epoch and its plan
-        self.planned: tuple[int, Tensor] | None = None
+    needs_storage = True
+    storage = None  # (N, D)
+    # with mb_mom >= 0
+    drift = None  # (N, D)
+    # an epoch and its plan
+    planned = None
 
     def fill(self, embedding: Tensor) -> None:
         """Set the storage to the embeddings (N, D) of all training images, in the data set's
         order.
         """
         self.storage = unit(embedding.to(self.device, torch.float32, copy=True))  # (N, D)
-        self.drift = torch.zeros_like(self.storage) if self.momentum >= 0 else None
+        self.drift = torch.zeros_like(self.storage) if self.mb_mom >= 0 else None
 
     def update(self, embedding: Tensor, index: Tensor) -> None:
         """Enter a training batch: embedding (B, D), brought to length one, of the images `index`
@@ -59,18 +57,18 @@ class StorageSampler(ByClass):
             d = mb_mom d + (1 - mb_mom) (e - s),    s = e + mb_lr d
         Of an image that comes twice in a batch the last embedding counts.
         """
-        if not self.updates:
+        if self.storage_no_update:
             return
         index = index.to(self.device)
         row = unit(embedding.detach().to(self.device, torch.float32))  # (B, D)
         same = index[:, None] == index  # (B, B)
         last = (same * torch.arange(len(index), device=self.device)).amax(1)
         row = row[last]
-        if self.momentum >= 0:
+        if self.mb_mom >= 0:
             change = row - self.storage[index]
-            drift = self.momentum * self.drift[index] + (1 - self.momentum) * change
+            drift = self.mb_mom * self.drift[index] + (1 - self.mb_mom) * change
             self.drift[index] = drift
-            row = row + self.lr * drift
+            row = row + self.mb_lr * drift
         self.storage[index] = row
 
     def plan(self, epoch: int) -> Tensor:
@@ -88,10 +86,11 @@ class StorageSampler(ByClass):
 
     def _space(self, generator: torch.Generator) -> Tensor:
         """The storage, or a random projection of it."""
-        if self.projected <= 0:
+        dimensions = self.sampler_lowproj_dim
+        if dimensions <= 0:
             return self.storage
-        directions = torch.randn(self.storage.shape[1], self.projected, generator=generator)
-        directions = directions / self.projected**0.5
+        directions = torch.randn(self.storage.shape[1], dimensions, generator=generator)
+        directions = directions / dimensions**0.5
         return self.storage @ directions.to(self.device)  # (N, sampler_lowproj_dim)
 
     def state_dict(self) -> dict:
