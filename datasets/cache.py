@@ -12,7 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -133,22 +133,17 @@ def _on_disk(paths: list[Path], side: int, folder: Path, name: str, workers: int
         lock.touch()
         with Lock(lock):
             keys = _keys(paths)
-            older = _present(place, paths)
+            older = None
+            with suppress(OSError, ValueError, EOFError):
+                older = ImageCache(place, paths)
             if older is None or not np.array_equal(older.index[:, KEY], keys):
                 free = shutil.disk_usage(folder).free
-                _require_room("--cache disk", paths, side, f"in {folder}", free, "another "
-                                                                                 "--cache_path")
+                _require_room("--cache disk", paths, side, f"in {folder}", free,
+                              "another --cache_path")
                 with replacing(place, sync=True) as part, part.open("wb") as file:
                     _fill(file, paths, keys, side, workers, older)
     return ImageCache(place, paths)
 
-
-def _present(place: Path, paths: list[Path]) -> ImageCache | None:
-    """The cache that the file holds, if it is one."""
-    try:
-        return ImageCache(place, paths)
-    except (OSError, ValueError, EOFError):
-        return None
 
 
 # ------------------------------------------------------------------------------------------ filling

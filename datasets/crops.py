@@ -5,10 +5,10 @@ A plan is called with the height and width of the upright image and returns a Cr
 do it from torch's generator. With the Crop known first, `datasets.decode` need not decode more
 finely than it asks for.
 """
-import math
 from typing import NamedTuple
 
 import torch
+import torchvision
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize_image
 
@@ -18,7 +18,6 @@ REDUCTIONS = (8, 4, 2)
 LONGEST = 32
 # width / height of a random box, at least and at most
 RATIO = (3 / 4, 4 / 3)
-LOG_RATIO = torch.log(torch.tensor(RATIO)).tolist()
 
 Size = tuple[int, int]  # (height, width)
 Box = tuple[int, int, int, int]  # (top, left, height, width)
@@ -61,10 +60,9 @@ class Crop(NamedTuple):
         """The box in pixels of an image scaled from `size` to `present`."""
         if present == size:
             return self.box
-        top, left, height, width = self.box
-        top, height = _scaled(top, height, present[0], size[0])
-        left, width = _scaled(left, width, present[1], size[1])
-        return top, left, height, width
+        sides = zip(self.box[:2], self.box[2:], present, size)
+        start, length = zip(*[_scaled(*side) for side in sides])
+        return *start, *length
 
 
 def _scaled(start: int, length: int, present: int, whole: int) -> tuple[int, int]:
@@ -97,29 +95,19 @@ class RandomResizedCrop(NamedTuple):
     """A random box resized to a square, mirrored every other time (Szegedy 2015).
 
     Its share of the area is uniform in `scale` and the logarithm of width / height in that of
-    RATIO; drawn number for number as torchvision's RandomResizedCrop and RandomHorizontalFlip.
+    RATIO, as torchvision's RandomResizedCrop and RandomHorizontalFlip draw them.
     """
 
     side: int
     scale: tuple[float, float] = (0.08, 1.0)
 
     def __call__(self, height: int, width: int) -> Crop:
-        box = self._box(height, width)
+        # only the size is needed, not the pixels
+        image = torch.empty(height, width, device="meta")
+        draw = torchvision.transforms.RandomResizedCrop.get_params
+        box = draw(image, self.scale, RATIO)
         side = self.side
         return Crop(box, (side, side), (0, 0, side, side), flip=_flip())
-
-    def _box(self, height: int, width: int) -> Box:
-        for _ in range(10):
-            area = height * width * torch.empty(1).uniform_(*self.scale).item()
-            ratio = torch.empty(1).uniform_(*LOG_RATIO).exp().item()
-            w = round(math.sqrt(area * ratio))
-            h = round(math.sqrt(area / ratio))
-            if 0 < w <= width and 0 < h <= height:
-                return _random_place(height, width, h, w)
-        # of a long image the widest box that fits, in the centre
-        w = min(width, round(height * RATIO[1]))
-        h = min(height, round(width / RATIO[0]))
-        return (height - h) // 2, (width - w) // 2, h, w
 
 
 class RandomCrop(NamedTuple):
@@ -130,7 +118,9 @@ class RandomCrop(NamedTuple):
 
     def __call__(self, height: int, width: int) -> Crop:
         resized = shorter_side(height, width, self.resize)
-        window = _random_place(*resized, self.side, self.side)
+        free = [length - self.side + 1 for length in resized]
+        place = [torch.randint(number, (1,)).item() for number in free]
+        window = (*place, self.side, self.side)
         return _shortened((height, width), resized, window)._replace(flip=_flip())
 
 
@@ -167,12 +157,10 @@ def _shortened(size: Size, resized: Size, window: Box) -> Crop:
     """
     short = min(size)
     side = min(resized)
-    rows = _shortened_side(size[0], resized[0], window[0], window[2], short, side)
-    columns = _shortened_side(size[1], resized[1], window[1], window[3], short, side)
-    top, height, resized_height, window_top = rows
-    left, width, resized_width, window_left = columns
-    return Crop((top, left, height, width), (resized_height, resized_width),
-                (window_top, window_left, *window[2:]))
+    sides = zip(size, resized, window[:2], window[2:])
+    shortened = [_shortened_side(*one, short, side) for one in sides]
+    start, length, resized, place = zip(*shortened)
+    return Crop((*start, *length), resized, (*place, *window[2:]))
 
 
 def _shortened_side(length: int, resized: int, start: int, part: int, short: int,
@@ -186,12 +174,6 @@ def _shortened_side(length: int, resized: int, start: int, part: int, short: int
     start = max(0, start - round(first * side / short))
     return first, kept, resized, min(start, resized - part)
 
-
-def _random_place(height: int, width: int, h: int, w: int) -> Box:
-    """A box of h x w anywhere within height x width."""
-    top = torch.randint(0, height - h + 1, (1,)).item()
-    left = torch.randint(0, width - w + 1, (1,)).item()
-    return top, left, h, w
 
 
 def _flip() -> bool:

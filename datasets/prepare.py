@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,9 @@ class File(NamedTuple):
     name: str
     md5: str | None = None
     url: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} (MD5 sum {self.md5})" if self.md5 else self.name
 
 
 class Source(NamedTuple):
@@ -139,19 +142,16 @@ def prepare(name: str, source: Path, url: str | None = None, any_md5: bool = Fal
                          f"{_named(nowhere)} into {source} and run again, or give the address of a "
                          "folder that holds them by --url.")
     for file in own.files:
-        if file not in missing and file.md5 and not any_md5:
-            _check_md5(source / file.name, file.md5)
+        path = source / file.name
+        if file in missing or any_md5 or not file.md5:
+            continue
+        found = digest.md5(path)
+        if found != file.md5:
+            raise UsageError(f"{path}: the MD5 sum is {found} instead of {file.md5}; delete the "
+                             "file to fetch it again, or take it all the same by --any_md5.")
     _fetch(missing, source, url)
     _fill(name, own, source, target)
     return target
-
-
-def _check_md5(path: Path, md5: str) -> None:
-    """A UsageError unless the file has this MD5 sum."""
-    found = digest.md5(path)
-    if found != md5:
-        raise UsageError(f"{path}: the MD5 sum is {found} instead of {md5}; delete the file to "
-                         "fetch it again, or take it all the same by --any_md5.")
 
 
 def _fetch(missing: list[File], source: Path, url: str | None) -> None:
@@ -181,10 +181,9 @@ def _fill(name: str, own: Source, source: Path, target: Path) -> None:
                            f"they hold is not whole ({problem}).") from None
 
 
-def _named(files: tuple[File, ...] | list[File]) -> str:
+def _named(files: Sequence[File]) -> str:
     """The files by name, with their MD5 sums."""
-    return " and ".join(f"{file.name} (MD5 sum "
-                        f"{file.md5})" if file.md5 else file.name for file in files)
+    return " and ".join(map(str, files))
 
 
 def run(opt: Namespace) -> None:

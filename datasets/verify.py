@@ -23,8 +23,6 @@ BENCHMARKS = {"cars196": cars196, "cub200": cub200, "in_shop": in_shop,
 MARKS = {"cars196": ("images", "car_ims"), "cub200": ("images",), "in_shop": ("img", "Img", "Eval"),
          "online_products": ("Info_Files", "Ebay_train.txt")}
 
-# by split
-Parts = dict[str, ImageList]
 Counts = dict[str, tuple[int, int]]  # images and classes by split
 
 
@@ -67,8 +65,7 @@ def verify(name: str, source: Path, workers: int = 0) -> Report:
     owners = [(split, path) for split, images in parts.items() for path in images.paths]
     paths = [path for _, path in owners] or images_below(find(name, source))
     findings = examine(paths, workers)
-    if parts:
-        problems += _wrong_counts(counts, known)
+    problems += _wrong_counts(counts, known)
     problems += [finding.problem for finding in findings if finding.problem]
     notes = _in_no_split(name, source, paths) if parts else []
     return Report(_rows(counts, known), problems, notes + _shared(owners, findings))
@@ -92,9 +89,10 @@ def _examined(path: Path) -> Finding:
 # --------------------------------------------------------------------------------- what is compared
 
 
-def _splits(name: str, source: Path) -> tuple[Parts, list[str]]:
+def _splits(name: str, source: Path) -> tuple[dict[str, ImageList], list[str]]:
     """The splits by name, and what is wrong with them; none where they cannot be read."""
-    parts: Parts = {}
+    parts = {}
+    problems = []
     try:
         splits = DATASETS[name](source)
         parts = splits.present()
@@ -102,29 +100,26 @@ def _splits(name: str, source: Path) -> tuple[Parts, list[str]]:
     except UsageError as error:
         if find(name, source) is None:
             raise
-        return parts, [str(error)]
-    return parts, []
+        problems.append(str(error))
+    return parts, problems
 
 
 def _rows(counts: Counts, known: Counts) -> dict[str, dict[str, str]]:
     """The table: what is there, and what is known to be in the whole data set."""
-    rows = {}
-    for split in {**known, **counts}:
-        rows[split] = {"images": "-", "classes": "-"}
-        if split in counts:
-            images, classes = counts[split]
-            rows[split] = {"images": f"{images:,}", "classes": f"{classes:,}"}
-        if split in known:
-            images, classes = known[split]
-            rows[split]["expected"] = f"{images:,} in {classes:,}"
+    rows = {split: {"images": "-", "classes": "-"} for split in known | counts}
+    for split, (images, classes) in counts.items():
+        rows[split] = {"images": f"{images:,}", "classes": f"{classes:,}"}
+    for split, (images, classes) in known.items():
+        rows[split]["expected"] = f"{images:,} in {classes:,}"
     return rows
 
 
 def _wrong_counts(counts: Counts, known: Counts) -> list[str]:
     """Each number that differs from the known one."""
     wrong = []
-    for split, expected in known.items():
-        for kind, number, right in zip(("images", "classes"), counts[split], expected):
+    for split, numbers in counts.items():
+        expected = known.get(split, numbers)
+        for kind, number, right in zip(("images", "classes"), numbers, expected):
             if number != right:
                 wrong.append(f"{split}: {number:,} {kind} instead of {right:,}.")
     return wrong

@@ -6,10 +6,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from utilities.errors import RunError
 
@@ -29,26 +28,12 @@ def one_sentence() -> Iterator[None]:
                        "process).") from None
 
 
-@dataclass(eq=False)
-class _Mapped(Dataset):
-    """mapped[row] -> function(items[row])"""
-
-    function: Callable
-    items: Sequence
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, row: int):
-        return self.function(self.items[row])
-
-
 def computed(function: Callable, items: Sequence, workers: int) -> Iterator:
     """What the function gives for each item, in their order, computed by so many worker
     processes.
     """
     # without a generator of its own the loader would draw from the global stream
-    loader = DataLoader(_Mapped(function, items), batch_size=None, num_workers=workers,
+    loader = DataLoader(items, batch_size=None, collate_fn=function, num_workers=workers,
                         generator=torch.Generator())
     with one_sentence():
         yield from loader
