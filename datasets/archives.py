@@ -161,7 +161,7 @@ class Bounded:
         return content
 
 
-def _limit(file: IO[bytes]) -> int:
+def _limit(file):
     """How many bytes an archive may unpack to."""
     return MAX_RATIO * os.fstat(file.fileno()).st_size + SLACK
 

@@ -7,7 +7,6 @@ in that place is complete. The index names each image by its path, size and time
 changed since is decoded anew, the rest is taken over.
 """
 import hashlib
-import mmap
 import os
 import shutil
 import warnings
@@ -53,14 +52,12 @@ class ImageCache:
         self.source = source
         self.owner = owner
         self.row_of = {path: row for row, path in enumerate(paths)}
-        with source.open("rb") as file:
+        with source.open("rb") as file, warnings.catch_warnings():
             self.index = np.lib.format.read_array(file, allow_pickle=False)  # (N, 7)
             self.first = file.tell()
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        with warnings.catch_warnings():
             # torch warns that the pixels must not be written to
             warnings.simplefilter("ignore")
-            self.bytes = torch.from_numpy(np.frombuffer(mapped, dtype=np.uint8))
+            self.bytes = torch.from_numpy(np.memmap(file, np.uint8, "r"))
         if not self._is_whole():
             raise ValueError(f"{source} is not a whole cache")
 
@@ -178,9 +175,9 @@ def _shrunk(path: Path, side: int) -> tuple[Tensor, Size]:
     return crop.cut(pixels, size).permute(1, 2, 0).contiguous(), size  # (h, w, 3)
 
 
-def _keys(paths: list[Path]) -> np.ndarray:
-    """For each image two numbers that change with its path, its size and its time of change, (N,
-    2).
+def _keys(paths):
+    """For each image two numbers that change with its path, its size and its time of change,
+    (N, 2).
     """
     return np.frombuffer(b"".join(map(_key, paths)), dtype=np.int64).reshape(-1, 2)
 
@@ -204,8 +201,9 @@ def _require_room(flag: str, paths: list[Path], side: int, where: str, free: int
     """A UsageError where the images will not fit into `free` bytes."""
     needed = _estimate(paths, side)
     if needed > free:
-        raise UsageError(f"{flag} needs about {_gib(needed)} {where} and {_gib(free)} are free: "
-                         f"pass a smaller --cache_side, or {cure}.")
+        raise UsageError(f"{flag} needs about {needed / 2**30:.1f} GiB {where} and "
+                         f"{free / 2**30:.1f} GiB are free: pass a smaller --cache_side, or "
+                         f"{cure}.")
 
 
 def _estimate(paths: list[Path], side: int) -> int:
@@ -238,8 +236,3 @@ def _explained(flag: str, cure: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(f"{flag}: the cache cannot be written ({reason(error)}); {cure}.") from None
-
-
-def _gib(number: int) -> str:
-    """Bytes in GiB, for a sentence."""
-    return f"{number / 2**30:.1f} GiB"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.base import Splits, split_in_halves
-from datasets.files import Layout, class_halves, inner_path, listed_files, read_layout
+from datasets.files import class_halves, inner_path, listed_files, read_layout
 from utilities.errors import UsageError, first_line
 
 # images, classes
@@ -25,8 +25,8 @@ def cars196(source_path: str | Path) -> Splits:
     beside each other, or the base framework's images/<class>/. Its classes are in the order of
     their numbers where all have one (014.Audi TTS Coupe 2012), else in alphabetical order.
     """
-    return read_layout("cars196", source_path, FOLDERS, (
-        Layout(("car_ims", ANNOTATIONS), _official), Layout(("images",), class_halves)))
+    return read_layout("cars196", source_path, FOLDERS, {
+        ("car_ims", ANNOTATIONS): _official, ("images",): class_halves})
 
 
 def _official(root: Path) -> Splits:

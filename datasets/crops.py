@@ -176,6 +176,6 @@ def _shortened_side(length: int, resized: int, start: int, part: int, short: int
 
 
 
-def _flip() -> bool:
+def _flip():
     """True every other time."""
     return torch.rand(1).item() < 0.5

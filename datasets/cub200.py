@@ -7,7 +7,6 @@ from pathlib import Path
 from datasets.base import Splits, split_in_halves
 from datasets.files import (
     EXTRACT,
-    Layout,
     class_halves,
     inner_path,
     listed_files,
@@ -29,8 +28,8 @@ def cub200(source_path: str | Path) -> Splits:
     the archive (images.txt, classes.txt, image_class_labels.txt, images/), or the base framework's
     images/<class>/.
     """
-    return read_layout("cub200", source_path, FOLDERS, (
-        Layout(("images.txt", "images"), _official), Layout(("images",), class_halves)))
+    return read_layout("cub200", source_path, FOLDERS, {
+        ("images.txt", "images"): _official, ("images",): class_halves})
 
 
 def _official(root: Path) -> Splits:

@@ -167,7 +167,7 @@ def _simplejpeg() -> ModuleType | None:
         return None
 
 
-def _tensor(image: Image.Image) -> Tensor:
+def _tensor(image):
     """An RGB image of PIL as uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from datasets.base import Splits, split_in_halves
 from utilities.errors import UsageError, reason
@@ -18,13 +18,6 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".t
 STRAY = (".", "__macosx", "@eadir")
 # what to do about a list that is damaged
 EXTRACT = "extract the list from the archive again"
-
-
-class Layout(NamedTuple):
-    """One way in which a data set lies in a folder: what must exist there, and who reads it."""
-
-    marks: tuple[str, ...]
-    read: Callable[[Path], Splits]
 
 
 def possible_folders(source: Path, folders: Sequence[str]) -> list[Path]:
@@ -38,11 +31,11 @@ def possible_folders(source: Path, folders: Sequence[str]) -> list[Path]:
 
 
 def read_layout(name: str, source_path: str | Path, folders: Sequence[str],
-                layouts: Sequence[Layout]) -> Splits:
+                layouts: dict[tuple[str, ...], Callable[[Path], Splits]]) -> Splits:
     """The splits of the data set `name`, in the first folder and the first of the layouts that
     fits.
 
-    Raises UsageError where none fits.
+    A layout is what must exist in the folder, and who reads it. Raises UsageError where none fits.
     """
     source = Path(source_path)
     command = f"python -m datasets.prepare {name} --source_path {source}"
@@ -51,10 +44,10 @@ def read_layout(name: str, source_path: str | Path, folders: Sequence[str],
         raise UsageError(f"{source}: there is no such folder; give the one that holds {name} by "
                          f"--source_path, or {get}.")
     for place in possible_folders(source, folders):
-        for layout in layouts:
-            if all((place / mark).exists() for mark in layout.marks):
-                return layout.read(place)
-    wanted = ", or ".join(" and ".join(layout.marks) for layout in layouts)
+        for marks, read in layouts.items():
+            if all((place / mark).exists() for mark in marks):
+                return read(place)
+    wanted = ", or ".join(map(" and ".join, layouts))
     raise UsageError(f"{source}: {name} is not here, for neither this folder nor "
                      f"{' nor '.join(folders)} in it has {wanted}; {get}.")
 

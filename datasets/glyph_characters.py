@@ -88,7 +88,7 @@ def candidates(fonts: list[Path], seed: int) -> list[Character]:
     return [character for turn in turns for character in turn if character]
 
 
-def _usable(code: int) -> bool:
+def _usable(code):
     """A letter or a symbol, not one composed of another and an accent."""
     return unicodedata.category(chr(code))[0] in "LSN" and not unicodedata.decomposition(chr(code))
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from datasets.base import Splits, image_list
 from datasets.files import (
     EXTRACT,
-    Layout,
     inner_path,
     listed_files,
     read_layout,
@@ -31,9 +30,9 @@ def in_shop(source_path: str | Path) -> Splits:
     first in alphabetical order where an item has several. Layouts: Eval/list_eval_partition.txt or
     the list right in the folder; images in Img/img/ or img/.
     """
-    return read_layout("in_shop", source_path, FOLDERS, (
-        Layout((f"Eval/{LIST}",), lambda root: _read(root, root / "Eval" / LIST)),
-        Layout((LIST,), lambda root: _read(root, root / LIST))))
+    return read_layout("in_shop", source_path, FOLDERS, {
+        (f"Eval/{LIST}",): lambda root: _read(root, root / "Eval" / LIST),
+        (LIST,): lambda root: _read(root, root / LIST)})
 
 
 def _read(root: Path, source: Path) -> Splits:
@@ -64,7 +63,7 @@ def _read(root: Path, source: Path) -> Splits:
                   gallery=image_list(gallery, category_of, tested))
 
 
-def _category(image: str) -> str:
+def _category(image):
     """Department and category of an image: WOMEN/Dresses of
     img/WOMEN/Dresses/id_00000002/02_1_front.jpg.
     """

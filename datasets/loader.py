@@ -3,11 +3,12 @@ workers.
 """
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from datasets.base import Batch, Draw, ImageList
 from datasets.cache import ImageCache
@@ -17,11 +18,11 @@ from datasets.transforms import Normalise
 from datasets.workers import ignore_signals, one_sentence
 
 
-class _Draws(Sampler):
+@dataclass
+class _Draws:
     """A batch sampler as the loader wants it, giving Draws."""
 
-    def __init__(self, sampler: BatchSampler):
-        self.sampler = sampler
+    sampler: BatchSampler
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -55,7 +56,7 @@ def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor],
     Memory is pinned when asked for, and when `device` is a CUDA device. `cache` holds the decoded
     images, if given. Iterate by `batches`.
     """
-    on_gpu = device is not None and torch.device(device).type == "cuda"
+    on_gpu = torch.device(device or "cpu").type == "cuda"
     order = {"batch_size": batch_size}
     if batch_sampler is not None:
         order = {"batch_sampler": _Draws(batch_sampler)}
@@ -74,12 +75,11 @@ def batches(loader: DataLoader, device: torch.device | str | None = None) -> Ite
     sampler's state moves with the batches given here, so that one saved after a step resumes with
     the next. Raises RunError, one sentence, when a worker fails.
     """
-    sampler = getattr(loader.batch_sampler, "sampler", None)
-    if not isinstance(sampler, BatchSampler):
-        sampler = None
-    normalise = getattr(loader, "normalise", None)
-    if sampler:
+    sampler = None
+    if isinstance(loader.batch_sampler, _Draws):
+        sampler = loader.batch_sampler.sampler
         sampler.follows_consumer = True
+    normalise = getattr(loader, "normalise", None)
     try:
         with one_sentence():
             for batch in loader:

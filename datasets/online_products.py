@@ -6,7 +6,7 @@ Embedding, CVPR 2016).
 from pathlib import Path
 
 from datasets.base import ImageList, Splits, image_list
-from datasets.files import EXTRACT, Layout, inner_path, listed_files, read_layout, read_list
+from datasets.files import EXTRACT, inner_path, listed_files, read_layout, read_list
 from utilities.errors import UsageError
 
 # images, classes
@@ -22,10 +22,10 @@ def online_products(source_path: str | Path) -> Splits:
     Layouts: Stanford_Online_Products/ of the archive (the lists and <kind>_final/), or the base
     framework's Info_Files/ (the lists) and images/<kind>_final/.
     """
-    return read_layout("online_products", source_path, FOLDERS, (
-        Layout(("Ebay_train.txt",), lambda root: _read(root, root)),
-        Layout(("Info_Files/Ebay_train.txt", "images"),
-               lambda root: _read(root / "Info_Files", root / "images"))))
+    return read_layout("online_products", source_path, FOLDERS, {
+        ("Ebay_train.txt",): lambda root: _read(root, root),
+        ("Info_Files/Ebay_train.txt", "images"):
+            lambda root: _read(root / "Info_Files", root / "images")})
 
 
 def _read(lists: Path, images: Path) -> Splits:

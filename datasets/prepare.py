@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -181,7 +181,7 @@ def _fill(name: str, own: Source, source: Path, target: Path) -> None:
                            f"they hold is not whole ({problem}).") from None
 
 
-def _named(files: Sequence[File]) -> str:
+def _named(files):
     """The files by name, with their MD5 sums."""
     return " and ".join(map(str, files))
 

@@ -5,6 +5,7 @@ Random choices come from torch's generator alone, so that whoever seeds it decid
 ImageDataset).
 """
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ AUGMENTATIONS = ("base", "adv", "big", "red", "shift", "none")
 SMALL = 64
 
 
+@dataclass(eq=False)
 class Transform:
     """plan(height, width) -> the Crop to take; then `finish` on its uint8 pixels.
 
@@ -26,11 +28,9 @@ class Transform:
     pixels (3, H, W); a data set asks for the plan first and decodes no more than it needs.
     """
 
-    def __init__(self, plan: Callable[[int, int], Crop], normalise: "Normalise",
-                 change: nn.Module | None = None):
-        self.plan = plan
-        self.normalise = normalise
-        self._change = change
+    plan: Callable[[int, int], Crop]
+    normalise: "Normalise"
+    change: nn.Module | None = None
 
     def __call__(self, image: Tensor) -> Tensor:
         """(3, h, w) uint8 -> (3, H, W) uint8"""
@@ -42,7 +42,7 @@ class Transform:
         H, W) uint8
         """
         image = crop.cut(pixels, size)
-        return self._change(image) if self._change else image
+        return self.change(image) if self.change else image
 
 
 class Sides(NamedTuple):
@@ -108,8 +108,13 @@ def train_transform(augmentation: str, image_size: int, mean: Sequence[float], s
         plan = RandomCrop(side, resize)
     else:
         plan = RandomResizedCrop(side, scale)
-    change = {"adv": _colours, "shift": lambda: Shift(side)}.get(augmentation)
-    return Transform(plan, Normalise(mean, std, channels, value_range), change and change())
+    change = None
+    if augmentation == "adv":
+        # grey one time in five, and colours changed by up to a fifth
+        change = nn.Sequential(v2.RandomGrayscale(0.2), v2.ColorJitter(0.2, 0.2, 0.2, 0.2))
+    elif augmentation == "shift":
+        change = Shift(side)
+    return Transform(plan, Normalise(mean, std, channels, value_range), change)
 
 
 def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float], *,
@@ -121,11 +126,6 @@ def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float],
     """
     plan = CentreCrop(*sides(image_size, crop_size, augmentation))
     return Transform(plan, Normalise(mean, std, channels, value_range))
-
-
-def _colours() -> nn.Module:
-    """Grey one time in five, and colours changed by up to a fifth."""
-    return nn.Sequential(v2.RandomGrayscale(0.2), v2.ColorJitter(0.2, 0.2, 0.2, 0.2))
 
 
 class Shift(nn.Module):

@@ -107,6 +107,6 @@ class StorageSampler(ByClass):
         self.drift = self._own(state["drift"])
         self.planned = None if state["rows"] is None else (self.epoch, state["rows"].cpu())
 
-    def _own(self, tensor: Tensor | None) -> Tensor | None:
+    def _own(self, tensor):
         """A copy on the device."""
         return None if tensor is None else tensor.to(self.device, copy=True)
