@@ -1,10 +1,9 @@
 """From an image file to an RGB tensor, or to one sentence that names the file."""
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +41,10 @@ def decode(path: str | Path) -> Tensor:
     try:
         with Image.open(path) as image:
             image.load()
-            return _tensor(to_rgb(_upright(image)))
+            # an EXIF block may be damaged in any way, and the pixels are still good
+            with suppress(Exception):
+                image = ImageOps.exif_transpose(image)
+            return _tensor(to_rgb(image))
     except FileNotFoundError:
         raise ImageError(f"{path}: the image is gone since the data set was read; restore it and "
                          "run again.") from None
@@ -159,28 +161,16 @@ def _by_pil(jpeg: Jpeg, reduction: int) -> Tensor:
 
 
 @cache
-def _simplejpeg() -> ModuleType | None:
+def _simplejpeg():
     """The package simplejpeg where it is installed; without it PIL does the same, more slowly."""
-    try:
-        return import_module("simplejpeg")
-    except ImportError:
-        return None
+    with suppress(ImportError):
+        import simplejpeg
+        return simplejpeg
 
 
 def _tensor(image):
     """An RGB image of PIL as uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says; as it is where that cannot be read, for the pixels
-    are still good.
-    """
-    try:
-        return ImageOps.exif_transpose(image)
-    # EXIF blocks are as varied in their damage as images
-    except Exception:
-        return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

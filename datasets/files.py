@@ -133,17 +133,18 @@ def class_halves(root: Path) -> Splits:
     """
     folder = root / "images"
     images = images_by_class(folder)
-    number_of = {name: re.match(r"(\d+)\.", name) for name in images}
     classes = sorted(images)
-    if classes and all(number_of.values()):
-        classes.sort(key=lambda name: int(number_of[name][1]))
-        numbers = {int(match[1]) for match in number_of.values()}
+    matches = [re.match(r"(\d+)\.", name) for name in classes]
+    if classes and all(matches):
+        number_of = {match.string: int(match[1]) for match in matches}
+        classes.sort(key=number_of.get)
+        numbers = set(number_of.values())
         missing = sorted(set(range(1, max(numbers))) - numbers)
         if missing:
             raise UsageError(f"{folder}: the folder of class {missing[0]} is missing; restore it, "
                              "for the two halves of the classes would shift without it.")
-    paths = [path for name in classes for path in images[name]]
-    return split_in_halves(folder, [(path, path.parent.name) for path in paths], classes=classes)
+    rows = [(path, name) for name in classes for path in images[name]]
+    return split_in_halves(folder, rows, classes=classes)
 
 
 # -------------------------------------------------------------------------------------------- lists

@@ -39,11 +39,11 @@ def image_folder(source_path: str | Path) -> Splits:
 
 def _from_classes(source: Path) -> Splits:
     """The layout with a folder for each class; one without images is no class."""
-    paths = [path for images in images_by_class(source).values() for path in images]
-    if not paths:
+    rows = [(path, name) for name, paths in images_by_class(source).items() for path in paths]
+    if not rows:
         raise UsageError(f"{source}: no images found; expected {source}/<class>/<image> with "
                          f"endings {' '.join(sorted(IMAGE_SUFFIXES))}, or a labels.csv.")
-    return split_in_halves(source, [(path, path.parent.name) for path in paths])
+    return split_in_halves(source, rows)
 
 
 def _from_table(table: Path) -> Splits:

@@ -48,12 +48,12 @@ class Loader(DataLoader):
 
 def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor],
                 batch_sampler: BatchSampler | None = None, batch_size: int = 128, workers: int = 0,
-                seed: int = 0, pin_memory: bool = False, device: torch.device | str | None = None,
+                seed: int = 0, device: torch.device | str | None = None,
                 cache: ImageCache | None = None) -> Loader:
     """A loader of Batch: of the sampler's batches, or without one of all images in order,
     batch_size at a time.
 
-    Memory is pinned when asked for, and when `device` is a CUDA device. `cache` holds the decoded
+    Memory is pinned when `device` is a CUDA device. `cache` holds the decoded
     images, if given. Iterate by `batches`.
     """
     on_gpu = torch.device(device or "cpu").type == "cuda"
@@ -63,7 +63,7 @@ def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor],
     # without a generator of its own every iteration would draw from the global stream
     return Loader(ImageDataset(images, transform, seed=seed, cache=cache), **order,
                   num_workers=workers, persistent_workers=workers > 0,
-                  pin_memory=pin_memory or on_gpu,
+                  pin_memory=on_gpu,
                   normalise=getattr(transform, "normalise", None),
                   generator=torch.Generator().manual_seed(seed))
 

@@ -288,7 +288,6 @@ def test_pinning_follows_the_device(tree):
     transform = eval_transform(16, HALF, HALF)
     assert make_loader(images, transform, device="cuda:0").pin_memory
     assert not make_loader(images, transform, device="cpu").pin_memory
-    assert make_loader(images, transform, pin_memory=True).pin_memory
 
 
 def test_batches_cross_to_the_device_without_waiting(tree, monkeypatch):
