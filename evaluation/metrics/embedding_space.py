@@ -1,128 +1,153 @@
-"""Metrics of how the classes lie in the embedding space: spread within and between them, and the spectrum.
+"""How the classes lie in the embedding space: spread within and between them, and the spectrum.
 
-Rows are used as given, in float64. A function that gives a vector of C + 1 values gives the metric itself, then the
-metric with one class left out, class by class; dists_intra gives the numerator and the denominator that each class
-contributes, (C,) each. evaluation.metrics.bootstrap makes an interval of either.
+Rows are used as given, in float64. A function that gives a vector of C + 1 values gives the metric
+itself, then the metric with one class left out, class by class; dists_intra gives the numerator and
+the denominator that each class contributes, (C,) each. evaluation.metrics.bootstrap makes an
+interval of either.
 """
 import torch
 from torch import Tensor
 
-from evaluation.ranking.exact import row_blocks
+from evaluation.ranking import row_blocks
 from utilities.errors import RunError
 from utilities.pairwise import unit
 
-BLOCK = 4096         # rows taken to float64 at once
-LEAST = 1e-8         # dists@inter below this counts as this in dists@intra_over_inter, as in the base framework
+BLOCK = 4096  # rows taken to float64 at once
+# a smaller dists@inter counts as this in dists@intra_over_inter, as in the base framework
+LEAST = 1e-8
 
 
-# ------------------------------------------------------------------------------------------------ distances of classes
+# --------------------------------------------------------------------------- distances of classes
 
 
 def dists_intra(embedding: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """dists@intra (Roth et al., ICML 2020): mean over classes of the mean cosine distance of two images of the class.
+    """dists@intra (Roth et al., ICML 2020): mean over classes of the mean cosine distance of two
+    images of the class.
 
-    Each class's mean over ordered pairs i != j, (C,), and 1, or 0 for a class of one image, which has no pair. By
-    sum_{i != j} u_i u_j = |sum_i u_i|^2 - sum_i |u_i|^2 no table of pairs is needed. A zero row is at distance 1 from
-    every other. embedding (N, D), label (N,).
+    Each class's mean over ordered pairs i != j, (C,), and 1, or 0 for a class of one image, which
+    has no pair. By sum_{i != j} u_i u_j = |sum_i u_i|^2 - sum_i |u_i|^2 no table of pairs is
+    needed. A zero row is at distance 1 from every other. embedding (N, D), label (N,).
     """
-    total, square, count = _class_sums(embedding, label, normalise=True)           # (C, D), (C,), (C,)
-    pairs = count * (count - 1)                                                    # (C,)
-    if not pairs.any():
-        raise RunError("evaluation: every class has a single image, so dists@intra has no pair to measure; it needs a "
-                       "class with two images or more.")
-    mean = 1 - (total.square().sum(1) - square) / pairs.clamp(min=1)               # (C,)
-    return mean * (pairs > 0), (pairs > 0).double()
+    total, square, count = _class_sums(embedding, label, normalise=True)  # (C, D), (C,), (C,)
+    pairs = count * (count - 1)
+    some = pairs > 0
+    if not some.any():
+        raise RunError("evaluation: every class has a single image, so dists@intra has no pair to "
+                       "measure; it needs a class with two images or more.")
+    mean = 1 - (total.square().sum(1) - square) / pairs.clamp(min=1)
+    return mean * some, some.double()
 
 
 def dists_inter(embedding: Tensor, label: Tensor) -> Tensor:
-    """dists@inter (Roth et al., ICML 2020): mean cosine distance over ordered pairs of class means, (C + 1,).
+    """dists@inter (Roth et al., ICML 2020): mean cosine distance over ordered pairs of class means,
+    (C + 1,).
 
-    Class means are means of the rows as given; a mean of zero length is at distance 1 from the others. No (C, C) table.
+    Class means are means of the rows as given; a mean of zero length is at distance 1 from the
+    others. No (C, C) table.
     """
-    total, _, count = _class_sums(embedding, label, normalise=False)               # (C, D), (C,)
+    total, _, count = _class_sums(embedding, label, normalise=False)  # (C, D), (C,)
     if len(count) < 2:
-        raise RunError("evaluation: there is one class, so dists@inter has no two to compare; leave it out.")
-    mean = unit(total / count[:, None])                                            # (C, D)
-    total, square = _with_and_without(mean), _with_and_without(mean.square().sum(1, keepdim=True))[:, 0]
-    classes = _with_and_without(torch.ones_like(count)[:, None])[:, 0]             # (C + 1,)
-    return 1 - (total.square().sum(1) - square) / (classes * (classes - 1))        # (C + 1,)
+        raise RunError("evaluation: there is one class, so dists@inter has no two to compare; "
+                       "leave it out.")
+    mean = unit(total / count[:, None])  # (C, D)
+    square = _with_and_without(mean.square().sum(1))  # (C + 1,)
+    classes = _with_and_without(torch.ones_like(count))
+    total = _with_and_without(mean)  # (C + 1, D)
+    return 1 - (total.square().sum(1) - square) / (classes * (classes - 1))
 
 
 def dists_intra_over_inter(embedding: Tensor, label: Tensor) -> Tensor:
     """dists@intra_over_inter (Roth et al., ICML 2020): dists@intra / dists@inter, (C + 1,)."""
-    mean, there = dists_intra(embedding, label)                                    # (C,), (C,)
-    mean, there = _with_and_without(torch.stack([mean, there], 1)).unbind(1)       # (C + 1,), (C + 1,)
-    return mean / there / dists_inter(embedding, label).clamp(min=LEAST)           # (C + 1,)
+    both = torch.stack(dists_intra(embedding, label), 1)  # (C, 2)
+    part, whole = _with_and_without(both).unbind(1)  # (C + 1,), (C + 1,)
+    return part / whole / dists_inter(embedding, label).clamp(min=LEAST)
 
 
-def _class_sums(embedding: Tensor, label: Tensor, normalise: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Per class the sum of its rows (C, D), the sum of their squared lengths (C,), their number (C,), in float64."""
-    _, group, count = label.unique(return_inverse=True, return_counts=True)        # (N,), (C,)
-    total = embedding.new_zeros(len(count), embedding.shape[1], dtype=torch.float64)
-    square = total.new_zeros(len(count))
+def _class_sums(embedding: Tensor, label: Tensor,
+                normalise: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Per class, in float64: the sum of its rows (C, D), the sum of their squared lengths (C,),
+    their number (C,)."""
+    _, group, count = label.unique(return_inverse=True, return_counts=True)  # (N,), (C,)
+    count = count.double()
+    square = torch.zeros_like(count)
+    total = square.new_zeros(len(count), embedding.shape[1])
     for start, rows in row_blocks(embedding, BLOCK):
-        rows = unit(rows.double()) if normalise else rows.double()                 # (rows, D)
+        rows = rows.double()
+        if normalise:
+            rows = unit(rows)
         part = group[start:start + len(rows)]
         total.index_add_(0, part, rows)
         square.index_add_(0, part, rows.square().sum(1))
-    return total, square, count.double()
+    return total, square, count
 
 
 def _with_and_without(part: Tensor) -> Tensor:
-    """The sum of the rows of (C, P), then that sum without each row: (C + 1, P)."""
+    """The sum over the classes (C, ...), then that sum without each: (C + 1, ...)."""
     total = part.sum(0)
     return torch.cat([total[None], total - part])
 
 
-# ----------------------------------------------------------------------------------------------------------- spectrum
+# --------------------------------------------------------------------------------------- spectrum
 
 
 def rho_spectrum(value: Tensor, m: int) -> Tensor:
-    """rho_spectrum@<m> (Roth et al., ICML 2020): how far the singular values are from equal, (C + 1,) or (1,).
+    """rho_spectrum@<m> (Roth et al., ICML 2020): how far the singular values are from equal,
+    (C + 1,) or (1,).
 
-    s: singular values, descending, the first |m| - 1 dropped, divided by their sum; U uniform over those left.
-    m > 0: KL(U || s), infinite where the rows do not fill the space; m < 0: KL(s || U); m = 0: the share of the
-    largest, s_1 (there the base framework gives the vector s itself). value (C + 1 or 1, S): `singular_values`.
+    s: singular values, descending, the first |m| - 1 dropped, divided by their sum; U uniform over
+    those left. m > 0: KL(U || s), infinite where the rows do not fill the space; m < 0:
+    KL(s || U); m = 0: the share of the largest, s_1 (there the base framework gives the vector s
+    itself). value (C + 1 or 1, S): `singular_values`.
     """
-    drop, number = max(abs(m) - 1, 0), value.shape[1]
+    drop = max(abs(m) - 1, 0)
+    number = value.shape[1]
     if drop >= number:
-        raise RunError(f"evaluation: rho_spectrum@{m} drops the {drop} largest singular values, but there are "
-                       f"{number}; the number after @ may lie between {-number} and {number}.")
-    share = value[:, drop:] / value[:, drop:].sum(1, keepdim=True)                 # (C + 1, S - drop)
-    relative = share * share.shape[1]                                              # s / U
+        raise RunError(f"evaluation: rho_spectrum@{m} drops the {drop} largest singular values, "
+                       f"but there are {number}; the number after @ may lie between {-number} and "
+                       f"{number}.")
+    value = value[:, drop:]
+    share = value / value.sum(1, keepdim=True)
+    relative = share * share.shape[1]  # s / U
     if m == 0:
         return share[:, 0]
-    return -relative.log().mean(1) if m > 0 else torch.special.xlogy(share, relative).sum(1)
+    if m > 0:
+        return -relative.log().mean(1)
+    return torch.special.xlogy(share, relative).sum(1)
 
 
 def singular_values(embedding: Tensor, label: Tensor | None = None) -> Tensor:
-    """The singular values of the rows as given, not centred, descending, (1, S), S = min(N, D); with labels also those
-    without each class, (C + 1, S): to first order, that is, along the axes of all rows, from which a class takes the
-    energy of its rows."""
-    value, axes = _singular(embedding)                                             # (S,), (S, D)
+    """The singular values of the rows as given, not centred, descending, (1, S), S = min(N, D).
+
+    With labels also those without each class, (C + 1, S), to first order: along the axes of all
+    rows, from which a class takes the energy of its rows.
+    """
+    value, axes = _singular(embedding)  # (S,), (S, D)
     if label is None:
         return value[None]
-    without = (value.square() - _class_energy(embedding, label, axes)).clamp(min=0).sqrt()   # (C, S)
-    return torch.cat([value[None], without])
+    energy = value.square() - _class_energy(embedding, label, axes)
+    return torch.cat([value[None], energy.clamp(min=0).sqrt()])
 
 
 def _singular(embedding: Tensor) -> tuple[Tensor, Tensor]:
-    """Singular values (S,) and right singular vectors (S, D), S = min(N, D), by a QR that takes the rows in blocks;
+    """Singular values (S,) and right singular vectors (S, D), by a QR that takes rows in blocks;
     values that rounding cannot tell from zero are zero."""
-    triangle = embedding.new_zeros(0, embedding.shape[1], dtype=torch.float64)
+    triangle = embedding[:0].double()
     for _, rows in row_blocks(embedding, BLOCK):
-        triangle = torch.linalg.qr(torch.cat([triangle, rows.double()]), mode="r").R         # (<= D, D)
-    _, value, axes = torch.linalg.svd(triangle, full_matrices=False)               # (S,), (S, D)
-    noise = value[0] * max(embedding.shape) * torch.finfo(torch.float64).eps
+        both = torch.cat([triangle, rows.double()])
+        triangle = torch.linalg.qr(both, mode="r").R  # (<= D, D)
+    _, value, axes = torch.linalg.svd(triangle, full_matrices=False)
     if value[0] == 0:
-        raise RunError("evaluation: all embeddings are zero, so they have no spectrum; leave rho_spectrum out.")
+        raise RunError("evaluation: all embeddings are zero, so they have no spectrum; leave "
+                       "rho_spectrum out.")
+    noise = value[0] * max(embedding.shape) * torch.finfo(torch.float64).eps
     return value * (value > noise), axes
 
 
 def _class_energy(embedding: Tensor, label: Tensor, axes: Tensor) -> Tensor:
     """Per class the sum over its rows of their squared components along the axes (S, D), (C, S)."""
-    _, group = label.unique(return_inverse=True)                                   # (N,)
-    energy = axes.new_zeros(int(group.max()) + 1, len(axes))
+    names, group = label.unique(return_inverse=True)  # (C,), (N,)
+    energy = axes.new_zeros(len(names), len(axes))
     for start, rows in row_blocks(embedding, BLOCK):
-        energy.index_add_(0, group[start:start + len(rows)], (rows.double() @ axes.T).square())
+        part = group[start:start + len(rows)]
+        energy.index_add_(0, part, (rows.double() @ axes.T).square())
     return energy

@@ -11,8 +11,8 @@ from evaluation.metrics.kmeans import kmeans
 
 @dataclass(frozen=True)
 class EvaluatedSet:
-    """Rows (N, D) as given, labels (N,), the seed and the device of k-means, and whether values without each class are
-    wanted; what metrics share is computed when the first asks for it."""
+    """Rows (N, D) as given, labels (N,), seed and device of k-means, and whether values without
+    each class are wanted. What metrics share is computed when the first asks for it."""
 
     rows: Tensor
     label: Tensor
@@ -33,5 +33,6 @@ class EvaluatedSet:
         return singular_values(self.rows, self.label if self.left_out else None)
 
     def _clusters(self, spherical: bool) -> Contingency:
-        found = kmeans(self.rows, len(self.label.unique()), spherical=spherical, seed=self.seed, gpu=self.gpu)
-        return contingency(self.label, found)
+        number = len(self.label.unique())
+        options = {"spherical": spherical, "seed": self.seed, "gpu": self.gpu}
+        return contingency(self.label, kmeans(self.rows, number, **options))

@@ -104,10 +104,10 @@ def _counted(search: Search, wanted: Tensor, leading: int, depth: float,
         target, score = _targets(rows, gallery, first[group[part]], count[part], itself)
         target = target[:, :leading]
         query = new_side(rows, group[part], part, target, score[:, :leading], tolerance[part])
-        before = rows_before(query, query if mirror else gallery, search.options.block)
         place = torch.arange(1, target.shape[1] + 1, device=rows.device)  # (M,)
         last = torch.where(place > 1, depth, max(depth, reach))
-        rank = before + place  # (B, M)
+        other = query if mirror else gallery
+        rank = place + rows_before(query, other, search.options.block, last - place)  # (B, M)
         beyond = (query.score == torch.inf) | (rank > last)
         rank = rank.double().masked_fill(beyond, torch.inf)
         asked = wanted[part]

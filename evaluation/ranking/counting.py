@@ -6,7 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation.ranking.exact import exact_pairs, exact_similarity, not_below, places
+from evaluation.ranking.exact import (
+    exact_pairs,
+    exact_similarity,
+    not_below,
+    pair_products,
+    places,
+)
 from evaluation.ranking.rough import has_fast_bfloat16, rough, rough_tolerance
 from evaluation.ranking.threads import TILE_SIDE, map_blocks
 
@@ -40,13 +46,15 @@ def new_side(rows: Tensor, group: Tensor, index: Tensor, target: Tensor, score: 
     return Side(rows, group, index, target, score, before, tolerance, rows, tolerance)
 
 
-def rows_before(query: Side, gallery: Side, block: int) -> Tensor:
+def rows_before(query: Side, gallery: Side, block: int, limit: Tensor) -> Tensor:
     """The number (Q, M) of gallery rows of other classes that come before each target.
 
     Such a row is more similar, or as similar with a lower index. Tiles of similarities have
     `block` rows and columns, on the CPU at most TILE_SIDE; there each has a thread of its own.
-    Where query and gallery are the same object a tile serves its rows and its columns. Memory: two
-    tiles and some tables of SCRATCH numbers a thread, and a copy of the rows in bfloat16.
+    Where query and gallery are the same object a tile serves its rows and its columns. Targets with
+    more rows before them than limit (M,) are given up: their numbers are too small, and their
+    scores become infinite. Memory: two tiles and some tables of SCRATCH numbers a thread, and a
+    copy of the rows in bfloat16.
     """
     cpu = query.rows.device.type == "cpu"
     size = min(block, TILE_SIDE) if cpu else block
@@ -59,7 +67,12 @@ def rows_before(query: Side, gallery: Side, block: int) -> Tensor:
         pairs = list(product(blocks, _blocks(gallery, size)))
     for pair, counts in zip(pairs, map_blocks(_count_tile, pairs, cpu)):
         for side, count in zip(pair, counts):
-            side.before[:, :count.shape[1]] += count
+            columns = count.shape[1]
+            before = side.before[:, :columns]
+            before += count
+            # the blocks are views, so that tiles to come leave these targets out; a tile that reads
+            # a score just before only counts more for a target that is given up
+            side.score[:, :columns].masked_fill_(before > limit[:columns], torch.inf)
     return query.before
 
 
@@ -75,35 +88,40 @@ def _with_rough_rows(query: Side, gallery: Side) -> tuple[Side, Side]:
 
 
 def _blocks(side: Side, size: int) -> list[Side]:
-    """Views of the side, `size` rows each, with as many columns of scores as these fill."""
-    blocks = []
-    for start in range(0, len(side.rows), size):
-        block = Side(*(value[start:start + size] for value in side))
-        filled = int(block.score.isfinite().sum(1).max())
-        blocks.append(block._replace(score=block.score[:, :max(1, filled)]))
-    return blocks
+    """Views of the side, `size` rows each."""
+    columns = [value.split(size) for value in side]
+    return [Side(*values) for values in zip(*columns)]
 
 
 def _count_tile(pair: tuple[Side, Side]) -> list[Tensor]:
     """The counts of the rows of a tile, and those of its columns where these are other rows."""
-    a, b = pair
+    first, second = pair
+    a = _filled(first)
+    b = a if second is first else _filled(second)
     tile = (a.fast @ b.fast.T).float()  # (A, B)
     if a.group[0] <= b.group[-1] and b.group[0] <= a.group[-1]:
         tile.masked_fill_(a.group[:, None] == b.group, -torch.inf)
     lowest = _lowest(a)[:, None].minimum(_lowest(b))  # (A, B)
     i, j = places(not_below(tile, lowest))  # (P,), (P,)
+    rough_tile = a.fast.dtype == torch.bfloat16
     share = FEW
-    if a.fast.dtype == torch.bfloat16:
+    if rough_tile:
         targets = max(a.score.shape[1], b.score.shape[1])
         share = max(FEW_ROUGH, FEW_ROUGH_A_TARGET * targets)
     few = len(i) * share <= tile.numel()
-    if not few and a.fast.dtype == torch.bfloat16:
+    if rough_tile and not few:
         plain = _in_float32(a)
         return _count_tile((plain, plain if a is b else _in_float32(b)))
     counts = [_count_pairs(a, b, tile, i, j) if few else _count_all(a, b, tile)]
     if a is not b:
         counts.append(_count_pairs(b, a, tile.T, j, i) if few else _count_all(b, a, tile.T))
     return counts
+
+
+def _filled(side: Side) -> Side:
+    """The side with as many columns of scores as its rows fill, one at least."""
+    most = int(side.score.isfinite().sum(1).max())
+    return side._replace(score=side.score[:, :max(1, most)])
 
 
 def _in_float32(side: Side) -> Side:
@@ -173,8 +191,11 @@ def _number(compare: Callable, tile: Tensor, level: Tensor) -> Tensor:
 def _count_exactly(count: Tensor, query: Side, gallery: Side, i: Tensor, j: Tensor,
                    m: Tensor) -> None:
     """Add to the count the gallery rows j[p] that come before target m[p] of query i[p]."""
-    similarity = exact_pairs(query.rows, gallery.rows, i, j)  # (P,)
-    before = _comes_before(similarity, gallery.index[j], query.score[i, m], query.target[i, m])
+    score = query.score[i, m]  # (P,)
+    similarity = pair_products(query.rows, gallery.rows, i, j)
+    close = (similarity - score).abs() <= query.tolerance[i]
+    similarity[close] = exact_pairs(query.rows, gallery.rows, i[close], j[close])
+    before = _comes_before(similarity, gallery.index[j], score, query.target[i, m])
     count.index_put_((i, m), before.long(), accumulate=True)
 
 

@@ -25,6 +25,13 @@ def exact_similarity(query: Tensor, gallery: Tensor) -> Tensor:
     return _rounded(query @ gallery.T, length, _length(gallery))  # (Q, N)
 
 
+def pair_products(query: Tensor, gallery: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """The float32 inner product of query row i[p] and gallery row j[p] for every p, (P,)."""
+    step = max(1, SCRATCH // query.shape[1])
+    pairs = zip(i.split(step), j.split(step))
+    return torch.cat([torch.linalg.vecdot(query[a], gallery[b]) for a, b in pairs])
+
+
 def exact_pairs(query: Tensor, gallery: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """exact_similarity of query row i[p] and gallery row j[p] for every p, (P,)."""
     step = max(1, SCRATCH // query.shape[1])

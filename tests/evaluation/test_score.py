@@ -1,4 +1,4 @@
-"""Scores of saved embeddings: those of `evaluate`, for any numbering of the labels, and errors in one sentence."""
+"""Scores of saved embeddings: those of `evaluate`, for any labels, and errors in one sentence."""
 import json
 
 import numpy as np
@@ -8,91 +8,136 @@ import torch
 import main
 from evaluation import evaluate, score
 from evaluation.embed import command as embed
-from tests.evaluation.sets import clusters
+from tests.evaluation.sets import clusters, generator
 
 METRICS = ["e_recall@1", "e_recall@4", "mAP_r", "mAP", "nmi"]
 
 
-def write(folder, name, rows, labels, classes=None):
+def write(folder, name, rows, labels):
+    """The files of some embeddings, as arguments."""
     np.save(folder / f"{name}.npy", rows)
-    header = "path,label" + (",class" if classes else "")
-    lines = [f"{i}.png,{label}" + (f",{classes[i]}" if classes else "") for i, label in enumerate(labels)]
-    (folder / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
-    return str(folder / f"{name}.npy"), str(folder / f"{name}.csv")
+    lines = ["path,label"] + [f"{i}.png,{label}" for i, label in enumerate(labels)]
+    (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    return [str(folder / f"{name}.npy"), str(folder / f"{name}.csv")]
 
 
-@pytest.mark.parametrize("spell", [str, lambda label: f"class {label:02d}"])
+def scores(folder, arguments):
+    """The metrics that the command writes, all digits."""
+    out = folder / "scores.json"
+    assert score.main([*arguments, "--out", str(out)]) == 0
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("spell", [str, "class {:02d}".format])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_scores_are_those_of_evaluate_to_the_last_digit(tmp_path, capsys, spell, dtype):
     rows, label = clusters(0, classes=12, per_class=5)
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    rows, label = rows[order], label[order]
-    files = write(tmp_path, "set", rows.numpy().astype(dtype), [spell(i) for i in label.tolist()])
-    assert score.main([*files, "--metrics", *METRICS, "--out", str(tmp_path / "out.json")]) == 0
+    order = torch.randperm(len(rows), generator=generator(0))
+    rows = rows[order]
+    label = label[order]
+    files = write(tmp_path, "set", rows.numpy().astype(dtype), map(spell, label.tolist()))
     expected = evaluate(rows, label, METRICS)
-    assert json.loads((tmp_path / "out.json").read_text()) == expected
+    arguments = [*files, "--metrics", *METRICS]
+    assert scores(tmp_path, arguments) == expected
     assert f"{100 * expected['mAP_r']:.1f}" in capsys.readouterr().out
-    assert score.main([*files, "--metrics", *METRICS, "--search_backend", "torch", "--eval_block", "7",
-                       "--out", str(tmp_path / "again.json")]) == 0
-    assert json.loads((tmp_path / "again.json").read_text()) == expected
+    options = ["--search_backend", "torch", "--eval_block", "7"]
+    assert scores(tmp_path, [*arguments, *options]) == expected
 
 
-def test_a_run_its_checkpoint_and_its_saved_embeddings_give_the_same_numbers_to_the_last_digit(tmp_path):
-    assert main.main(["--source_path", str(tmp_path), "--glyphs_classes", "8", "--glyphs_images_per_class", "12",
-                      "--glyphs_size", "16", "--image_size", "16", "--bs", "16", "--n_epochs", "1", "--embed_dim", "64",
-                      "--save_path", str(tmp_path / "runs"), "--savename", "a", "--map_images", "0"]) == 0
-    made, images = tmp_path / "runs" / "glyphs" / "a", next(tmp_path.glob("glyphs-*"))
-    final = json.loads((made / "result.json").read_text())["final"]
+def test_a_run_its_checkpoint_and_its_saved_embeddings_give_the_same_numbers(tmp_path):
+    assert main.main(["--source_path", str(tmp_path), "--glyphs_classes", "8",
+                      "--glyphs_images_per_class", "12", "--glyphs_size", "16",
+                      "--image_size", "16", "--bs", "16", "--n_epochs", "1", "--embed_dim", "64",
+                      "--save_path", str(tmp_path / "runs"), "--savename", "a",
+                      "--no-figures"]) == 0
+    run = tmp_path / "runs" / "glyphs" / "a"
+    images = next(tmp_path.glob("glyphs-*"))
+    final = json.loads((run / "result.json").read_text())["final"]
     assert len(final) == 7
-    assert main.main(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--json", str(tmp_path / "a")]) == 0
-    assert json.loads((tmp_path / "a").read_text()) == final
+    checkpoint = str(run / "last.pt")
+    again = tmp_path / "again.json"
+    assert main.main(["--evaluate_only", "--checkpoint", checkpoint, "--json", str(again)]) == 0
+    assert json.loads(again.read_text()) == final
     out = tmp_path / "out"
-    assert embed.main([str(made / "last.pt"), str(images), "--split", "test", "--out", str(out)]) == 0
-    assert score.main([str(out / "embeddings.npy"), str(out / "labels.csv"), "--out", str(tmp_path / "b.json")]) == 0
-    assert json.loads((tmp_path / "b.json").read_text()) == final
+    command = [checkpoint, str(images), "--split", "test", "--out", str(out)]
+    assert embed.main(command) == 0
+    assert scores(tmp_path, [str(out / "embeddings.npy"), str(out / "labels.csv")]) == final
 
 
-def test_two_sets_are_numbered_together():
-    by_label = score.numbered([[{"label": "10"}, {"label": "2"}], [{"label": "2"}, {"label": "7"}]])
-    assert [part.tolist() for part in by_label] == [[2, 0], [0, 1]]
-    named = [[{"label": "0", "class": "bee"}, {"label": "1", "class": "cat"}],
-             [{"label": "0", "class": "ant"}, {"label": "1", "class": "bee"}]]
-    assert [part.tolist() for part in score.numbered(named)] == [[1, 2], [0, 1]]
-    assert [part.tolist() for part in score.numbered(named[:1])] == [[0, 1]]
+@pytest.mark.parametrize(("tables", "expected"), [
+    ([["10", "2"], ["2", "7"]], [[2, 0], [0, 1]]),
+    ([["0 bee", "1 cat"], ["0 ant", "1 bee"]], [[1, 2], [0, 1]]),
+    ([["0 bee", "1 cat"]], [[0, 1]]),
+])
+def test_two_sets_are_numbered_together(tables, expected):
+    """By the column class, where both have it; of one set by label."""
+    lines = []
+    for table in tables:
+        cells = [text.split() for text in table]
+        lines.append([dict(zip(("label", "class"), cell)) for cell in cells])
+    assert [part.tolist() for part in score.numbered(lines)] == expected
 
 
 def test_gallery_set(tmp_path):
     rows, label = clusters(0, classes=5, per_class=8)
-    query, gallery = torch.arange(40)[::2], torch.arange(40)[1::2]
-    first = write(tmp_path, "query", rows[query].numpy(), label[query].tolist())
-    second = write(tmp_path, "gallery", rows[gallery].numpy(), label[gallery].tolist())
-    assert score.main([*first, "--gallery", *second, "--metrics", "e_recall@1", "--out", str(tmp_path / "o.json")]) == 0
-    near = (rows[query].double() @ rows[gallery].double().T).argmax(1)
-    expected = (label[gallery][near] == label[query]).double().mean().item()
-    assert json.loads((tmp_path / "o.json").read_text())["e_recall@1"] == expected
+    query = write(tmp_path, "query", rows[::2].numpy(), label[::2].tolist())
+    gallery = write(tmp_path, "gallery", rows[1::2].numpy(), label[1::2].tolist())
+    found = scores(tmp_path, [*query, "--gallery", *gallery, "--metrics", "e_recall@1"])
+    near = (rows[::2].double() @ rows[1::2].double().T).argmax(1)
+    hit = label[1::2][near] == label[::2]
+    assert found == {"e_recall@1": hit.double().mean().item()}
 
 
-@pytest.mark.parametrize("embeddings,table,code,words", [
-    (None, "label\n0\n", 2, "no such file"), ("text", "label\n0\n", 2, "not a readable .npy"),
-    (np.array([[{}]], dtype=object), "label\n0\n", 2, "not a readable .npy"),
-    (np.zeros(4), "label\n" + "0\n" * 4, 2, "shape (N, D)"),
-    (np.zeros((2, 2), dtype=complex), "label\n0\n0\n", 2, "complex"),
-    (np.ones((4, 2)), None, 2, "no such file"), (np.ones((4, 2)), "label\n0\n0\n0\n", 2, "3 lines for 4 rows"),
-    (np.ones((4, 2)), "path,class\n" + "a,b\n" * 4, 2, "no column label"),
-    (np.ones((4, 2)), "path,label\n" + "a,\n" * 4, 2, "no column label"),
-    (np.full((4, 2), np.nan), "label\n0\n0\n1\n1\n", 1, "NaN"), (np.ones((4, 2)), "label\n0\n1\n2\n3\n", 1, "single"),
-    (np.ones((0, 2)), "label\n", 1, "0 images"), (np.ones((4, 2)), "label\n0\n\xff\n".encode("latin1"), 2, "UTF-8"),
+def refused(folder, capsys, code):
+    """The sentence with which the files are refused."""
+    files = [str(folder / "e.npy"), str(folder / "l.csv")]
+    assert score.main([*files, "--metrics", "e_recall@1"]) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("evaluation.score: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(("rows", "words"), [
+    (np.array([[{}]], dtype=object), "not a readable .npy"),
+    (np.zeros(4), "shape (N, D)"),
+    (np.zeros((2, 2), dtype=complex), "complex"),
 ])
-def test_what_cannot_be_scored_is_one_sentence(tmp_path, capsys, embeddings, table, code, words):
-    if isinstance(embeddings, str):
-        (tmp_path / "e.npy").write_text(embeddings)
-    elif embeddings is not None:
-        np.save(tmp_path / "e.npy", embeddings, allow_pickle=True)
+def test_refused_embeddings(tmp_path, capsys, rows, words):
+    np.save(tmp_path / "e.npy", rows, allow_pickle=True)
+    (tmp_path / "l.csv").write_text("label\n0\n")
+    assert words in refused(tmp_path, capsys, 2)
+
+
+def test_embeddings_that_are_no_array(tmp_path, capsys):
+    assert "no such file" in refused(tmp_path, capsys, 2)
+    (tmp_path / "e.npy").write_text("text")
+    assert "not a readable .npy" in refused(tmp_path, capsys, 2)
+
+
+@pytest.mark.parametrize(("table", "words"), [
+    (None, "no such file"),
+    (b"label\n0\n0\n0\n", "3 lines for 4 rows"),
+    (b"path,class\na,b\na,b\na,b\na,b\n", "no column label"),
+    (b"path,label\na,\na,\na,\na,\n", "no column label"),
+    (b"label\n0\n\xff\n", "UTF-8"),
+])
+def test_refused_tables(tmp_path, capsys, table, words):
+    np.save(tmp_path / "e.npy", np.ones((4, 2)))
     if table is not None:
-        (tmp_path / "l.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
-    assert score.main([str(tmp_path / "e.npy"), str(tmp_path / "l.csv"), "--metrics", "e_recall@1"]) == code
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and said[0].startswith("evaluation.score: ") and words in said[0]
+        (tmp_path / "l.csv").write_bytes(table)
+    assert words in refused(tmp_path, capsys, 2)
+
+
+@pytest.mark.parametrize(("rows", "labels", "words"), [
+    (np.full((4, 2), np.nan), "0011", "NaN"),
+    (np.ones((4, 2)), "0123", "single"),
+    (np.ones((0, 2)), "", "0 images"),
+])
+def test_sets_without_a_score(tmp_path, capsys, rows, labels, words):
+    np.save(tmp_path / "e.npy", rows)
+    (tmp_path / "l.csv").write_text("\n".join(["label", *labels]) + "\n")
+    assert words in refused(tmp_path, capsys, 1)
 
 
 def test_wrong_metric_is_refused_before_anything_is_read(capsys):

@@ -4,13 +4,17 @@ import torch
 
 from evaluation.metrics import verification
 from evaluation.metrics.verification import fnmr_at_fmr
-from tests.evaluation.sets import SETS, clusters
+from tests.evaluation.sets import SETS, clusters, generator
 from tests.oracles import metrics as oracle
 from utilities.errors import RunError
 
 RATES = [0.001, 0.1, 0.37, 0.9]
-DATA = SETS | {"line": lambda: clusters(1, width=1), "wide": lambda: clusters(2, width=2048),
-               "long": lambda: (100 * clusters(3, width=4)[0] + 7, clusters(3)[1])}
+DATA = SETS | {
+    "line": lambda: clusters(1, width=1),
+    "wide": lambda: clusters(2, width=2048),
+    "long": lambda: (100 * clusters(3, width=4)[0] + 7, clusters(3)[1]),
+    "short": lambda: (1e-15 * clusters(3, width=4)[0], clusters(3)[1]),
+}
 
 
 def fnmr(rows, label, rate):
@@ -22,74 +26,85 @@ def fnmr(rows, label, rate):
 @pytest.mark.parametrize("data", [name for name in DATA if name != "one_class"])
 def test_equal_to_the_definition(data, rate):
     rows, label = DATA[data]()
-    assert fnmr(rows, label, rate) == oracle.fnmr_at_fmr(rows.numpy(), label.tolist(), rate)
+    expected = oracle.fnmr_at_fmr(rows.numpy(), label.tolist(), rate)
+    assert fnmr(rows, label, rate) == expected
 
 
-@pytest.mark.parametrize("guess", [0, 10**9, verification.KEYS - 2 * verification.BINS])
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("data", ["overlapping", "ties", "duplicates", "collapsed"])
-def test_a_bad_guess_costs_passes_only(data, rate, guess, monkeypatch):
-    rows, label = DATA[data]()
-    expected, passes, tally = fnmr(rows, label, rate), [], verification._tally
-    monkeypatch.setattr(verification, "_guess", lambda *_: guess)
-    monkeypatch.setattr(verification, "_tally", lambda *a: passes.append(a) or tally(*a))
-    assert fnmr(rows, label, rate) == expected and len(passes) <= 4
-
-
-def test_a_good_guess_needs_one_pass(monkeypatch):
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.5])
+def test_many_rows_in_few_passes(rate, monkeypatch):
     rows, label = clusters(4, classes=40, per_class=100, width=16)
-    passes, tally = [], verification._tally
-    monkeypatch.setattr(verification, "_tally", lambda *a: passes.append(a) or tally(*a))
+    passes = []
+    count = verification._numbers_until
+
+    def noted(*arguments):
+        passes.append(arguments)
+        return count(*arguments)
+
+    monkeypatch.setattr(verification, "_numbers_until", noted)
     distance = torch.cdist(rows.double(), rows.double()).float().double().numpy()
-    pair, same = np.triu(np.ones_like(distance, dtype=bool), 1), (label[:, None] == label).numpy()
-    for rate in (0.001, 0.1, 0.5):
-        limit = np.quantile(distance[pair & ~same], rate)
-        assert fnmr(rows, label, rate) == pytest.approx((distance[pair & same] >= limit).mean(), abs=2e-6)
-    assert len(passes) == 3
+    pair = np.triu(np.ones_like(distance, dtype=bool), 1)
+    same = (label[:, None] == label).numpy()
+    limit = np.quantile(distance[pair & ~same], rate)
+    expected = (distance[pair & same] >= limit).mean()
+    assert fnmr(rows, label, rate) == pytest.approx(expected, abs=2e-6)
+    assert len(passes) <= 3
 
 
 def test_by_hand():
     rows = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
-    label = torch.tensor([0, 0, 1, 1])                       # others: 3 7 2 6 -> 2 3 6 7; same: 1 4
-    part, whole = fnmr_at_fmr(rows, label, 0.5)              # T = 4.5
-    assert part.tolist() == [0, 0] and whole.tolist() == [1, 1]
-    assert fnmr_at_fmr(rows, label, 1 / 3)[0].tolist() == [0, 1]                   # T = 3
-    assert fnmr(torch.tensor([[0.0], [4.0], [4.0]]), torch.tensor([0, 0, 1]), 0.5) == 1       # a pair at T = 2
-    tie = torch.tensor([[0.0, 0.0], [3.0, 4.0], [5.0, 0.0]])                       # 5 and 5, 4.47: T between
-    assert fnmr(tie, torch.tensor([0, 0, 1]), 0.999999) == 1 and fnmr(tie, torch.tensor([0, 1, 0]), 0.999999) == 1
+    label = torch.tensor([0, 0, 1, 1])
+    # distances of two classes: 2 3 6 7; of one class: 1 4; T = 4.5
+    rejected, pairs = fnmr_at_fmr(rows, label, 0.5)
+    assert rejected.tolist() == [0, 0]
+    assert pairs.tolist() == [1, 1]
+    # T = 3
+    assert fnmr_at_fmr(rows, label, 1 / 3)[0].tolist() == [0, 1]
+
+
+def test_a_pair_at_the_limit_is_rejected():
+    rows = torch.tensor([[0.0], [4.0], [4.0]])
+    assert fnmr(rows, torch.tensor([0, 0, 1]), 0.5) == 1
+    # distances 5, 5 and 4.47: T lies between
+    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0], [5.0, 0.0]])
+    for label in ([0, 0, 1], [0, 1, 0]):
+        assert fnmr(rows, torch.tensor(label), 0.999999) == 1
 
 
 def test_threshold_is_not_rounded():
     assert verification._not_below(0.5) == 0.5
     for value in (0.1, 1 / 3, 1e-20, 12345.678):
-        above = verification._not_below(value)
-        assert above == np.float32(above) and above >= value > float(np.nextafter(np.float32(above), -np.float32(1e9)))
+        above = np.float32(verification._not_below(value))
+        assert float(above) == verification._not_below(value)
+        assert float(np.nextafter(above, np.float32(-1e9))) < value <= float(above)
 
 
 def test_order_of_rows_and_names_do_not_matter():
     rows, label = SETS["singletons"]()
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(rows), generator=generator(0))
     for rate in RATES:
         assert fnmr(rows[order], -3 * label[order], rate) == fnmr(rows, label, rate)
 
 
 def test_in_small_blocks(monkeypatch):
     rows, label = SETS["overlapping"]()
-    whole = fnmr_at_fmr(rows, label, 0.1)
+    rejected, pairs = fnmr_at_fmr(rows, label, 0.1)
     monkeypatch.setattr(verification, "TILE", (5, 7))
-    assert all(torch.equal(a, b) for a, b in zip(fnmr_at_fmr(rows, label, 0.1), whole))
+    again = fnmr_at_fmr(rows, label, 0.1)
+    assert torch.equal(again[0], rejected)
+    assert torch.equal(again[1], pairs)
 
 
 def test_perfect_and_hopeless():
-    rows, label = SETS["perfect"]()
-    assert fnmr(rows, label, 0.1) == 0 and fnmr(torch.ones(6, 2), torch.arange(6) % 2, 0.1) == 1
+    assert fnmr(*SETS["perfect"](), 0.1) == 0
+    assert fnmr(torch.ones(6, 2), torch.arange(6) % 2, 0.1) == 1
 
 
-def test_refusals():
-    rows, label = clusters(0)
-    for wrong in (torch.zeros_like(label), torch.arange(len(rows))):
-        with pytest.raises(RunError, match="fnmr needs a pair of images of one class and a pair of two"):
-            fnmr_at_fmr(rows, wrong, 0.1)
+@pytest.mark.parametrize("label", [torch.zeros(42), torch.arange(42)])
+def test_refusals(label):
+    rows, _ = clusters(0)
+    words = "fnmr needs a pair of images of one class and a pair of two"
+    with pytest.raises(RunError, match=words):
+        fnmr_at_fmr(rows, label, 0.1)
 
 
 @pytest.mark.gpu
