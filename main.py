@@ -46,7 +46,11 @@ STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient),
 
 
 def train(run: Run, bar: tqdm) -> None:
-    """Everything that is left of a run. A step stands between fetch and step; below it is what keeps account of it."""
+    """Train from where the run stands to its last epoch.
+
+    The lines from fetch to step are the training step; those after it keep the records. The same
+    order stands in LargeBatchStep, for --accumulate and several processes.
+    """
     opt = run.opt
     network = run.network
     method = run.method

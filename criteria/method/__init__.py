@@ -1,7 +1,7 @@
 """The method's own parts, in the order in which a training step needs them.
 
 relation         every image gets a context from the whole batch              RELATIONS
-statistics       what else the policy sees of a batch (pairs.py: its similarities and masks)
+statistics       the pairs of a batch: similarities, signs, and what the policy sees of them
 policy           a distribution over actions
 weighting        what an action means: the weight of every pair               WEIGHTINGS
 rewards          what an action is rewarded with                              REWARDS

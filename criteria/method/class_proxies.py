@@ -17,10 +17,13 @@ class ClassProxies(nn.Module):
     push from. lr: the proxies' own rate, without decay.
     """
 
-    def __init__(self, n_classes: int, embed_dim: int, weight: float = 1.0, sharpness: float = 20.0, lr: float = 1e-2):
+    def __init__(self, n_classes: int, embed_dim: int, weight: float = 1.0,
+                 sharpness: float = 20.0, lr: float = 1e-2):
         super().__init__()
-        self.weight, self.sharpness, self.lr = weight, sharpness, lr
-        self.proxies = new_proxies(n_classes, embed_dim)                           # (C, D)
+        self.weight = weight
+        self.sharpness = sharpness
+        self.lr = lr
+        self.proxies = new_proxies(n_classes, embed_dim)  # (C, D)
 
     def param_groups(self) -> list[dict]:
         """The optimizer's group of the proxies."""
@@ -28,8 +31,10 @@ class ClassProxies(nn.Module):
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         """z (B, D), label (B,) below n_classes -> the weighted term, a scalar."""
-        s = cosine(unit(z), self.proxies)                                          # (B, C)
-        own = s.gather(1, label[:, None])                                          # (B, 1)
-        share = own_and_others(self.sharpness * s.detach(), label)[1].softmax(-1)  # (B, C)
-        push = (share * s).sum(-1, keepdim=True) if s.shape[1] > 1 else 0 * own    # (B, 1)
+        s = cosine(unit(z), self.proxies)  # (B, C)
+        own = s.gather(1, label[:, None])  # (B, 1)
+        _, others = own_and_others(self.sharpness * s.detach(), label)  # (B, C)
+        push = (others.softmax(-1) * s).sum(-1, keepdim=True)  # (B, 1)
+        if s.shape[1] == 1:
+            push = 0 * own
         return self.weight * (push - own).mean()

@@ -27,8 +27,8 @@ def policy_record(method: LMMetric, related: Related, label: Tensor, triplets: T
     with unchanged_streams(method):
         decision, actions = draw(method, related, pairs)
     weights = method.sampled_weights(actions, pairs)
-    reward = method.rewards(actions, related.z, label, triplets, pairs)  # (K, B)
-    credited = credit(reward, len(decision.positive), method.training_of_policy.mix)  # (K, N)
+    reward = method.action_rewards(actions, related.z, label, triplets, pairs)  # (K, B)
+    credited = credit(reward, len(decision.positive), method.policy_training.mix)  # (K, N)
     record = {
         "reward": reward.mean().item(),
         "advantage_spread": leave_one_out(credited).std().item(),
@@ -127,4 +127,4 @@ def unchanged_streams(method: LMMetric) -> Iterator[None]:
 def draw(method: LMMetric, related: Related, pairs: Pairs) -> tuple[Decision, Actions]:
     """The policy's decision on a batch, and K actions drawn from it, two or more."""
     decision = method.policy(related.state, pairs)
-    return decision, method.policy.sample(decision, max(method.training_of_policy.samples, 2))
+    return decision, method.policy.sample(decision, max(method.policy_training.samples, 2))

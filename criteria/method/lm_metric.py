@@ -24,10 +24,10 @@ Values = tuple[Tensor, Tensor]
 
 
 class Related(NamedTuple):
-    """A batch after the relation: combined embedding z (B, D), context logits (B, D), states (B, H) or None."""
+    """A batch after the relation: u = unit(e + c) as z (B, D), logits of c (B, D), states (B, H) or None."""
 
     z: Tensor
-    context: Tensor | None
+    context_logit: Tensor | None
     state: Tensor | None
 
 
@@ -35,8 +35,8 @@ class Related(NamedTuple):
 class PolicyTraining:
     """How the policy is trained, and what the network trains with meanwhile.
 
-    samples: K, actions drawn for each decider. baseline: 'leave_one_out' or 'none'. mix: see `credit`.
-    entropy_bonus: nats of entropy are worth so much.
+    samples: K, actions drawn for each decider. baseline: 'leave_one_out' or 'none'.
+    mix: share of the batch's mean reward in an anchor's. entropy_bonus: coefficient of the entropy.
     act: which action the network trains with: the policy's mean weight ('expected'), one 'sample', or the most likely
         ('greedy'). The reward scores all K actions without touching the network, whatever it trains with.
     """
@@ -52,12 +52,12 @@ class LMMetric(nn.Module):
     """L(u; w) + L(v; w) + memory_weight NLL(context | e) + policy term (docs/method.md).
 
     u = unit(e + c) with the batch's context c, v = unit(e + c_hat) with the context that the memory decodes from e
-    alone; w are the pair weights of one action, computed on u and on v by their own similarities.
+    alone; w are the pair weights of the action, or of the policy's expectation, by the similarities of u and of v.
 
     pair_weighting: 'learned' (policy gradient), 'uniform' (no weights), and the controls 'random' (actions drawn
         uniformly), 'constant' (the action `constant`), 'shuffled' (learned, then permuted over the anchors).
-    reward: what trains the policy; training: how.
-    memory_dual: where the second loss stands: 'decoded', 'embedding' (unit(e)) or 'none'.
+    reward: the reward of an action; training: how the policy is trained by it.
+    memory_dual: the embedding v of the second loss: 'decoded', 'embedding' (unit(e)) or 'none'.
     xbm: a cross-batch memory, which adds a term over pairs of u with past batches.
     proxies: of the training classes, which add a term over pairs of u with them; the policy does not see it.
     """
@@ -74,7 +74,7 @@ class LMMetric(nn.Module):
         self.pair_weighting = pair_weighting
         self.constant = constant
         self.reward = reward or Lookahead()
-        self.training_of_policy = training or PolicyTraining()
+        self.policy_training = training or PolicyTraining()
         self.memory_weight = memory_weight
         self.memory_dual = memory_dual
         self.xbm = xbm
@@ -94,7 +94,7 @@ class LMMetric(nn.Module):
         if self.pair_weighting == "shuffled" and self.policy.granularity != "anchor":
             raise UsageError("--pair_weighting shuffled permutes the weights over the anchors, which needs "
                              "--policy_granularity anchor.")
-        training = self.training_of_policy
+        training = self.policy_training
         if self.learns and training.samples < 2 and training.baseline == "leave_one_out":
             raise UsageError("--policy_baseline leave_one_out needs at least --policy_samples 2.")
 
@@ -107,13 +107,13 @@ class LMMetric(nn.Module):
 
     def forward(self, network: Network, features: Features, related: Related, label: Tensor, index: Tensor,
                 triplets: Triplets | None) -> LossTerms:
-        """The named terms of the loss, for labels and image indices (B,); `total` is what to differentiate."""
+        """The named, weighted terms of the loss, for labels and image indices (B,); `total` is their sum."""
         u = related.z
         pairs = pairs_of(u, label) if self.policy else None
         decision, actions = self.decide(related.state, pairs)
         choice = self.training_action(decision, actions, label)
         terms = {"metric": self.base(u, label, triplets, self.pair_weights(choice, pairs))}
-        v = self.second_view(network, features)
+        v = self.test_time_embedding(network, features)
         if v is not None:
             terms["metric_memory"] = self.base(v, label, triplets, self.pair_weights(choice, pairs, v))
         if self.xbm is not None:
@@ -121,10 +121,10 @@ class LMMetric(nn.Module):
         if self.proxies is not None:
             terms["metric_proxies"] = self.proxies(u, label)
         if network.memory is not None:
-            nll = network.memory.nll(related.context, features.embedding)  # (B,)
+            nll = network.memory.nll(related.context_logit, features.embedding)  # (B,)
             terms["memory_nll"] = self.memory_weight * nll.mean()
         if self.learns:
-            reward = self.rewards(actions, u, label, triplets, pairs)  # (K, B)
+            reward = self.action_rewards(actions, u, label, triplets, pairs)  # (K, B)
             terms |= self.policy_terms(decision, actions, reward)
         return terms | {"total": torch.stack(list(terms.values())).sum()}
 
@@ -133,12 +133,12 @@ class LMMetric(nn.Module):
         if not self.learns:
             return None, None
         decision = self.policy(state, pairs)
-        return decision, self.policy.sample(decision, self.training_of_policy.samples)
+        return decision, self.policy.sample(decision, self.policy_training.samples)
 
     def training_action(self, decision: Decision | None, actions: Actions | None,
                         label: Tensor) -> Values | Decision | None:
         """What the network trains with: values of one action (1, N) each, a whole distribution, or None (uniform)."""
-        act = self.training_of_policy.act
+        act = self.policy_training.act
         if self.pair_weighting == "uniform":
             return None
         if self.pair_weighting == "constant":
@@ -185,7 +185,7 @@ class LMMetric(nn.Module):
         """`pair_weights` of a batch of `anchors` rows that is followed by reference rows."""
         return None if choice is None else self.pair_weights(choice, pairs_of(rows, label, anchors))
 
-    def second_view(self, network: Network, features: Features) -> Tensor | None:
+    def test_time_embedding(self, network: Network, features: Features) -> Tensor | None:
         """v: the embedding as it will be at test time, or None where there is no second loss."""
         if self.memory_dual == "none" or self.relation is None:
             return None
@@ -200,13 +200,14 @@ class LMMetric(nn.Module):
         values = self.policy.values(actions)
         return PairWeights(*(weighting.weights(value, sign, pairs) for sign, value in enumerate(values)))
 
-    def rewards(self, actions: Actions, z: Tensor, label: Tensor, triplets: Triplets | None, pairs: Pairs) -> Tensor:
+    def action_rewards(self, actions: Actions, z: Tensor, label: Tensor,
+                       triplets: Triplets | None, pairs: Pairs) -> Tensor:
         """The reward of each of K actions for each image, (K, B)."""
         return self.reward(self.base, z, label, triplets, self.sampled_weights(actions, pairs), pairs)
 
     def policy_terms(self, decision: Decision, actions: Actions, reward: Tensor) -> LossTerms:
         """What trains the policy, of rewards (K, B)."""
-        training = self.training_of_policy
+        training = self.policy_training
         credited = credit(reward, len(decision.positive), training.mix)  # (K, N)
         loss = score_function_loss(decision.log_prob(actions), advantage(credited, training.baseline))
         return {"policy": loss, "entropy": -training.entropy_bonus * decision.entropy().sum()}

@@ -12,7 +12,7 @@ from utilities.seed import RandomStream
 class Relation(nn.Module):
     """Inter-sample relation: features of a batch -> context of each image.
 
-        s_i = encoding of image i in the batch,   u_i = W mean over directions(s_i) + b,   context c_i = sigmoid(u_i)
+        s_i = encoding of image i in the batch,   a_i = W mean over directions(s_i) + b,   context c_i = sigmoid(a_i)
 
     hidden: width of the state, 0: that of the feature.
     order: 'permuted' shuffles the batch before it is read and undoes it after, so that the position says nothing of
@@ -42,7 +42,7 @@ class Relation(nn.Module):
         raise NotImplementedError
 
     def forward(self, feature: Tensor, projection: nn.Module) -> tuple[Tensor, Tensor]:
-        """feature (B, F), the network's projection -> context logits u (B, D), states (B, hidden)."""
+        """feature (B, F), the network's projection -> context logits a (B, D), states (B, hidden)."""
         order = self.reading_order(feature)
         states = self.encode(feature[order])[order.argsort()]  # (B, directions, hidden)
         projection = self.projection or projection

@@ -1,7 +1,7 @@
-"""What an action is rewarded with: REWARDS by the names of `--policy_reward`.
+"""Reward functions of the policy: REWARDS by the names of `--policy_reward`.
 
-One more is a class whose constructor takes its own flags (`--policy_<argument>`), whose call gives a reward for each
-of K actions and each image, and a line in REWARDS. What is logged as the reward is the same call.
+To add one, write a class with the call of Lookahead and a line in REWARDS; its constructor's arguments are the flags
+`--policy_<argument>`. The logged reward is the same call.
 """
 from collections.abc import Callable
 
@@ -18,11 +18,11 @@ Reward = Callable[[Criterion, Tensor, Tensor, Triplets | None, PairWeights, Pair
 
 
 class Lookahead:
-    """Average precision after a virtual step under the action's weights: a reward that the action causes.
+    """Average precision after a virtual step under the action's weights: it depends on the action.
 
         g_k = dL(z; w_k)/dz,   z_k = unit(z - eta_k g_k),   r_ki = AP_i(z_k)
 
-    eta_k is such that the rows of the step have RMS length `step`. The network is not touched.
+    eta_k scales the step so that the RMS norm of its rows is `step`. The network is not touched.
     """
 
     def __init__(self, step: float = 0.2):

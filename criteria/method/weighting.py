@@ -1,4 +1,4 @@
-"""What an action of the policy means: the weight of every pair.
+"""From an action of the policy to the weight of every pair.
 
 WEIGHTINGS holds the kinds of action. One more is a class with the methods of Sharpness, and a line in WEIGHTINGS.
 Sign 0 stands for positive pairs, sign 1 for negative ones.

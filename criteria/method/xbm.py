@@ -31,10 +31,16 @@ class CrossBatchMemory(nn.Module):
         if not base.takes_references:
             raise UsageError(f"{type(base).__name__} takes no reference rows, so a cross-batch memory cannot serve "
                              "it: pass --xbm_size 0.")
-        self.size, self.start, self.weight, self.miner, self.steps, self.seen = size, start, weight, miner, 0, 0
-        self.register_buffer("row", torch.zeros(size, embed_dim))                  # (M, D)
-        self.register_buffer("label", torch.zeros(size, dtype=torch.long))         # (M,)
-        self.register_buffer("index", torch.full((size,), -1))                     # (M,) which image it was
+        self.size = size
+        self.start = start
+        self.weight = weight
+        self.miner = miner
+        self.steps = 0
+        self.seen = 0
+        self.register_buffer("row", torch.zeros(size, embed_dim))  # (M, D)
+        self.register_buffer("label", torch.zeros(size, dtype=torch.long))  # (M,)
+        # which image it was
+        self.register_buffer("index", torch.full((size,), -1))  # (M,)
 
     def forward(self, base: Criterion, z: Tensor, label: Tensor, index: Tensor, weigh: Weigh) -> Tensor:
         """The second term for embeddings z (B, D), labels (B,) and image indices (B,), then remember them -> scalar.
@@ -45,32 +51,38 @@ class CrossBatchMemory(nn.Module):
         past, past_label = self.references(index)
         loss = z.new_zeros(())
         if self.steps > self.start and len(past):
-            rows, labels = torch.cat([z, past.to(z.dtype)]), torch.cat([label, past_label])  # (B + M, D), (B + M,)
+            rows = torch.cat([z, past.to(z.dtype)])  # (B + M, D)
+            labels = torch.cat([label, past_label])  # (B + M,)
             triplets = self.miner(rows, labels, len(z)) if self.miner else None
-            loss = self.weight * base(rows, labels, triplets, weigh(rows, labels, len(z)), len(z))
+            weights = weigh(rows, labels, len(z))
+            loss = self.weight * base(rows, labels, triplets, weights, len(z))
         self.remember(z, label, index)
         return loss
 
     def references(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """What is remembered of images that are not in `index`: rows (M', D) and labels (M',)."""
         filled = min(self.seen, self.size)
-        keep = (self.index[:filled, None] != index).all(-1)                        # (filled,)
+        keep = (self.index[:filled, None] != index).all(-1)  # (filled,)
         return self.row[:filled][keep], self.label[:filled][keep]
 
     @torch.no_grad()
     def remember(self, z: Tensor, label: Tensor, index: Tensor) -> None:
         """Put the batch in the place of the oldest rows."""
-        z, label, index = z[-self.size:], label[-self.size:], index[-self.size:]
-        place = (self.seen + torch.arange(len(z), device=z.device)) % self.size    # (B,)
-        self.row[place], self.label[place], self.index[place] = z.to(self.row.dtype), label, index
-        self.seen += len(z)
+        rows = z[-self.size:]
+        place = (self.seen + torch.arange(len(rows), device=z.device)) % self.size  # (B,)
+        self.row[place] = rows.to(self.row.dtype)
+        self.label[place] = label[-self.size:]
+        self.index[place] = index[-self.size:]
+        self.seen += len(rows)
 
     def get_extra_state(self) -> dict:
         """Counters and the miner's random stream, part of the module's state dict."""
-        return {"steps": self.steps, "seen": self.seen, "miner": self.miner.state_dict() if self.miner else None}
+        miner = self.miner.state_dict() if self.miner else None
+        return {"steps": self.steps, "seen": self.seen, "miner": miner}
 
     def set_extra_state(self, state: dict) -> None:
         """Restore them."""
-        self.steps, self.seen = state["steps"], state["seen"]
+        self.steps = state["steps"]
+        self.seen = state["seen"]
         if self.miner:
             self.miner.load_state_dict(state["miner"])

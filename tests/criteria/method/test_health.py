@@ -31,7 +31,7 @@ def test_the_reward_that_is_recorded_is_the_reward_that_trains(reward):
     record = policy_record(method, related, LABEL, None)
     pairs = pairs_of(related.z, LABEL)
     actions = method.policy.sample(method.policy(related.state, pairs), 8)  # as the record's copy of the stream drew
-    expected = method.rewards(actions, related.z, LABEL, None, pairs).mean()
+    expected = method.action_rewards(actions, related.z, LABEL, None, pairs).mean()
     assert record["reward"] == pytest.approx(expected.item(), abs=1e-6)
 
 

@@ -79,7 +79,7 @@ def test_both_losses_weigh_by_their_own_similarities():
     network, method = build(pair_weighting="constant", constant=(2.0, 20.0))
     step(network, method)  # actnorm takes its first batch
     features, related, terms = step(network, method)
-    v = method.second_view(network, features)
+    v = method.test_time_embedding(network, features)
     by_v = method.base(v, LABEL, None, fixed_weights(method, 2.0, 20.0, v))
     by_u = method.base(v, LABEL, None, fixed_weights(method, 2.0, 20.0, related.z))
     assert torch.equal(terms["metric_memory"], by_v)
@@ -134,12 +134,12 @@ def test_policy_learns_the_best_sharpness_of_a_fixed_batch():
     z = unit(torch.randn(12, DIM, generator=torch.Generator().manual_seed(5)))
     pairs = pairs_of(z, LABEL)
     every = torch.cartesian_prod(torch.arange(8), torch.arange(8))
-    table = method.rewards(Actions(every[:, :1], every[:, 1:]), z, LABEL, None, pairs).mean(-1)  # (64,)
+    table = method.action_rewards(Actions(every[:, :1], every[:, 1:]), z, LABEL, None, pairs).mean(-1)  # (64,)
     optimizer = torch.optim.Adam(method.policy.parameters(), lr=5e-2)
     for _ in range(300):
         decision = method.policy(None, pairs)
         actions = method.policy.sample(decision, 8)
-        reward = credit(method.rewards(actions, z, LABEL, None, pairs), 1, 0.0)
+        reward = credit(method.action_rewards(actions, z, LABEL, None, pairs), 1, 0.0)
         loss = score_function_loss(decision.log_prob(actions), advantage(reward, "leave_one_out"))
         optimizer.zero_grad()
         loss.backward()
