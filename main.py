@@ -10,8 +10,9 @@ from parameters import answer_early, explicit_flags, get_options, read_options
 if __name__ == "__main__":
     answer_early(sys.argv[1:])  # --help, --list and wrong flags, before the imports that load torch
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -61,6 +62,9 @@ def train(run: Run, bar: tqdm) -> None:
     if opt.accumulate or distributed.world() > 1:
         large_batch = LargeBatchStep(network, method, miner, amp=opt.amp, scaler=optimisation.scaler,
                                      chunk=opt.accumulate)
+    mixed_precision = autocast(run.device, opt.amp)
+    # a CPU computes in full precision as it is
+    exact = nullcontext if run.device.type == "cpu" else partial(full_precision, run.device)
     if not progress.history:
         finish_epoch(run, {"epoch": 0, "step": 0})  # the untrained network
     while progress.epoch < opt.n_epochs:
@@ -73,9 +77,9 @@ def train(run: Run, bar: tqdm) -> None:
                     outcome = large_batch(batch)
                 else:
                     image, label, index = batch
-                    with autocast(run.device, opt.amp):
+                    with mixed_precision:
                         features = network(image)                                    # embed
-                    with full_precision(run.device, until=features.embedding):
+                    with exact(features.embedding):
                         related = method.relate(network, features)                   # relate
                         triplets = miner(related.z, label) if miner else None        # mine
                         terms = method(network, features, related, label, index, triplets)  # loss
@@ -152,7 +156,7 @@ def evaluate_only(opt, network, loaders: dict, device: torch.device) -> None:
         write_json(opt.json, metrics)
 
 
-@contextlib.contextmanager
+@contextmanager
 def run_folder(opt, path: Path | None, device: torch.device) -> Iterator[RunFolder | None]:
     """The folder of the run, new or that of the one to continue, which other runs are kept out of meanwhile; None for
     all processes but the first."""

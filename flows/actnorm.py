@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor, nn
 
-from flows.base import Flow, log_det_of_channels, per_channel
+from flows.base import Flow, log_det_of_channels
 
 
 class ActNorm(Flow):
@@ -52,3 +52,9 @@ class ActNorm(Flow):
     def _load_from_state_dict(self, *arguments) -> None:
         super()._load_from_state_dict(*arguments)
         self._known_initialised = False
+
+
+def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
+    """A (C,) parameter shaped to act on the channels of x (B, C) or (B, C, H, W)."""
+    ones = [1] * (x.dim() - 2)
+    return parameter.view(1, -1, *ones)

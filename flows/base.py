@@ -1,5 +1,4 @@
 """The contract of every flow, and flows in a row."""
-import torch
 from torch import Tensor, nn
 
 
@@ -52,19 +51,6 @@ def log_det_of_channels(log_scale: Tensor, x: Tensor) -> Tensor:
     return (positions * log_scale.sum()).expand(x.shape[0])
 
 
-def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
-    """A (C,) parameter shaped to act on the channels of x (B, C) or (B, C, H, W)."""
-    ones = [1] * (x.dim() - 2)
-    return parameter.view(1, -1, *ones)
-
-
 def sum_rows(x: Tensor) -> Tensor:
     """Sum over everything but the batch, (B,)."""
     return x.sum(list(range(1, x.dim())))
-
-
-def halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The channels in two parts, the first the larger where their number is odd."""
-    second = x.shape[1] // 2
-    first = x.shape[1] - second
-    return torch.split(x, [first, second], dim=1)

@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor, nn
 
-from flows.base import Flow, halves, sum_rows
+from flows.base import Flow, sum_rows
 
 
 class ConditionalCoupling(Flow):
@@ -81,3 +81,10 @@ def image_net(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(hidden, outputs, 3, padding=1),
     )
+
+
+def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The channels in two parts, the first the larger where their number is odd."""
+    second = x.shape[1] // 2
+    first = x.shape[1] - second
+    return torch.split(x, [first, second], dim=1)

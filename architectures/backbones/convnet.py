@@ -1,7 +1,7 @@
 """A small network for small images on a CPU."""
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
 
 from architectures.backbones.base import Backbone
 
@@ -24,10 +24,6 @@ class ConvNet(nn.Sequential):
             ]
         super().__init__(*layers[:-1])
         self.feature_dim = channels[-1]
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, feature_dim, H / 8, W / 8)."""
-        return super().forward(image)
 
 
 def convnet() -> Backbone:
