@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from architectures.network import Network
 from flows.base import Flow
-from flows.linear import InvertibleLinear
+from flows.linear import InvertibleConvolution, InvertibleLinear
 from utilities.errors import RunError, in_brief
 from utilities.optional import installed, require
 
@@ -29,14 +29,17 @@ STRIDE = 64
 
 
 class FoldedLinear(Flow):
-    """The inverse of an InvertibleLinear as one matrix; ONNX solves no triangular systems."""
+    """The inverse of an invertible linear map as one matrix: ONNX solves no systems."""
 
-    def __init__(self, linear: InvertibleLinear):
+    def __init__(self, linear: InvertibleLinear | InvertibleConvolution):
         super().__init__()
-        exact = copy.deepcopy(linear).double()
-        identity = torch.eye(len(exact.log_s), dtype=torch.float64)
-        inverse = exact.inverse(identity)[0].T  # (C, C) = W^-1
-        self.register_buffer("matrix", inverse.float().contiguous())
+        if isinstance(linear, InvertibleConvolution):
+            inverse = linear.inverse_matrix()  # (C, C)
+        else:
+            exact = copy.deepcopy(linear).double()
+            identity = torch.eye(len(exact.log_s), dtype=torch.float64)
+            inverse = exact.inverse(identity)[0].T  # (C, C) = W^-1
+        self.register_buffer("matrix", inverse.detach().float().contiguous())
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z -> W^-1 z at every position, (B, C, ...); its log-determinant is left out."""
@@ -56,7 +59,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(network).eval().cpu()
         for name, module in list(self.network.named_modules()):
-            if isinstance(module, InvertibleLinear):
+            if isinstance(module, (InvertibleLinear, InvertibleConvolution)):
                 self.network.set_submodule(name, FoldedLinear(module))
         memory = self.network.memory
         if memory is not None and memory.decoding == "mean":

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from flows.actnorm import ActNorm
 from flows.base import Flow, FlowStack
-from flows.coupling import ConditionalCoupling
-from flows.linear import InvertibleLinear
+from flows.coupling import ConvolutionalCoupling
+from flows.linear import InvertibleConvolution
 from flows.squeeze import Squeeze
 from utilities.errors import UsageError
 
@@ -17,9 +17,9 @@ class Glow(Flow):
     vector as an image.
 
     x (B, D) is read as a 1 x 16 x D/16 image, the context (B, D) alike. Each of `levels` squeezes
-    2x2 blocks to channels, takes `steps` steps of [actnorm, invertible 1x1 convolution, conditional
-    affine coupling with `channels` hidden channels] and, but for the last level, puts half of the
-    channels aside. The latent is (B, D).
+    2x2 blocks to channels, takes `steps` steps of [actnorm, invertible 1x1 convolution,
+    ConvolutionalCoupling with `channels` hidden channels] and, but for the last level, puts half of
+    the channels aside. The latent is (B, D).
     """
 
     def __init__(
@@ -99,8 +99,8 @@ def _steps(number: int, size: int, context: int, channels: int) -> FlowStack:
     flows = []
     for _ in range(number):
         flows.append(ActNorm(size))
-        flows.append(InvertibleLinear(size))
-        flows.append(ConditionalCoupling(size, context, channels, image=True))
+        flows.append(InvertibleConvolution(size))
+        flows.append(ConvolutionalCoupling(size, context, channels))
     return FlowStack(*flows)
 
 
