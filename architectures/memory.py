@@ -25,13 +25,20 @@ class ContextualMemory(nn.Module):
 
     decode: 'mode' (noise zero), 'mean' of `samples` draws (the same for all images), 'sample' (one
     draw by the image's index, so that it repeats), 'off' (nothing is added). temperature: standard
-    deviation of the draws.
+    deviation of the draws. gradient: whether the second loss trains the memory and, through what
+    it is conditioned on, the embedding (as published); else it learns its nll and nothing else.
     """
 
     # Of the noise at test time.
     seed = 0
 
-    def __init__(self, decode: str = "mode", samples: int = 16, temperature: float = 0.6):
+    def __init__(
+        self,
+        decode: str = "mode",
+        samples: int = 16,
+        temperature: float = 0.6,
+        gradient: bool = False,
+    ):
         super().__init__()
         if decode not in DECODINGS:
             raise UsageError(
@@ -46,6 +53,7 @@ class ContextualMemory(nn.Module):
         self.decoding = decode
         self.samples = samples
         self.temperature = temperature
+        self.gradient = gradient
 
     def nll(
         self, logit: Tensor, embedding: Tensor, generator: torch.Generator | None = None
@@ -60,15 +68,15 @@ class ContextualMemory(nn.Module):
             e = at_least_float32(embedding.detach())
             return self.compute_nll(u, e, generator)
 
-    @torch.no_grad()
     def decode(self, embedding: Tensor, noise: Tensor | None = None) -> Tensor:
         """Embedding (B, D), noise (B, D) or None (zero: the mode) -> context (B, D) in (0, 1).
 
-        Without gradient: the memory learns its likelihood and nothing else. With a gradient of the
-        metric loss it would be one more embedding layer, and would no longer decode the context.
+        Without gradient, but where `gradient` is set: with a gradient of the metric loss the memory
+        is one more embedding layer, and decodes less of the context.
         """
-        with torch.autocast(embedding.device.type, enabled=False):
-            e = at_least_float32(embedding.detach())
+        wanted = self.gradient and torch.is_grad_enabled()
+        with torch.set_grad_enabled(wanted), torch.autocast(embedding.device.type, enabled=False):
+            e = at_least_float32(embedding)
             noise = torch.zeros_like(e) if noise is None else noise.to(e.dtype)
             return self.decode_context(e, noise)
 
@@ -134,25 +142,26 @@ class FlowMemory(ContextualMemory):
         super().__init__(**decoding)
         self.flow = flow
 
+    def condition(self, embedding: Tensor) -> Tensor:
+        """What the flow sees of the embedding, (B, D)."""
+        return unit(embedding)
+
     def compute_nll(
         self, logit: Tensor, embedding: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """(B, D), (B, D) -> (B,)."""
         x, log_det = self.to_flow(logit, generator)
-        return -(log_prob(self.flow, x, unit(embedding)) + log_det) / x.shape[1]
+        return -(log_prob(self.flow, x, self.condition(embedding)) + log_det) / x.shape[1]
 
     def decode_context(self, embedding: Tensor, noise: Tensor) -> Tensor:
-        """(B, D), (B, D) -> (B, D)."""
-        return self.from_flow(invert(self.flow, noise, unit(embedding)))
+        """(B, D), (B, D) -> (B, D); far out, a sigmoid in floats would be 0 or 1."""
+        x = invert(self.flow, noise, self.condition(embedding))
+        edge = torch.finfo(x.dtype).eps
+        return x.sigmoid().clamp(edge, 1 - edge)
 
     def to_flow(self, logit: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Logits to the flow's input (B, D), and the log-determinant of that (B,)."""
         return logit, logit.new_zeros(len(logit))
-
-    def from_flow(self, x: Tensor) -> Tensor:
-        """The flow's output to a context; far out, a sigmoid in floats would be 0 or 1."""
-        edge = torch.finfo(x.dtype).eps
-        return x.sigmoid().clamp(edge, 1 - edge)
 
 
 class RealNVPMemory(FlowMemory):
@@ -164,14 +173,15 @@ class RealNVPMemory(FlowMemory):
 
 
 class GlowMemory(FlowMemory):
-    """The published memory: c as an 8-bit image, dequantised, through a bounded logit, into Glow.
+    """The published memory: Glow on the context as an image, given e as it is.
 
-        x = (min(floor(256 c), 255) + noise) / 256,    y = ((2 x - 1) 0.95 + 1) / 2
+        x = (255 c + noise) / 256,    y = ((2 x - 1) 0.95 + 1) / 2,    Glow sees logit(y)
+        c_hat = sigmoid(Glow^-1(n | e))
 
-    The conditional Glow sees logit(y), as in RealNVP (Dinh et al., 2017, section 4.1); noise is
-    uniform in training and 1/2 otherwise. log dx -> logit(y) is part of the nll, so that this is
-    the density of x, per dimension. Deviation: 256 levels of equal width where the published code
-    has 255 c: x is then within 1/256 of c and inverting the logit gives c itself, without a bias.
+    as in RealNVP (Dinh et al., 2017, section 4.1); noise is uniform in training and 1/2 otherwise.
+    log dx -> logit(y) is part of the nll, which is the density of x, per dimension. Decoding leaves
+    the bound in, as published: c_hat is 0.95 of c, around 1/2. Deviation: the published nll has ln
+    256 more for each dimension, a constant.
     """
 
     def __init__(
@@ -180,22 +190,21 @@ class GlowMemory(FlowMemory):
         size = {"levels": levels, "steps": steps, "channels": channels}
         super().__init__(FLOWS["glow"](embed_dim, embed_dim, **size), **decoding)
 
+    def condition(self, embedding: Tensor) -> Tensor:
+        """The embedding itself, (B, D)."""
+        return embedding
+
     def to_flow(
         self, logit: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Logits (B, D) to bounded logits of the dequantised context, and the log-determinant."""
-        level = (256 * logit.sigmoid()).floor().clamp(max=255)  # (B, D)
         noise = 0.5
         if self.training:
-            noise = torch.empty_like(level).uniform_(generator=generator)  # (B, D)
-        y = ((2 * (level + noise) / 256 - 1) * BOUND + 1) / 2  # (B, D)
+            noise = torch.empty_like(logit).uniform_(generator=generator)  # (B, D)
+        x = (255 * logit.sigmoid() + noise) / 256  # (B, D)
+        y = ((2 * x - 1) * BOUND + 1) / 2  # (B, D)
         log_slope = math.log(BOUND) - y.log() - (-y).log1p()  # (B, D)
         return y.logit(), log_slope.sum(1)  # (B, D), (B,)
-
-    def from_flow(self, x: Tensor) -> Tensor:
-        """Bounded logits back to (0, 1), at least half a level from its ends."""
-        context = ((2 * x.sigmoid() - 1) / BOUND + 1) / 2
-        return context.clamp(1 / 512, 511 / 512)
 
 
 class RegressionMemory(ContextualMemory):
