@@ -228,6 +228,7 @@ def add_network_flags(parser: Parser) -> None:
         Largest value of a pixel before the mean is subtracted: 1, or 255 as in Caffe.""")
 
 
+EXCLUDE_SELF = "Leave the query out of its own ranking instead of keeping it as its first positive."
 # Per loss: each argument of its class, explained.
 LOSS_HELP = {
     "adversarial_separation": {
@@ -320,9 +321,7 @@ LOSS_HELP = {
             "Temperature of the sigmoid (cosine); 0.08 on the small convnet, where it was "
             "measured."
         ),
-        "exclude_self": (
-            "Leave the query out of its own ranking instead of keeping it as its first positive."
-        ),
+        "exclude_self": EXCLUDE_SELF,
     },
     "snr": {
         "margin": "Margin between positive and negative (ratio of variances).",
@@ -347,6 +346,7 @@ LOSS_HELP = {
         "alpha": "Positive pairs are pulled up to this similarity (cosine).",
         "beta": "Negative pairs are pushed down to this similarity (cosine).",
         "calibration": "Share of the two hinges in the loss; the rest is the ranking's.",
+        "exclude_self": EXCLUDE_SELF,
     },
     "supcon": {
         "temperature": "Temperature of the similarities (cosine).",
@@ -508,8 +508,10 @@ def add_policy_flags(parser: Parser) -> None:
     add("--pair_weighting", default="learned", choices=weightings, help="""
         'learned' by policy gradient; 'uniform': no weights; controls: 'random' actions, the
         'constant' action --policy_constant, learned but 'shuffled' over the anchors.""")
-    add("--pair_weight_on", choices=["term", "distance"], help="""
-        A weight scales the loss term, or the distance inside the hinge (margin only).""")
+    add("--pair_weight_on", choices=["term", "distance", "rank", "positive"], help="""
+        A weight scales the loss term. As published: the distance inside the hinge (margin); by the
+        positive weight of the ranked image its whole count ('rank', smoothap), or the exponentials
+        of both signs ('positive', proxyanchor).""")
     add("--policy_action", choices=[*registry("policy_action")], help="""
         'sharpness' of a softmax over an anchor's pairs, from a grid; or one 'weight' of {1..A}/A
         per anchor and sign.""")

@@ -94,7 +94,7 @@ def select(
         placements = " or ".join(criterion.placements)
         raise UsageError(f"--pair_weight_on {weight_on}: --loss {name} takes weights on "
                          f"{placements}.")
-    criterion.weight_on = weight_on
+    criterion.place_weights(weight_on)
     return criterion
 
 

@@ -32,8 +32,9 @@ class Criterion(nn.Module):
         (a cross-batch memory).
     accepts_weight: 'pair' (one weight a pair, or fewer), 'anchor' (one an anchor and
         sign) or 'none'.
-    placements: where a weight may enter: 'term' (it scales the loss term) and, in some, 'distance'
-        (as published); `weight_on` is the one in force.
+    placements: where a weight may enter: 'term' (it scales the loss term) and, in some, another
+        place (as published); `weight_on` is the one in force.
+    of_images: those that take one weight an image, and no references.
     own_lr: learning rate of the criterion's own parameters (proxies, boundaries); None: that of the
         network.
 
@@ -46,6 +47,7 @@ class Criterion(nn.Module):
     takes_references = False
     accepts_weight = "none"
     placements = ("term",)
+    of_images = ()
     weight_on = "term"
     own_lr = None
 
@@ -55,6 +57,13 @@ class Criterion(nn.Module):
 
     def __post_init__(self) -> None:
         super().__init__()
+
+    def place_weights(self, weight_on: str) -> None:
+        """Let the weights enter there, one of `placements`."""
+        self.weight_on = weight_on
+        if weight_on in self.of_images:
+            self.accepts_weight = "anchor"
+            self.takes_references = False
 
     def is_class_specific(self) -> bool:
         """Whether it has parameters of the training classes, so that it says nothing of others."""
@@ -121,9 +130,8 @@ class Criterion(nn.Module):
             raise UsageError(f"{name} takes no pair weights: pass --pair_weighting uniform.")
         columns = max(w.shape[-1] for w in weight)
         if self.accepts_weight == "anchor" and columns > 1:
-            raise UsageError(f"{name} compares images with proxies, so it takes one weight an "
-                             "image, not one a pair: pass --policy_action weight "
-                             "--policy_granularity anchor.")
+            raise UsageError(f"{name} takes one weight an image here, not one a pair: pass "
+                             "--policy_action weight --policy_granularity anchor.")
 
 
 class PairCriterion(Criterion):

@@ -18,9 +18,11 @@ class ProxyAnchor(ProxyCriterion):
     P+ the classes in the batch, C all classes, a = alpha, d = delta; lr is the proxies' own
     learning rate. No deviation.
 
-    Weights: w+_i multiplies the exponential of image i with its own proxy, w-_i those with all
-    others (as published by LM-Metric).
+    Weights: on 'term', w+_i multiplies the exponential of image i with its own proxy, w-_i those
+    with all others; on 'positive' (as published by LM-Metric), w+_i multiplies all of them.
     """
+
+    placements = ("term", "positive")
 
     alpha: float = 32.0
     delta: float = 0.1
@@ -41,7 +43,8 @@ class ProxyAnchor(ProxyCriterion):
         present = is_own.any(0)  # (C,)
         own_logit = -a_s.gather(1, own).squeeze(1)  # (B,)
         pull = grouped_logsumexp(own_logit, weight.positive, label, self.n_classes)  # (C,)
-        push = weighted_logsumexp(a_s, weight.negative, ~is_own, dim=0)  # (C,)
+        w_negative = weight.positive if self.weight_on == "positive" else weight.negative
+        push = weighted_logsumexp(a_s, w_negative, ~is_own, dim=0)  # (C,)
         pull = mean_over_anchors(softplus(pull + a_d), present)
         return pull + softplus(push + a_d).mean()
 

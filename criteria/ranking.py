@@ -58,9 +58,9 @@ def ranked(positive: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standing_above(
-    count: Callable, s: Tensor, positive: Tensor, w_positive: Tensor, w_negative: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What stands above the positives of each query, (A, P, 2), and which of them are real, (A, P).
+    count: Callable, s: Tensor, item: Tensor, w_positive: Tensor, w_negative: Tensor
+) -> Tensor:
+    """What stands above the ranked items (A, P) of each query, (A, P, 2).
 
     The last axis is positives and negatives above, weighted. count(gap, weight) -> (A, P, 2) sums
     over the items j; gap (A, P, N) is s_qj - s_qi, and -inf where j is i, which does not outrank
@@ -73,13 +73,12 @@ def standing_above(
         gap = gap.scatter_(-1, item[:, :, None], -torch.inf)
         return count(gap, weight)  # (A, P, 2)
 
-    item, real = ranked(positive)  # (A, P) each
     weight = torch.stack([w_positive, w_negative], -1)  # (A, N, 2)
     of_one_anchor = item.shape[1] * s.shape[1]
     rows = max(1, ENTRIES // max(1, of_one_anchor))
     if rows >= len(s):
-        return compare(item, s, weight), real
-    return InBlocks.apply(compare, rows, item, s, weight), real
+        return compare(item, s, weight)
+    return InBlocks.apply(compare, rows, item, s, weight)
 
 
 def sigmoids(gap: Tensor, weight: Tensor) -> Tensor:

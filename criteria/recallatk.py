@@ -2,7 +2,7 @@
 import torch
 
 from criteria.base import PairCriterion, masked_weights
-from criteria.ranking import mean_over_queries, sigmoids, standing_above
+from criteria.ranking import mean_over_queries, ranked, sigmoids, standing_above
 from utilities.pairwise import pair_masks, similarity
 
 
@@ -38,7 +38,8 @@ class RecallAtK(PairCriterion):
         s = similarity(x[:anchors], x) / self.tau2  # (A, N)
         masks = pair_masks(label, anchors)  # (A, N) each
         weights = masked_weights(weight, masks, x.dtype)  # (A, N) each
-        above, real = standing_above(sigmoids, s, masks[0], *weights)  # (A, P, 2), (A, P)
+        item, real = ranked(masks[0])  # (A, P) each
+        above = standing_above(sigmoids, s, item, *weights)  # (A, P, 2)
         rank = 1 + above.sum(-1)  # (A, P)
         late = rank[..., None] - self.lengths  # (A, P, K)
         missed = (late / self.tau1).sigmoid()  # (A, P, K)

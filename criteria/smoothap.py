@@ -1,8 +1,8 @@
 """Smooth-AP: average precision with sigmoids for steps."""
+from torch import Tensor
 
-
-from criteria.base import PairCriterion, masked_weights
-from criteria.ranking import mean_over_queries, sigmoids, standing_above
+from criteria.base import PairCriterion, PairWeights, masked_weights
+from criteria.ranking import mean_over_queries, ranked, sigmoids, standing_above
 from utilities.pairwise import identity, pair_masks, similarity
 
 
@@ -17,9 +17,14 @@ class SmoothAP(PairCriterion):
     The query itself is a retrieved item and a positive, as in the authors' code; with exclude_self
     it is neither, and the mean runs over the queries that have a positive. No deviation.
 
-    Weights: w_qj multiplies the sigmoid of the ranked item j: w+ for positives of q, w- for
-    negatives, one for q.
+    Weights: on 'term', w_qj multiplies the sigmoid of the item j that is counted: w+ for positives
+    of q, w- for negatives, one for q; on 'rank' (as published by LM-Metric), w+_i of the ranked
+    positive i multiplies its whole count in the denominator, w- is not used, and the AP can exceed
+    one: (1 + sum_P G_ij) / (1 + w+_i sum G_ij).
     """
+
+    placements = ("term", "rank")
+    of_images = ("rank",)
 
     tau: float = 0.01
     exclude_self: bool = False
@@ -28,12 +33,25 @@ class SmoothAP(PairCriterion):
         """x (N, D), label (N,) -> scalar."""
         s = similarity(x[:anchors], x) / self.tau  # (A, N)
         positive, _ = masks = pair_masks(label, anchors)  # (A, N) each
-        w_positive, w_negative = masked_weights(weight, masks, x.dtype)  # (A, N) each
+        counted = PairWeights() if self.weight_on == "rank" else weight
+        w_positive, w_negative = masked_weights(counted, masks, x.dtype)  # (A, N) each
         if not self.exclude_self:
             itself = identity(label, anchors)  # (A, N)
             positive = positive | itself
             w_positive = w_positive + itself
-        above, real = standing_above(sigmoids, s, positive, w_positive, w_negative)
-        negatives_above = above[..., 1]  # (A, P)
-        imprecision = negatives_above / (1 + above.sum(-1))  # (A, P)
+        item, real = ranked(positive)  # (A, P) each
+        above = standing_above(sigmoids, s, item, w_positive, w_negative)  # (A, P, 2)
+        if self.weight_on == "rank":
+            imprecision = weighted_by_rank(above, item, weight.positive)  # (A, P)
+        else:
+            imprecision = above[..., 1] / (1 + above.sum(-1))  # (A, P)
         return mean_over_queries(imprecision, real)
+
+
+def weighted_by_rank(above: Tensor, item: Tensor, weight: Tensor | None) -> Tensor:
+    """1 - (1 + positives above) / (1 + w_i all above) of the ranked items, (A, P).
+
+    above (A, P, 2), item (A, P), weight (A, 1) of each image or None.
+    """
+    w = 1.0 if weight is None else weight[:, 0][item]  # (A, P)
+    return 1 - (1 + above[..., 0]) / (1 + w * above.sum(-1))

@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from criteria.base import PairCriterion, masked_weights, mean_over_pairs
-from criteria.ranking import mean_over_queries, standing_above
-from utilities.pairwise import pair_masks, similarity
+from criteria.ranking import mean_over_queries, ranked, standing_above
+from utilities.pairwise import identity, pair_masks, similarity
 
 
 class SupAP(PairCriterion):
@@ -20,8 +20,9 @@ class SupAP(PairCriterion):
         Cal_q = 1/|P_q| sum_{p in P_q} w+_qp relu(alpha - s_qp)
               + 1/|N_q| sum_{n in N_q} w-_qn relu(s_qn - beta)
 
-    over the queries q that have a positive; lam = calibration; the query is not an item of its own
-    ranking. r+ carries no gradient. H is at least the step that AP counts, also at ties, so that
+    over the queries q that have a positive; lam = calibration. With exclude_self (default) the query
+    is not an item of its own ranking; without it is one of its positives there, as in the authors'
+    code. r+ carries no gradient. H is at least the step that AP counts, also at ties, so that
     SupAP_q is at least 1 - AP_q. The authors' code starts the third piece from 1.44 (at first
     without delta), takes 1/2 at t = 0, averages the hinges over the active ones of the batch, and
     adds both terms whole.
@@ -36,13 +37,21 @@ class SupAP(PairCriterion):
     alpha: float = 0.9
     beta: float = 0.6
     calibration: float = 0.5
+    exclude_self: bool = True
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,) -> scalar; no query with a positive: zero."""
         s = similarity(x[:anchors], x)  # (A, N)
         positive, negative = masks = pair_masks(label, anchors)  # (A, N) each
         w_positive, w_negative = masked_weights(weight, masks, x.dtype)  # (A, N) each
-        above, real = standing_above(self.steps, s / self.tau, positive, w_positive, w_negative)
+        relevant = positive
+        w_relevant = w_positive
+        if not self.exclude_self:
+            itself = identity(label, anchors)  # (A, N)
+            relevant = positive | itself
+            w_relevant = w_positive + itself
+        item, real = ranked(relevant)  # (A, P) each
+        above = standing_above(self.steps, s / self.tau, item, w_relevant, w_negative)
         r_positive, r_negative = above.unbind(-1)  # (A, P) each
         pull = mean_over_pairs(relu(self.alpha - s) * w_positive, positive)  # (A,)
         push = mean_over_pairs(relu(s - self.beta) * w_negative, negative)  # (A,)

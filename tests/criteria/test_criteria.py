@@ -60,6 +60,7 @@ VARIANTS = {
         {},
         {"tau": 0.1, "rho": 3.0, "delta": 0.2, "alpha": 0.7, "beta": -0.2, "calibration": 0.3},
         {"calibration": 0.0},
+        {"exclude_self": False, "rho": 2.0},
     ],
     "proxyanchor": [{}, {"alpha": 8.0, "delta": 0.3}],
     "softmax": [{}, {"temperature": 0.5}],
@@ -122,9 +123,9 @@ def build(name, placement="term", arguments=None):
     return criterion
 
 
-def columns_of(name, rows):
+def columns_of(criterion, rows):
     """The weight shapes that a criterion takes: (B, 1), and (B, B) where it weights pairs."""
-    return [1, rows] if CRITERIA[name].accepts_weight == "pair" else [1]
+    return [1, rows] if criterion.accepts_weight == "pair" else [1]
 
 
 def random_weights(rows, columns, seed=0, leading=()):
@@ -185,7 +186,7 @@ def test_value_and_gradient_equal_the_oracle(name, placement, arguments, kind):
     learned = dict(criterion.named_parameters())
     params = {key: p.detach().numpy() for key, p in learned.items()}
     weights = [None] + [
-        random_weights(len(label), columns) for columns in columns_of(name, len(label))
+        random_weights(len(label), columns) for columns in columns_of(criterion, len(label))
     ]
     for weight in weights:
         loss = criterion(x, label, triplets, weight)
@@ -221,7 +222,7 @@ def test_gradcheck(name, placement, arguments):
         build(name, placement, arguments),
         batch("singleton class", name),
     )
-    weight = random_weights(len(label), columns_of(name, len(label))[-1])
+    weight = random_weights(len(label), columns_of(criterion, len(label))[-1])
     torch.autograd.gradcheck(lambda z: criterion(z, label, triplets, weight), x.requires_grad_())
 
 
@@ -233,7 +234,7 @@ def test_weights_of_one_change_no_bit(name, placement, arguments, kind, dtype):
     x = x.to(dtype).requires_grad_()
     plain = criterion(x, label, triplets)
     (plain_gradient,) = torch.autograd.grad(plain, x)
-    for columns in columns_of(name, len(label)):
+    for columns in columns_of(criterion, len(label)):
         loss = criterion(
             x, label, triplets, PairWeights(*torch.ones(2, len(label), columns, dtype=dtype))
         )
@@ -243,9 +244,9 @@ def test_weights_of_one_change_no_bit(name, placement, arguments, kind, dtype):
 
 @over_cases
 def test_one_column_is_that_weight_for_all_pairs_of_the_anchor(name, placement, arguments):
-    if CRITERIA[name].accepts_weight != "pair":
-        pytest.skip("takes one column only")
     criterion, (x, label, triplets) = build(name, placement, arguments), batch("mixed sizes", name)
+    if criterion.accepts_weight != "pair":
+        pytest.skip("takes one column only")
     column = random_weights(len(label), 1)
     whole = PairWeights(*(w.expand(-1, len(label)).clone() for w in column))
     assert torch.equal(criterion(x, label, triplets, column), criterion(x, label, triplets, whole))
@@ -253,9 +254,9 @@ def test_one_column_is_that_weight_for_all_pairs_of_the_anchor(name, placement, 
 
 @over_cases
 def test_entries_that_are_no_pair_of_that_sign_are_not_read(name, placement, arguments):
-    if CRITERIA[name].accepts_weight != "pair":
-        pytest.skip("takes one column only")
     criterion, (x, label, triplets) = build(name, placement, arguments), batch("mixed sizes", name)
+    if criterion.accepts_weight != "pair":
+        pytest.skip("takes one column only")
     weight = random_weights(len(label), len(label))
     same = label[:, None] == label
     spoilt = PairWeights(
@@ -275,7 +276,7 @@ def test_order_of_the_batch_does_not_matter(name, placement, arguments):
     order = torch.randperm(len(label))
     place = order.argsort()
     moved = type(triplets)(*(place[t] for t in triplets))
-    for columns in columns_of(name, len(label)):
+    for columns in columns_of(criterion, len(label)):
         weight = random_weights(len(label), columns)
         there = PairWeights(*(w[order] if columns == 1 else w[order][:, order] for w in weight))
         torch.testing.assert_close(
@@ -342,10 +343,10 @@ def test_anchors_add_up_so_the_others_weights_do_not_touch_an_anchor(name):
 def test_references_are_only_compared_with(name, placement, arguments):
     """Losses that average over anchors: the mean over the anchors, each alone among references, is
     the whole."""
-    cls = CRITERIA[name]
-    if not cls.takes_references or cls.needs_triplets or name in NOT_A_MEAN_OVER_ANCHORS:
-        pytest.skip("takes no references, or only through its triplets, or is no mean over anchors")
     criterion, (x, label, _) = build(name, placement, arguments), batch("mixed sizes", name)
+    references = criterion.takes_references and not criterion.needs_triplets
+    if not references or name in NOT_A_MEAN_OVER_ANCHORS:
+        pytest.skip("takes no references, or only through its triplets, or is no mean over anchors")
     size = len(label)
     orders = [torch.tensor([i, *(j for j in range(size) if j != i)]) for i in range(size)]
     alone = torch.stack([criterion(x[order], label[order], anchors=1) for order in orders])
@@ -428,7 +429,7 @@ def test_nothing_to_compare_is_zero_with_zero_gradient(name, kind):
 def test_vmap_over_candidate_weights_equals_a_loop(name, placement, arguments, learns):
     criterion, (x, label, triplets) = build(name, placement, arguments), batch("mixed sizes", name)
     criterion.requires_grad_(learns)
-    for columns in columns_of(name, len(label)):
+    for columns in columns_of(criterion, len(label)):
         weight = random_weights(len(label), columns, leading=(3,))
         mapped = vmap(
             grad(lambda z, p, n: criterion(z, label, triplets, PairWeights(p, n))),

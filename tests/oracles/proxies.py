@@ -84,7 +84,8 @@ def proxyanchor(
         others = [i for i in range(len(label)) if label[i] != k]
         present += bool(own)
         pull += log_one_plus_sum((w_pos[i, 0], -alpha * (x[i] @ proxy - delta)) for i in own)
-        push += log_one_plus_sum((w_neg[i, 0], alpha * (x[i] @ proxy + delta)) for i in others)
+        w_push = w_pos if placement == "positive" else w_neg
+        push += log_one_plus_sum((w_push[i, 0], alpha * (x[i] @ proxy + delta)) for i in others)
     return pull / present + push / len(proxies)
 
 

@@ -15,9 +15,12 @@ def smoothap(x, label, triplets, w_pos, w_neg, placement, params, tau=0.01, excl
                 if j == i:
                     continue
                 w = 1.0 if j == q else (w_pos if label[j] == label[q] else w_neg)[q, j]
+                w = w if placement == "term" else 1.0
                 g = w * sigmoid((x[q] @ x[j] - x[q] @ x[i]) / tau)
                 among_all += g
                 among_positives += g if j in relevant else 0.0
+            if placement == "rank":
+                among_all = 1 + w_pos[i, 0] * (among_all - 1)
             precisions.append(among_positives / among_all)
         if relevant:
             aps.append(sum(precisions) / len(relevant))
@@ -38,6 +41,7 @@ def supap(
     alpha=0.9,
     beta=0.6,
     calibration=0.5,
+    exclude_self=True,
 ):
     """ROADMAP: the piecewise bound on the steps of negatives, the step itself for positives, and
     the two hinges."""
@@ -52,17 +56,20 @@ def supap(
     losses = []
     for q in range(len(label)):
         same, other = positives(label, q), negatives(label, q)
-        if not same:
+        relevant = same if exclude_self else [*same, q]
+        if not relevant:
             continue
         precisions = []
-        for i in same:
+        for i in relevant:
             among_positives = 1 + sum(
-                w_pos[q, j] for j in same if j != i and x[q] @ x[j] >= x[q] @ x[i]
+                1.0 if j == q else w_pos[q, j]
+                for j in relevant
+                if j != i and x[q] @ x[j] >= x[q] @ x[i]
             )
             among_negatives = sum(w_neg[q, j] * bound(x[q] @ x[j] - x[q] @ x[i]) for j in other)
             precisions.append(among_positives / (among_positives + among_negatives))
-        ranking = 1 - sum(precisions) / len(same)
-        hinges = sum(w_pos[q, p] * relu(alpha - x[q] @ x[p]) for p in same) / len(same)
+        ranking = 1 - sum(precisions) / len(relevant)
+        hinges = sum(w_pos[q, p] * relu(alpha - x[q] @ x[p]) for p in same) / max(1, len(same))
         if other:
             hinges += sum(w_neg[q, n] * relu(x[q] @ x[n] - beta) for n in other) / len(other)
         losses.append((1 - calibration) * ranking + calibration * hinges)
