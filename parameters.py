@@ -44,7 +44,7 @@ REFUSED = {
 # Arguments of a constructor that follow from the run or from other flags.
 NOT_FLAGS = {
     "n_classes", "embed_dim", "seed", "base", "name",
-    "rank", "world", "device", "samples_per_class",
+    "rank", "world", "device", "samples_per_class", "epoch_steps",
 }
 
 
@@ -165,6 +165,8 @@ def add_batch_flags(parser: Parser) -> None:
     add("--samples_per_class", type=positive_int, default=4, metavar="IMAGES", help="""
         Images of each class in a batch; --bs must be a multiple. A class with fewer images is drawn
         from with replacement.""")
+    add("--steps_per_epoch", type=non_negative_int, default=0, metavar="STEPS", help="""
+        Batches of an epoch; 0: as many as the training images fill.""")
     add("--data_sampler", default="class_random", help="""
         'class_random': random classes, --samples_per_class images of each; 'random': random images;
         'hierarchical': two super-classes, and classes of each. By the images' embeddings:
@@ -495,6 +497,8 @@ def add_relation_flags(parser: Parser) -> None:
     add("--relation_order", choices=["permuted", "batch"], help="""
         'permuted' shuffles the batch for the relation, so that the position does not tell the
         class.""")
+    add("--relation_bidirectional", action=argparse.BooleanOptionalAction, default=True, help="""
+        Read the batch from both ends, or from the first image on alone (gru).""")
     add("--relation_share_projection", action=argparse.BooleanOptionalAction, help="""
         Use the embedding's projection for the context too; needs --relation_hidden 0.""")
 
@@ -520,8 +524,14 @@ def add_policy_flags(parser: Parser) -> None:
     add("--policy_input", choices=["state", "statistics", "both"], help="""
         What the policy sees: the relation's state, label-aware statistics of the pairs, or
         both.""")
+    add("--policy_state", default="unit", choices=["unit", "raw"], help="""
+        The relation's state as a unit row after a layer norm, or as it is (as published).""")
+    add("--policy_init", default="zero", choices=["zero", "default"], help="""
+        The first policy is uniform, or torch's default for a linear layer (as published).""")
     add("--policy_levels", type=positive_int, default=64, metavar="A", help="""
         Number of weights (--policy_action weight).""")
+    add("--policy_largest", type=positive, default=1.0, metavar="WEIGHT", help="""
+        The largest of them; published: 1, and 2 with a transformer (--policy_action weight).""")
     add("--policy_scale", choices=["mean", "none"], help="""
         Divide weights by their mean over the batch, or leave them (--policy_action weight).""")
     add("--policy_constant", type=float, nargs=2, metavar=("POSITIVE", "NEGATIVE"), help="""
@@ -545,7 +555,9 @@ def add_policy_flags(parser: Parser) -> None:
         The network trains with one sampled action, the expected weight, or the most likely
         action.""")
     add("--policy_lr", type=float, help="""
-        Learning rate; default: 1e-2 with one action a batch, 1e-3 with one an anchor.""")
+        Learning rate; default: 1e-2 with one action a batch, 1e-3 with one an anchor. 0 leaves the
+        policy as it starts: with --recipe paper that is what the published code trains, where the
+        policy's loss is commented out.""")
 
 
 def add_memory_flags(parser: Parser) -> None:
@@ -569,10 +581,18 @@ def add_memory_flags(parser: Parser) -> None:
     add("--memory_temperature", type=float, default=0.6, help="""
         Standard deviation of the sampled noise.""")
     add("--memory_weight", type=float, default=1.0, help="""
-        Weight of the negative log-likelihood (nats per dimension).""")
+        Weight of the negative log-likelihood.""")
+    add("--memory_nll", default="mean", choices=["mean", "sum"], help="""
+        The likelihood in nats per dimension, or in nats per image (as published).""")
+    add("--memory_gradient", action=argparse.BooleanOptionalAction, default=False, help="""
+        Let the second loss train the memory and, through what it is conditioned on, the network (as
+        published).""")
     add("--memory_dual", default="decoded", choices=["decoded", "embedding", "none"], help="""
         What the second loss compares: embedding plus decoded context, the embedding alone, or no
         second loss.""")
+    add("--memory_dual_loss", default="shared", choices=["shared", "own"], help="""
+        The second loss has the triplets and parameters (proxies, boundaries) of the first, or its
+        own of both (as published).""")
 
 
 def add_further_flags(parser: Parser) -> None:

@@ -59,16 +59,21 @@ RECIPES = {
         "memory": "realnvp",
         "memory_decode": "mode",
     },
+    # What the published code runs.
     "paper": {
-        "loss": "margin",
-        "batch_mining": "distance",
-        "pair_weight_on": "distance",
+        "loss": "smoothap",
+        "loss_smoothap_tau": 0.01,
+        "loss_margin_beta_constant": True,
+        "batch_mining": "none",
+        "pair_weight_on": "rank",
         "relation_order": "batch",
         "relation_share_projection": True,
         "relation_hidden": 0,
         "policy_action": "weight",
         "policy_granularity": "anchor",
         "policy_input": "state",
+        "policy_state": "raw",
+        "policy_init": "default",
         "policy_reward": "batch_ap",
         "policy_samples": 1,
         "policy_baseline": "none",
@@ -78,7 +83,35 @@ RECIPES = {
         "policy_lr": 1e-4,
         "memory": "glow",
         "memory_decode": "sample",
+        "memory_nll": "sum",
+        "memory_gradient": True,
+        "memory_dual_loss": "own",
     },
+}
+# Of the recipe 'paper' with a large backbone, with one of ViT, and on Stanford Online Products.
+PAPER_LARGE = {
+    "image_size": 256,
+    "n_epochs": 200,
+    "tau": [*range(20, 200, 20)],
+}
+PAPER_VIT = {
+    "embed_dim": 384,
+    "image_size": None,
+    "crop_size": None,
+    "feature_norm": True,
+    "relation_bidirectional": False,
+    "policy_levels": 128,
+    "policy_largest": 2.0,
+    "memory_weight": 0.02,
+}
+PAPER_PRODUCTS = {
+    "data_sampler": "hierarchical",
+    "steps_per_epoch": 660,
+}
+# Where its weights enter in other losses.
+PAPER_WEIGHT_ON = {
+    "margin": "distance",
+    "proxyanchor": "positive",
 }
 SMALL_RELATION = {"relation_hidden": 64}  # of the recipe 'default' with convnet
 WITHOUT_RELATION = {"memory": "none", "policy_input": "statistics"}
@@ -115,10 +148,29 @@ def layered_defaults(flags: dict) -> dict:
         defaults["source_path"] = ".cache"
     if small and recipe == "default":
         defaults |= SMALL_RELATION
+    if recipe == "paper":
+        defaults |= paper_defaults(arch, dataset, flags)
     if flags.get("relation") == "none":
         defaults |= WITHOUT_RELATION
-    if flags.get("loss", defaults["loss"]) != defaults["loss"]:
+    loss = flags.get("loss", defaults["loss"])
+    if loss != defaults["loss"]:
         inner = loss_names(flags)[-1]
         defaults |= ANY_LOSS | BY_LOSS.get(inner, {})
+        if recipe == "paper":
+            defaults["pair_weight_on"] = PAPER_WEIGHT_ON.get(inner, "term")
     granularity = flags.get("policy_granularity", defaults["policy_granularity"])
     return BY_GRANULARITY[granularity] | defaults
+
+
+def paper_defaults(arch: str, dataset: str, flags: dict) -> dict:
+    """What the published recipe has with this backbone and data set."""
+    defaults = {}
+    if not arch.startswith("convnet"):
+        # without a margin around the crop
+        side = flags.get("image_size", PAPER_LARGE["image_size"])
+        defaults |= PAPER_LARGE | {"crop_size": side}
+    if arch.startswith("vit"):
+        defaults |= PAPER_VIT
+    if dataset == "online_products":
+        defaults |= PAPER_PRODUCTS
+    return defaults

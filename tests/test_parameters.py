@@ -34,15 +34,41 @@ def test_layers_of_defaults():
     assert get_options(["--dataset", "image_folder", "--source_path", "x"]).arch == "resnet50_frozen_normalize"
     assert get_options(["--arch", "resnet18_normalize"]).bs == 180
     paper = get_options(["--recipe", "paper"])
-    assert (paper.loss, paper.batch_mining, paper.policy_action) == ("margin", "distance", "weight")
-    assert paper.memory == "glow"
+    assert (paper.loss, paper.batch_mining, paper.policy_action) == ("smoothap", "none", "weight")
+    assert (paper.memory, paper.pair_weight_on, paper.loss_smoothap_tau) == ("glow", "rank", 0.01)
     assert get_options(["--recipe", "paper", "--memory", "none", "--lr", "0.5"]).lr == 0.5
     assert get_options(["--policy_granularity", "anchor"]).policy_lr == 1e-3
     acts = {(): "expected", ("--policy_granularity", "anchor"): "expected", ("--recipe", "paper"): "sample"}
     assert {argv: get_options(list(argv)).policy_act for argv in acts} == acts
     assert get_options(["--policy_granularity", "anchor", "--policy_lr", "3"]).policy_lr == 3
     assert get_options(["--loss", "margin"]).batch_mining == "distance"
-    assert get_options(["--recipe", "paper", "--loss", "smoothap"]).batch_mining == "none"
+    margin = get_options(["--recipe", "paper", "--loss", "margin"])
+    assert (margin.batch_mining, margin.pair_weight_on) == ("distance", "distance")
+    assert margin.loss_margin_beta_constant
+    proxies = get_options(["--recipe", "paper", "--loss", "proxyanchor"])
+    assert (proxies.batch_mining, proxies.pair_weight_on) == ("none", "positive")
+    assert get_options(["--recipe", "paper", "--loss", "softmax"]).pair_weight_on == "term"
+
+
+def test_the_published_recipe_on_stanford_online_products():
+    argv = ["--recipe", "paper", "--source_path", "x", "--dataset"]
+    opt = get_options([*argv, "online_products"])
+    assert (opt.arch, opt.bs, opt.samples_per_class) == ("resnet50_frozen_normalize", 180, 4)
+    assert (opt.data_sampler, opt.steps_per_epoch) == ("hierarchical", 660)
+    assert (opt.image_size, opt.crop_size, opt.augmentation) == (256, 256, "base")
+    assert (opt.n_epochs, opt.gamma, opt.tau) == (200, 0.5, list(range(20, 200, 20)))
+    assert (opt.optim, opt.lr, opt.decay, opt.warmup_epochs) == ("adam", 1e-4, 1e-4, 5)
+    assert (opt.embed_dim, opt.memory_weight, opt.memory_nll) == (512, 1.0, "sum")
+    others = get_options([*argv, "cub200", "--image_size", "64"])
+    assert (others.data_sampler, others.steps_per_epoch) == ("class_random", 0)
+    assert (others.image_size, others.crop_size) == (64, 64)
+
+
+def test_the_published_recipe_with_a_transformer():
+    argv = ["--recipe", "paper", "--dataset", "cub200", "--source_path", "x"]
+    opt = get_options([*argv, "--arch", "vit_small_normalize"])
+    assert (opt.embed_dim, opt.relation_bidirectional, opt.image_size) == (384, False, None)
+    assert (opt.policy_levels, opt.policy_largest, opt.memory_weight) == (128, 2.0, 0.02)
 
 
 def test_small_networks_rank_at_a_wider_temperature():
@@ -241,7 +267,8 @@ def test_proxies_flags_are_the_constructors_arguments():
 def test_memory_flags_are_the_constructors_arguments():
     from architectures.memory import MEMORIES, ContextualMemory
     arguments = signature_flags("memory_", ContextualMemory, *MEMORIES.values(), without=("decoding",))
-    assert flags_with("memory_") == arguments | {"memory_weight", "memory_dual", "memory_lr"}
+    others = {"memory_weight", "memory_nll", "memory_dual", "memory_dual_loss", "memory_lr"}
+    assert flags_with("memory_") == arguments | others
 
 
 @pytest.mark.parametrize("name,default", [("margin", 0.2), ("beta", 1.2), ("nu", 0.0)])

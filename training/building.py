@@ -9,6 +9,7 @@ from architectures.memory import select as select_memory
 from architectures.network import Network
 from architectures.weights import load_file, preprocessing_beside
 from batchminer.base import Miner
+from criteria.base import Criterion
 from criteria.method import (
     RELATIONS,
     REWARDS,
@@ -18,6 +19,7 @@ from criteria.method import (
     LMMetric,
     Policy,
     PolicyTraining,
+    SecondLoss,
 )
 from criteria.method.relation import Relation
 from datasets import make_loader, samplers, transforms
@@ -90,13 +92,15 @@ def settle_sizes(opt, network: Network) -> None:
 
 def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     """Base criterion, relation and policy."""
-    base = criteria.select(opt.loss, n_classes=n_classes, embed_dim=opt.embed_dim, weight_on=opt.pair_weight_on,
-                           **loss_arguments(opt))
+    base = build_criterion(opt, n_classes)
     miner = build_miner(opt)
     if base.needs_triplets and miner is None:
         raise UsageError(f"--loss {opt.loss} needs triplets: pass --batch_mining distance.")
     if miner and not base.needs_triplets:
         raise UsageError(f"--loss {opt.loss} compares the whole batch: pass --batch_mining none.")
+    second_loss = None
+    if opt.memory_dual_loss == "own":
+        second_loss = SecondLoss(build_criterion(opt, n_classes), build_miner(opt))
     flags = kwargs_for(opt, "policy_")
     relation = build_relation(opt, network)
     policy = build_policy(opt, relation, flags) if opt.pair_weighting != "uniform" else None
@@ -107,8 +111,19 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     reward = REWARDS[opt.policy_reward]
     return LMMetric(base, relation, policy, pair_weighting=opt.pair_weighting, constant=opt.policy_constant,
                     reward=reward(**accepted(reward, flags)),
-                    training=PolicyTraining(**accepted(PolicyTraining, flags)), memory_weight=opt.memory_weight,
-                    memory_dual=opt.memory_dual, xbm=xbm, proxies=proxies)
+                    training=PolicyTraining(**accepted(PolicyTraining, flags)), memory_weight=memory_weight(opt),
+                    memory_dual=opt.memory_dual, second_loss=second_loss, xbm=xbm, proxies=proxies)
+
+
+def build_criterion(opt, n_classes: int) -> Criterion:
+    """The base criterion."""
+    return criteria.select(opt.loss, n_classes=n_classes, embed_dim=opt.embed_dim, weight_on=opt.pair_weight_on,
+                           **loss_arguments(opt))
+
+
+def memory_weight(opt) -> float:
+    """The weight of the memory's loss, which is in nats per dimension."""
+    return opt.memory_weight * (opt.embed_dim if opt.memory_nll == "sum" else 1)
 
 
 def build_relation(opt, network: Network) -> Relation | None:
@@ -116,8 +131,9 @@ def build_relation(opt, network: Network) -> Relation | None:
     if opt.relation == "none":
         return None
     relation = RELATIONS[opt.relation]
-    flags = accepted(relation, kwargs_for(opt, "relation_"))
-    return relation(network.feature_dim, opt.embed_dim, seed=opt.seed, **flags)
+    flags = kwargs_for(opt, "relation_")
+    known = accepted(Relation, flags) | accepted(relation, flags)
+    return relation(network.feature_dim, opt.embed_dim, seed=opt.seed, **known)
 
 
 def build_policy(opt, relation: Relation | None, flags: dict) -> Policy:
@@ -152,7 +168,7 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
     chooses by their embeddings."""
     sampler = samplers.select(opt.data_sampler, labels=splits.train.labels, bs=opt.bs,
                               samples_per_class=opt.samples_per_class, seed=opt.seed, rank=distributed.rank(),
-                              world=distributed.world(), super_labels=splits.train.super_labels, device=device,
+                              world=distributed.world(), epoch_steps=opt.steps_per_epoch, super_labels=splits.train.super_labels, device=device,
                               **kwargs_for(opt, "data_"))
     if sampler.notice:
         print(sampler.notice)

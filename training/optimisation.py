@@ -36,7 +36,10 @@ def parameter_groups(network: Network, method: LMMetric, *, lr: float, fc_lr: fl
         groups.append(group("pooling", pooling, fc_lr, decays=False))
     if network.memory is not None:
         groups.append(group("memory", network.memory.parameters(), memory_lr))
-    for i, own in enumerate(method.base.param_groups(fc_lr)):
+    criteria = method.base.param_groups(fc_lr)
+    if method.second_loss is not None:
+        criteria += method.second_loss.criterion.param_groups(fc_lr)
+    for i, own in enumerate(criteria):
         name = f"criterion_{i + 1}" if i else "criterion"
         groups.append({"name": name} | own)
     if method.proxies is not None:

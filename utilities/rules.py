@@ -25,6 +25,8 @@ NO_EFFECT = (
     ("map_ explorer_ eval_per_class", "without --figures"),
     ("map_thumbnails", "with --map_images 0"),
     ("memory_", "with --memory none"),
+    ("memory_dual_loss", "with --memory_dual none"),
+    ("memory_gradient", "unless --memory_dual decoded"),
     ("momentum", "unless --optim sgd rmsprop"),
     ("nesterov", "unless --optim sgd"),
     ("policy_ pair_weight_on", "with --pair_weighting uniform"),

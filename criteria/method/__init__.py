@@ -7,6 +7,7 @@ weighting        what an action means: the weight of every pair               WE
 rewards          what an action is rewarded with                              REWARDS
 policy_gradient  how the reward trains the policy
 lm_metric        all of it around a base criterion
+second_loss      the loss of v where it shares nothing with that of u
 xbm, class_proxies   more pairs: with past batches, with proxies of the classes
 health           what the policy is worth, in numbers
 """
@@ -15,8 +16,9 @@ from criteria.method.lm_metric import LMMetric, LossTerms, PolicyTraining, Relat
 from criteria.method.policy import Policy
 from criteria.method.relation import RELATIONS
 from criteria.method.rewards import REWARDS
+from criteria.method.second_loss import SecondLoss
 from criteria.method.weighting import WEIGHTINGS
 from criteria.method.xbm import CrossBatchMemory
 
 __all__ = ["REWARDS", "RELATIONS", "WEIGHTINGS", "ClassProxies", "CrossBatchMemory", "LMMetric", "LossTerms", "Policy",
-           "PolicyTraining", "Related"]
+           "PolicyTraining", "Related", "SecondLoss"]

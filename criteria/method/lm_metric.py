@@ -14,6 +14,7 @@ from criteria.method.policy import Actions, Decision, Policy
 from criteria.method.policy_gradient import advantage, credit, score_function_loss
 from criteria.method.relation import Relation
 from criteria.method.rewards import Lookahead, Reward
+from criteria.method.second_loss import SecondLoss
 from criteria.method.statistics import Pairs, pairs_of
 from criteria.method.weighting import Factor
 from criteria.method.xbm import CrossBatchMemory
@@ -58,6 +59,7 @@ class LMMetric(nn.Module):
         uniformly), 'constant' (the action `constant`), 'shuffled' (learned, then permuted over the anchors).
     reward: the reward of an action; training: how the policy is trained by it.
     memory_dual: the embedding v of the second loss: 'decoded', 'embedding' (unit(e)) or 'none'.
+    second_loss: the loss of v; None: that of u, on the same triplets.
     xbm: a cross-batch memory, which adds a term over pairs of u with past batches.
     proxies: of the training classes, which add a term over pairs of u with them; the policy does not see it.
     """
@@ -65,8 +67,8 @@ class LMMetric(nn.Module):
     def __init__(self, base: Criterion, relation: Relation | None = None, policy: Policy | None = None, *,
                  pair_weighting: str = "uniform", constant: tuple[float, float] | None = None,
                  reward: Reward | None = None, training: PolicyTraining | None = None, memory_weight: float = 1.0,
-                 memory_dual: str = "decoded", xbm: CrossBatchMemory | None = None,
-                 proxies: ClassProxies | None = None):
+                 memory_dual: str = "decoded", second_loss: SecondLoss | None = None,
+                 xbm: CrossBatchMemory | None = None, proxies: ClassProxies | None = None):
         super().__init__()
         self.base = base
         self.relation = relation
@@ -77,6 +79,7 @@ class LMMetric(nn.Module):
         self.policy_training = training or PolicyTraining()
         self.memory_weight = memory_weight
         self.memory_dual = memory_dual
+        self.second_loss = second_loss
         self.xbm = xbm
         self.proxies = proxies
         self.learns = pair_weighting in ("learned", "shuffled")
@@ -89,7 +92,7 @@ class LMMetric(nn.Module):
         if self.base.accepts_weight == "none":
             raise UsageError(f"{name} takes no pair weights: pass --pair_weighting uniform.")
         if self.base.accepts_weight == "anchor" and not isinstance(self.policy.weighting, Factor):
-            raise UsageError(f"{name} has no pairs of images to weight, only images: pass --policy_action weight "
+            raise UsageError(f"{name} takes one weight an image here, not one a pair: pass --policy_action weight "
                              "--policy_granularity anchor.")
         if self.pair_weighting == "shuffled" and self.policy.granularity != "anchor":
             raise UsageError("--pair_weighting shuffled permutes the weights over the anchors, which needs "
@@ -115,7 +118,7 @@ class LMMetric(nn.Module):
         terms = {"metric": self.base(u, label, triplets, self.pair_weights(choice, pairs))}
         v = self.test_time_embedding(network, features)
         if v is not None:
-            terms["metric_memory"] = self.base(v, label, triplets, self.pair_weights(choice, pairs, v))
+            terms["metric_memory"] = self.loss_of_v(v, label, triplets, self.pair_weights(choice, pairs, v))
         if self.xbm is not None:
             terms["metric_xbm"] = self.xbm(self.base, u, label, index, partial(self.reference_weights, choice))
         if self.proxies is not None:
@@ -193,6 +196,12 @@ class LMMetric(nn.Module):
         if self.memory_dual == "decoded" and network.memory is not None:
             context = network.memory.training_context(features.embedding)
         return network.combine(features.embedding, context)  # (B, D)
+
+    def loss_of_v(self, v: Tensor, label: Tensor, triplets: Triplets | None, weights: PairWeights | None) -> Tensor:
+        """L(v; w), by the loss of u or by its own."""
+        if self.second_loss is None:
+            return self.base(v, label, triplets, weights)
+        return self.second_loss(v, label, weights)
 
     def sampled_weights(self, actions: Actions, pairs: Pairs) -> PairWeights:
         """The pair weights of each of K actions, (K, B, 1 or B) each."""

@@ -75,10 +75,13 @@ class Policy(nn.Module):
     granularity: 'batch', one action for the batch, or 'anchor', one for each image.
     input: 'state' (of the relation), 'statistics' (of the pairs, which know the labels) or 'both'. All of it is
         detached: the policy learns from its reward alone.
+    state: 'unit' rows after a layer norm, or 'raw' (as published).
+    init: the linear layers start at 'zero', so that the first policy is uniform, or at the library's 'default' (as
+        published).
     """
 
     def __init__(self, state_dim: int, weighting: Weighting, granularity: str = "batch", input: str = "both",
-                 seed: int = 0):
+                 state: str = "unit", init: str = "zero", seed: int = 0):
         super().__init__()
         one_factor = isinstance(weighting, Factor) and granularity == "batch"
         if one_factor and weighting.scale == "mean":
@@ -87,12 +90,16 @@ class Policy(nn.Module):
         self.weighting = weighting
         self.granularity = granularity
         self.input = input
+        self.state = state
         positive, negative = grid_tensors(weighting)
         self.register_buffer("grid_positive", positive, persistent=False)
         self.register_buffer("grid_negative", negative, persistent=False)
         width = self.input_width(state_dim)
-        self.head_positive = zero_linear(width, len(positive))
-        self.head_negative = zero_linear(width, len(negative))
+        self.head_positive = nn.Linear(width, len(positive))
+        self.head_negative = nn.Linear(width, len(negative))
+        if init == "zero":
+            for parameter in self.parameters():
+                nn.init.zeros_(parameter)
         self.stream = RandomStream(seed)
 
     @property
@@ -121,7 +128,9 @@ class Policy(nn.Module):
             states = state.detach()  # (B, H)
             if self.granularity == "batch":
                 states = states.mean(0, keepdim=True)  # (1, H)
-            parts.append(unit(layer_norm(states, states.shape[-1:])))
+            if self.state == "unit":
+                states = unit(layer_norm(states, states.shape[-1:]))
+            parts.append(states)
         if self.input != "state":
             statistics = batch_statistics if self.granularity == "batch" else anchor_statistics
             parts.append(statistics(pairs))
@@ -147,11 +156,3 @@ class Policy(nn.Module):
     def set_extra_state(self, state: dict) -> None:
         """Restore the random stream."""
         self.stream.load_state_dict(state)
-
-
-def zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer that starts at zero: its softmax is then uniform."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

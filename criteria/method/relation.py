@@ -65,16 +65,24 @@ class Relation(nn.Module):
 
 
 class GRU(Relation):
-    """A bidirectional gated recurrent unit (Cho et al. 2014) over the batch as one sequence, as published."""
+    """A gated recurrent unit (Cho et al. 2014) over the batch as one sequence.
+
+    bidirectional: read it from both ends, as published for convolutional networks, or from the first image on alone, as
+        for the transformer.
+    """
+
+    def __init__(self, feature_dim: int, embed_dim: int, bidirectional: bool = True, **kwargs):
+        self.bidirectional = bidirectional
+        super().__init__(feature_dim, embed_dim, **kwargs)
 
     def build_encoder(self, feature_dim: int) -> nn.Module:
-        """One layer in both directions."""
-        return nn.GRU(feature_dim, self.state_dim, bidirectional=True)
+        """One layer."""
+        return nn.GRU(feature_dim, self.state_dim, bidirectional=self.bidirectional)
 
     def encode(self, feature: Tensor) -> Tensor:
-        """(B, F) -> (B, 2, hidden): forward and backward states."""
-        states, _ = self.encoder(feature)  # (B, 2 * hidden)
-        return states.unflatten(-1, (2, self.state_dim))
+        """(B, F) -> (B, directions, hidden): forward and backward states."""
+        states, _ = self.encoder(feature)  # (B, directions * hidden)
+        return states.unflatten(-1, (-1, self.state_dim))
 
 
 class Attention(Relation):

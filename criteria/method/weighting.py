@@ -43,7 +43,7 @@ class Sharpness:
 
 
 class Factor:
-    """One factor of {1..levels}/levels for all pairs of a sign of the anchor, as published.
+    """One factor of largest {1..levels}/levels for all pairs of a sign of the anchor, as published.
 
     scale 'mean' divides the factors by their mean over the batch, so that they cannot act as a learning rate; 'none'
     leaves them.
@@ -51,8 +51,8 @@ class Factor:
 
     names = ("phi_p", "phi_n")
 
-    def __init__(self, levels: int = 64, scale: str = "mean"):
-        grid = tuple((i + 1) / levels for i in range(levels))
+    def __init__(self, levels: int = 64, scale: str = "mean", largest: float = 1.0):
+        grid = tuple(largest * (i + 1) / levels for i in range(levels))
         self.grids = (grid, grid)
         self.scale = scale
 

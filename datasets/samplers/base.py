@@ -10,11 +10,15 @@ from torch import Tensor
 from datasets.base import Draw, mixed_seed
 from utilities.errors import UsageError
 
+# Number of the random stream that orders the rows of a batch, beside that of the plan.
+SHUFFLE = 1
+
 
 @dataclass(eq=False)
 class BatchSampler:
     """Batches of rows; epoch n is a function of (seed, n) alone, and a state is the place reached:
-    epoch, position.
+    epoch, position. The rows of a batch come in random order, so that their place says nothing of
+    the class. epoch_steps: batches of an epoch; 0: as many as the images fill.
 
     Iterating continues where the sampler stands and moves it on with every batch it gives, into the
     next epoch at the end. A loader's workers fetch ahead, so `loader.batches` moves it itself, by
@@ -28,6 +32,7 @@ class BatchSampler:
     seed: int = 0
     rank: int = 0
     world: int = 1
+    epoch_steps: int = 0
 
     # what the user should see once
     notice = None
@@ -54,8 +59,15 @@ class BatchSampler:
         """The random stream of an epoch."""
         return torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
 
+    def shuffled_plan(self, epoch: int) -> Tensor:
+        """The plan of an epoch, the rows of each batch in random order, (batches, bs)."""
+        plan = self.plan(epoch)
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, SHUFFLE))
+        order = torch.rand(plan.shape, generator=generator).argsort(1)  # (batches, bs)
+        return plan.gather(1, order)
+
     def __len__(self) -> int:
-        return len(self.labels) // self.bs
+        return self.epoch_steps or len(self.labels) // self.bs
 
     def __iter__(self) -> Iterator[list[int]]:
         for draws in self.draws():
@@ -66,7 +78,7 @@ class BatchSampler:
         stands.
         """
         epoch = self.epoch
-        plan = self.plan(epoch).tolist()
+        plan = self.shuffled_plan(epoch).tolist()
         share = self.bs // self.world
         slots = range(self.rank * share, (self.rank + 1) * share)
         for position in range(self.position, len(self)):

@@ -10,14 +10,17 @@ from utilities.errors import UsageError
 
 
 class FullRandom(BatchSampler):
-    """Every epoch all images in random order, without the incomplete last batch;
-    samples_per_class is not used.
+    """All images in random order, again and again where an epoch has more steps than they fill,
+    without the incomplete last batch; samples_per_class is not used.
     """
 
     def plan(self, epoch: int) -> Tensor:
         """The rows of all batches of an epoch, (batches, bs)."""
-        rows = torch.randperm(len(self.labels), generator=self.generator(epoch))
-        return rows[:len(self) * self.bs].view(-1, self.bs)
+        generator = self.generator(epoch)
+        images = len(self) * self.bs
+        passes = -(-images // len(self.labels))
+        orders = [torch.randperm(len(self.labels), generator=generator) for _ in range(passes)]
+        return torch.cat(orders)[:images].view(-1, self.bs)
 
 
 @dataclass(eq=False)
@@ -63,8 +66,7 @@ class ByClass(BatchSampler):
 
 
 class ClassRandom(ByClass):
-    """bs / samples_per_class different classes a batch, samples_per_class images of each, grouped
-    by class.
+    """bs / samples_per_class different classes a batch, samples_per_class images of each.
 
     The classes come in random order, all of them before one comes again (but for those left over
     where the classes do not divide into batches); so do the images of each class. The base

@@ -17,9 +17,8 @@ class Hierarchical(ByClass):
     """Two super-classes a batch, bs / 2 / samples_per_class different classes of each,
     samples_per_class images each.
 
-    A batch is grouped by super-class, then by class, as LM-Metric's batches of Stanford Online
-    Products (180 images, 4 of each class). Where its classes are odd in number, as there, the first
-    super-class has one more.
+    So are LM-Metric's batches of Stanford Online Products (180 images, 4 of each class). Where its
+    classes are odd in number, as there, the first super-class has one more.
 
     Super-classes meet in random pairs, all of them before one comes again (one is left over where
     their number is odd), so that a small super-class comes as often as a large one. The classes

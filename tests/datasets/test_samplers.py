@@ -181,3 +181,29 @@ def test_refused(name, bs, k, world, said):
     assert len(SHUFFLED) == 143
     with pytest.raises(UsageError, match=said):
         made(name, bs=bs, samples_per_class=k, world=world)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_place_in_a_batch_says_nothing_of_the_class(name):
+    """Neighbours are of one class as often as in a random order: (k - 1) / (bs - 1)."""
+    sampler = made(name, seed=3)
+    batches = torch.tensor([batch for _ in range(20) for batch in sampler])
+    label = torch.as_tensor(LABELS)[batches]  # (batches, bs)
+    pairs = label[:, :, None] == label[:, None]
+    pairs.diagonal(dim1=1, dim2=2).zero_()
+    size = label.shape[1]
+    by_chance = pairs.sum() / (len(label) * size * (size - 1))
+    neighbours = (label[:, 1:] == label[:, :-1]).float().mean()
+    assert abs(neighbours - by_chance) < 0.04
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [3, 30])
+def test_steps_of_an_epoch_by_request(name, steps):
+    sampler = made(name, epoch_steps=steps)
+    batches = list(sampler)
+    assert len(sampler) == len(batches) == steps and sampler.epoch == 1
+    assert {len(batch) for batch in batches} == {len(batches[0])}
+    drawn = {row for batch in batches for row in batch}
+    if steps == 30 and name in ("random", "class_random"):
+        assert drawn == set(range(len(LABELS)))
