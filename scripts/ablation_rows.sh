@@ -45,8 +45,9 @@ rows_of_memory() {
 
 rows_of_published() {
     tuned_row memory-glow --memory glow "${method[@]}" @full
-    tuned_row paper --recipe paper @margin
-    tuned_row smoothap-paper --recipe paper "${method[@]}" @smoothap
+    tuned_row paper --recipe paper @smoothap.lr
+    tuned_row paper-tuned --recipe paper @smoothap
+    tuned_row paper-margin --recipe paper --loss margin @margin
 }
 
 rows_of_weights() {             # controls, in the full method and without relation and memory

@@ -1,16 +1,15 @@
 # shellcheck shell=bash
-# The rows of the tables of the method: on each backbone each base loss alone, and the method on it by both recipes, at
-# equal steps. ARCHS chooses backbones.
+# The rows of the tables of the method: on each backbone each base loss alone, and the method on it by both recipes.
+# ARCHS chooses backbones.
 
 benchmark_rows() {
-    local arch loss backbone levels
+    local arch loss backbone
     for arch in ${ARCHS:-resnet50_frozen_normalize bninception_frozen_normalize vit_small_normalize}; do
-        backbone=${arch%%_*} levels=64
-        if [[ $arch == vit* ]]; then levels=128; fi                         # as published for its transformers
+        backbone=${arch%%_*}
         for loss in margin smoothap proxyanchor softmax; do
             row "$backbone-$loss" --arch "$arch" --loss "$loss" --relation none --memory none --pair_weighting uniform
             row "$backbone-$loss-default" --arch "$arch" --loss "$loss"
-            row "$backbone-$loss-paper" --arch "$arch" --loss "$loss" --recipe paper --policy_levels "$levels"
+            row "$backbone-$loss-paper" --arch "$arch" --loss "$loss" --recipe paper
         done
     done
 }

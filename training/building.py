@@ -166,10 +166,19 @@ def build_optimisation(opt, network: Network, method: LMMetric, epoch_steps: int
 def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
     """Loaders of train, val (where there is one) and test, and `storage` of all training images where the batch sampler
     chooses by their embeddings."""
-    sampler = samplers.select(opt.data_sampler, labels=splits.train.labels, bs=opt.bs,
-                              samples_per_class=opt.samples_per_class, seed=opt.seed, rank=distributed.rank(),
-                              world=distributed.world(), epoch_steps=opt.steps_per_epoch, super_labels=splits.train.super_labels, device=device,
-                              **kwargs_for(opt, "data_"))
+    sampler = samplers.select(
+        opt.data_sampler,
+        labels=splits.train.labels,
+        bs=opt.bs,
+        samples_per_class=opt.samples_per_class,
+        seed=opt.seed,
+        rank=distributed.rank(),
+        world=distributed.world(),
+        epoch_steps=opt.steps_per_epoch,
+        super_labels=splits.train.super_labels,
+        device=device,
+        **kwargs_for(opt, "data_"),
+    )
     if sampler.notice:
         print(sampler.notice)
     cached = (splits.test, splits.gallery) if opt.evaluate_only and opt.cache == "ram" else splits
