@@ -378,6 +378,10 @@ MINER_HELP = {
         ),
         "n_support": "Support points of the distribution, one more than bins.",
         "support_lim": "First and last support point (distance).",
+        "self_regularise": (
+            "Draw the negative from the whole batch, the anchor and its class too, and let the "
+            "anchor be its own positive, as the authors do."
+        ),
         "alpha": "Factor by which the policy lowers the mass of a bin.",
         "beta": "Factor by which the policy raises the mass of a bin.",
         "every": "Training steps between two actions of the policy.",
