@@ -109,7 +109,7 @@ def test_no_bin_leaves_the_bounds():
     for _ in range(20):
         miner.adapt(metrics(0.5))
         mass = miner.log_mass.exp()
-        assert 0.99e-25 < mass.min() and mass.max() < 1.01e25
+        assert mass.min() > 0.99e-25 and mass.max() < 1.01e25
         reached = reached or mass.min() < 1.01e-25 or mass.max() > 0.99e25
     assert reached
 
