@@ -11,8 +11,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from recipes import layered_defaults
-from utilities import listing, source
+from recipes import RECIPES, layered_defaults
+from utilities import base_framework, listing, source
 from utilities.choices import belongs, loss_names, registry
 from utilities.command_line import (
     Formatter,
@@ -36,11 +36,6 @@ MACHINE = NOT_REPEATED | {
 }
 # Flags of older versions that decide nothing any more.
 REMOVED = {"decode", "policy_episode"}
-# Flags of the base framework that there cannot be.
-REFUSED = {
-    "--wandb_key": "--wandb_key would leave your key in the shell's history and the run's files: "
-                   "log in with wandb login, or set WANDB_API_KEY",
-}
 # Arguments of a constructor that follow from the run or from other flags.
 NOT_FLAGS = {
     "n_classes", "embed_dim", "seed", "base", "name",
@@ -52,9 +47,10 @@ def add_run_flags(parser: Parser) -> None:
     """What runs, where, and where the results go."""
     group = parser.add_argument_group("run", "What runs, where, and where its results go.")
     add = group.add_argument
-    add("--recipe", default="default", choices=["default", "paper"], help="""
+    add("--recipe", default="default", choices=[*RECIPES], help="""
         Set of defaults for the method: 'default' learns the sharpness of the pair weights by a
-        look-ahead reward; 'paper' is the method as published.""")
+        look-ahead reward; 'paper' is the method as published; 'revisiting': a loss alone, as the
+        base framework trains it (docs/from_revisiting.md).""")
     add("--save_path", default="runs", metavar="FOLDER", help="""
         Folder of all runs; a run writes to SAVE_PATH/DATASET/SAVENAME.""")
     add("--savename", default="", metavar="NAME", help="""
@@ -113,7 +109,7 @@ def add_data_flags(parser: Parser) -> None:
         'glyphs': the built-in data set, characters drawn once from matplotlib's fonts, without a
         download; 'cub200', 'cars196', 'online_products' (or 'sop'), 'in_shop': the benchmarks, with
         their usual splits; 'image_folder': your own images.""")
-    add("--source_path", default="", metavar="FOLDER", help="""
+    add("--source_path", "--source", default="", metavar="FOLDER", help="""
         Benchmarks: the data set's own folder or its parent, as the archive has it or as python -m
         datasets.prepare made it (docs/datasets.md). image_folder: a folder with one folder per
         class, or with labels.csv (path,label[,super_label][,split]). glyphs: where the images are
@@ -380,6 +376,10 @@ MINER_HELP = {
         ),
         "n_support": "Support points of the distribution, one more than bins.",
         "support_lim": "First and last support point (distance).",
+        "self_regularise": (
+            "Draw the negative from the whole batch, the anchor and its class too, and let the "
+            "anchor be its own positive, as the authors do."
+        ),
         "alpha": "Factor by which the policy lowers the mass of a bin.",
         "beta": "Factor by which the policy raises the mass of a bin.",
         "every": "Training steps between two actions of the policy.",
@@ -769,10 +769,11 @@ def build_parser() -> Parser:
         description=description,
         formatter_class=Formatter,
         allow_abbrev=False,
-        refused=REFUSED,
+        rename=base_framework.rename,
     )
     for add_flags in GROUPS:
         add_flags(parser)
+    base_framework.add_flags(parser)
     return parser
 
 

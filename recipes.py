@@ -3,6 +3,8 @@
 From first to last, each layer overrides those before it: the flag's own default (parameters.py),
 BY_GRANULARITY, SMALL or LARGE, RECIPES, WITHOUT_RELATION, BY_LOSS, the flags of the command line.
 """
+import re
+
 from utilities.choices import loss_names
 
 # One action of the policy for the whole batch, or one for every anchor.
@@ -41,6 +43,8 @@ LARGE = {
     "warmup_epochs": 5,
     "xbm_start": 1000,
 }
+# Farther than any two points of the unit sphere.
+NO_CUTOFF = 4.0
 RECIPES = {
     "default": {
         "loss": "smoothap",
@@ -113,6 +117,52 @@ PAPER_WEIGHT_ON = {
     "margin": "distance",
     "proxyanchor": "positive",
 }
+# A loss alone, as "Revisiting Training Strategies and Generalization Performance in Deep Metric
+# Learning" (ICML 2020) trained it; relation, weights and memory, where given, are the default's.
+RECIPES["revisiting"] = RECIPES["default"] | {
+    "dataset": "cub200",
+    "kernels": 6,
+    "augmentation": "base",
+    "cache": "none",
+    "bs": 112,
+    "samples_per_class": 2,
+    "pooling": "avg",
+    "embed_dim": 128,
+    "loss": "margin",
+    "batch_mining": "distance",
+    "miner_distance_upper_cutoff": NO_CUTOFF,
+    "miner_random_distance_upper_cutoff": NO_CUTOFF,
+    "miner_rho_distance_upper_cutoff": NO_CUTOFF,
+    "loss_softtriplet_lr": 1e-5,
+    "relation": "none",
+    "pair_weighting": "uniform",
+    "n_epochs": 150,
+    "lr": 1e-5,
+    "decay": 4e-4,
+    "scheduler": "none",
+    "tau": [1000],
+    "gamma": 0.3,
+    "warmup_epochs": 0,
+    "eval_every": 1,
+    "evaluation_metrics": [
+        "e_recall@1",
+        "e_recall@2",
+        "e_recall@4",
+        "nmi",
+        "f1",
+        "mAP_1000",
+        "mAP_lim",
+        "mAP_c",
+        "dists@intra",
+        "dists@inter",
+        "dists@intra_over_inter",
+        "rho_spectrum@0",
+        "rho_spectrum@-1",
+        "rho_spectrum@1",
+        "rho_spectrum@2",
+        "rho_spectrum@10",
+    ],
+}
 SMALL_RELATION = {"relation_hidden": 64}  # of the recipe 'default' with convnet
 WITHOUT_RELATION = {"memory": "none", "policy_input": "statistics"}
 # A loss that is not the recipe's.
@@ -138,8 +188,8 @@ BY_LOSS = {
 
 def layered_defaults(flags: dict) -> dict:
     """The defaults that hold where these flags are given."""
-    dataset = flags.get("dataset", "glyphs")
     recipe = flags.get("recipe", "default")
+    dataset = flags.get("dataset", RECIPES[recipe].get("dataset", "glyphs"))
     backbone = "convnet_normalize" if dataset == "glyphs" else "resnet50_frozen_normalize"
     arch = flags.get("arch", backbone)
     small = arch.startswith("convnet")
@@ -150,8 +200,10 @@ def layered_defaults(flags: dict) -> dict:
         defaults |= SMALL_RELATION
     if recipe == "paper":
         defaults |= paper_defaults(arch, dataset, flags)
-    if flags.get("relation") == "none":
+    if flags.get("relation", defaults.get("relation")) == "none":
         defaults |= WITHOUT_RELATION
+    if recipe == "revisiting":
+        defaults |= as_revisited(flags, arch)
     loss = flags.get("loss", defaults["loss"])
     if loss != defaults["loss"]:
         inner = loss_names(flags)[-1]
@@ -174,3 +226,14 @@ def paper_defaults(arch: str, dataset: str, flags: dict) -> dict:
     if dataset == "online_products":
         defaults |= PAPER_PRODUCTS
     return defaults
+
+
+def as_revisited(flags: dict, arch: str) -> dict:
+    """What follows from the flags in the recipe 'revisiting' alone."""
+    changed = {}
+    if {"tau", "gamma"} & flags.keys():
+        changed["scheduler"] = "step"
+    # transformers have no map to pool
+    if re.search("vit|deit|beit", arch):
+        changed["pooling"] = None
+    return changed

@@ -132,6 +132,10 @@ class ClassBlocks:
         """A uniformly random positive of every anchor, (A,); any row where `positives` is 0."""
         return self.positive(below(self.positives, generator))
 
+    def draw_member(self, generator: torch.Generator) -> Tensor:
+        """A uniformly random row of every anchor's class, the anchor among them, (A,)."""
+        return self.order[self.first + below(self.positives + 1, generator)]
+
     def draw_two_positives(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Two different positives, every ordered pair alike, (A,) each.
 

@@ -18,8 +18,10 @@ STARTS = {
     "hards": (0.0, 0.5),
     "veryhards": (0.0, 0.3),
 }
-# log-mass below which no bin falls
-FLOOR = math.log(1e-15)
+# log-mass of the bins that are not drawn at first
+START_FLOOR = math.log(1e-15)
+# log-mass beyond which no bin falls or rises, as it is before the masses are made to sum to one
+LIMIT = math.log(1e25)
 
 
 class Parametric(Miner):
@@ -30,9 +32,14 @@ class Parametric(Miner):
 
     over n_support - 1 equal bins of support_lim; distances outside belong to the end bins, as they
     do in the authors' code. The mass starts even on the distances of `mode` ('semihards': [.3, .7])
-    with 1e-15 elsewhere, the authors' floor. One triplet an anchor. At every `adapt` a policy
-    network multiplies each bin by alpha, 1 or beta. Its reward is the sign of the change in the
-    mean of the first two of `metrics` since its last action.
+    with 1e-15 of it elsewhere; as there, a bin stands for the distance 2 / n_support beyond its
+    lower edge. One triplet an anchor. At every `adapt` a policy network multiplies each bin by
+    alpha, 1 or beta, between 1e-25 and 1e25. Its reward is the sign of the change in the mean of
+    the first two of `metrics` since its last action.
+
+    self_regularise: the negative is drawn from the whole batch, the anchor and its class too, and
+    the anchor may be its own positive, as in the authors' runs, which report a notable loss
+    without. No anchor is left out then.
 
     every: training steps between two calls of `adapt`, for the caller to keep. lr: learning rate of
     the policy. Deviations: the plain policy gradient with a moving baseline, which the authors'
@@ -45,6 +52,7 @@ class Parametric(Miner):
     mode: str = "semihards"
     n_support: int = 30
     support_lim: tuple[float, ...] = (0.1, 1.4)
+    self_regularise: bool = False
     alpha: float = 0.8
     beta: float = 1.25
     every: int = 30
@@ -63,24 +71,27 @@ class Parametric(Miner):
             raise UsageError(f"--miner_parametric_support_lim {limits} must be two rising "
                              f"distances, and --miner_parametric_n_support {self.n_support} at "
                              "least 3.")
+        if self.self_regularise:
+            self.negative_class = "any"
         low, high = lookup(STARTS, self.mode, "start", "--miner_parametric_mode")
         support = torch.linspace(*limits, self.n_support, dtype=torch.float64)  # (K + 1,)
         self.edges = support[1:-1].square()  # (K - 1,)
-        centre = (support[1:] + support[:-1]) / 2  # (K,)
-        start = (centre >= low) & (centre <= high)  # (K,)
-        self.log_mass = normalised(torch.where(start, 0, FLOOR).double())  # (K,)
+        distance = support[:-1] + 2 / self.n_support  # (K,)
+        start = (distance >= low) & (distance <= high)  # (K,)
+        mass = torch.zeros_like(distance).masked_fill(~start, START_FLOOR)  # (K,)
+        self.log_mass = mass.log_softmax(0)  # (K,)
         factor = torch.tensor([self.alpha, 1, self.beta], dtype=torch.float64)
         self.log_factor = factor.log()  # (3,)
         self.choices = RandomStream(self.seed)
-        inputs = len(self.horizons) * len(self.metrics) + len(centre) + 1
-        self.policy = self.new_policy(inputs, 3 * len(centre))
+        inputs = len(self.horizons) * len(self.metrics) + len(start) + 1
+        self.policy = self.new_policy(inputs, 3 * len(start))
         weights = self.policy.parameters()
         self.optimizer = torch.optim.Adam(weights, lr=self.lr)
         self.past = {
             "history": torch.zeros(0, len(self.metrics), dtype=torch.float64),
             "baseline": 0.0,
             "input": torch.zeros(inputs, dtype=torch.float64),
-            "action": torch.zeros(len(centre)).long(),
+            "action": torch.zeros(len(start)).long(),
         }
 
     def new_policy(self, inputs: int, outputs: int) -> nn.Module:
@@ -102,6 +113,10 @@ class Parametric(Miner):
         square = sphere_square(x, anchors)  # (A, N)
         place = torch.bucketize(square, self.edges.to(square))  # (A, N)
         logit = self.log_mass.to(square)[place]  # (A, N)
+        if self.self_regularise:
+            whole_batch = torch.ones_like(logit, dtype=torch.bool)  # (A, N)
+            negative, found = draw(whole_batch, generator, logit)  # (A,) each
+            return admissible(found, blocks.draw_member(generator), negative)
         negative, found = draw(negative_mask(label, anchors), generator, logit)  # (A,) each
         positive = blocks.draw_positive(generator)  # (A,)
         return admissible((blocks.positives > 0) & found, positive, negative)
@@ -127,13 +142,14 @@ class Parametric(Miner):
         means = [history[-h:].mean(0) for h in self.horizons]  # (M,) each
         done = torch.tensor([progress]).double()
         past["history"] = history
-        past["input"] = torch.cat([*means, self.log_mass.exp(), done])
+        past["input"] = torch.cat([*means, self.log_mass.softmax(0), done])
         with torch.no_grad():
             chance = self.action_logits(past["input"]).exp()  # (K, 3)
         generator = self.choices.on(chance.device)
         action = chance.multinomial(1, generator=generator).squeeze(-1)  # (K,)
         past["action"] = action
-        self.log_mass = normalised(self.log_mass + self.log_factor[action])
+        moved = self.log_mass + self.log_factor[action]  # (K,)
+        self.log_mass = moved.clamp(-LIMIT, LIMIT)
 
     @torch.enable_grad()
     def learn(self, reward: float) -> None:
@@ -174,9 +190,3 @@ class Parametric(Miner):
         self.optimizer.load_state_dict(state["optimizer"])
         self.log_mass = state["log_mass"].cpu()
         self.past = dict(state["past"])
-
-
-def normalised(log_mass: Tensor) -> Tensor:
-    """Log-masses that sum to one, none below the floor."""
-    floor = log_mass.logsumexp(0) + FLOOR
-    return log_mass.clamp(min=floor).log_softmax(0)  # (K,)

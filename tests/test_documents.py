@@ -64,3 +64,13 @@ def test_flags_in_the_documents_exist(page):
 def test_links_in_the_documents_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+?)\)", (ROOT / page).read_text()):
         assert target.startswith("http") or ((ROOT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("title", [
+    "Learned Pair Weighting and Contextual Memory for Deep Metric Learning",
+    "Revisiting Training Strategies and Generalization Performance in Deep Metric Learning",
+])
+@pytest.mark.parametrize("file", ["README.md", "CITATION.cff"])
+def test_both_works_are_named_where_they_are_looked_for(file, title):
+    text = " ".join((ROOT / file).read_text().split())
+    assert title in text

@@ -144,11 +144,16 @@ def build_policy(opt, relation: Relation | None, flags: dict) -> Policy:
 
 
 def build_miner(opt) -> Miner | None:
-    """The miner, or None for losses over the whole batch."""
-    if opt.batch_mining == "none":
+    """The miner, or None for losses over the whole batch.
+
+    The base framework passes over a miner that its loss does not ask for, and so does its recipe.
+    """
+    criterion = criteria.class_of(loss_names(vars(opt))[-1])
+    passed_over = opt.recipe == "revisiting" and not criterion.needs_triplets
+    if opt.batch_mining == "none" or passed_over:
         return None
     miner = batchminer.select(opt.batch_mining, seed=opt.seed, **kwargs_for(opt, f"miner_{opt.batch_mining}_"))
-    miner.second_negative = criteria.class_of(loss_names(vars(opt))[-1]).needs_quadruplets
+    miner.second_negative = criterion.needs_quadruplets
     return miner
 
 

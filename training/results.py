@@ -152,7 +152,17 @@ def write_results(run: Run) -> None:
     if opt.figures:
         draw_pictures(opt, embedded, run.splits, folder)
         write_report(folder.path)
-    print(f"{result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. Everything is in {folder.path}")
+    print(f"Trained {trained_parts(run)}: {result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. "
+          f"Everything is in {folder.path}")
+
+
+def trained_parts(run: Run) -> str:
+    """What the run trained, in one line: loss, miner, sampler, backbone, data set and the parts of the method."""
+    opt = run.opt
+    miner = opt.batch_mining if run.miner else "none"
+    parts = [f"{opt.loss} on {opt.dataset} (miner {miner}", f"sampler {opt.data_sampler}", f"backbone {opt.arch}",
+             f"relation {opt.relation}", f"pair weights {opt.pair_weighting}", f"memory {opt.memory})"]
+    return ", ".join(parts)
 
 
 def draw_curves(run: Run) -> None:

@@ -1,5 +1,6 @@
 """The names that a flag takes where they stand in a registry, read from the registry's source."""
 from functools import cache
+from pathlib import Path
 
 from utilities import source
 from utilities.source import Definition
@@ -60,3 +61,26 @@ def belongs(flag: str, prefix: str) -> bool:
     prefixes += [f"miner_{name}_" for name in registry("batch_mining")]
     longer = tuple(other for other in prefixes if other.startswith(prefix) and other != prefix)
     return flag.startswith(prefix) and not flag.startswith(longer)
+
+
+@cache
+def benchmarks() -> dict[str, tuple[str, ...]]:
+    """The data sets with folders of their own names, each with these names."""
+    known = {}
+    files = set()
+    for name, entry in registry("dataset").items():
+        folders = source.statements(entry.path).get("FOLDERS")
+        if folders and entry.path not in files:
+            known[name] = source.value_of(folders.value)
+        files.add(entry.path)
+    return known
+
+
+def benchmarks_in(folder: str) -> list[str]:
+    """The benchmarks that lie in a folder, or that the folder is, by the names of their folders."""
+    place = Path(folder)
+    found = []
+    for name, own in benchmarks().items():
+        if place.name in own or any((place / one).is_dir() for one in own):
+            found.append(name)
+    return found

@@ -2,18 +2,43 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 
 
 class Parser(argparse.ArgumentParser):
     """An argparse parser that answers a mistake with one sentence instead of a page of usage.
 
-    refused: flags that cannot exist, each with the sentence that says what to do instead.
+    rename: called with the parsed flags, to replace values that have another name now.
     """
 
-    def __init__(self, *arguments, refused: Mapping[str, str] | None = None, **keywords):
+    def __init__(self, *arguments, rename: Callable | None = None, **keywords):
         super().__init__(*arguments, **keywords)
-        self.refused = dict(refused or {})
+        self.rename = rename
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse does, but with True after a switch, and with the names of now."""
+        words = sys.argv[1:] if args is None else args
+        namespace, rest = super().parse_known_args(self.bare_switches(words), namespace)
+        if self.rename:
+            self.rename(namespace)
+        return namespace, rest
+
+    def bare_switches(self, words: Sequence[str]) -> list[str]:
+        """The words without the True of `--switch True` and `--switch=True`; False is refused."""
+        kept = []
+        for word in words:
+            name, _, value = word.rpartition("=")
+            if not name and kept:
+                name = kept[-1]
+            action = self._option_string_actions.get(name)
+            is_value = action and action.nargs == 0 and value in ("True", "False")
+            if is_value and value == "False":
+                self.error(f"{name} is a switch: leave it out where it should be off")
+            if not is_value:
+                kept.append(word)
+            elif "=" in word:
+                kept.append(name)
+        return kept
 
     def error(self, message: str):
         """Print the sentence, with the closest flag for an unknown one, and exit with code 2."""
@@ -21,7 +46,6 @@ class Parser(argparse.ArgumentParser):
             word = message.split(": ")[1].split()[0].partition("=")[0]
             close = difflib.get_close_matches(word, self._option_string_actions, n=1)
             message = f"{word} is not a flag." + (f" Did you mean {close[0]}?" if close else "")
-            message = self.refused.get(word, message)
         program = self.prog.split()[-1]
         sys.stderr.write(f"{program}: {message} ({self.prog} --help lists every flag)\n")
         sys.exit(2)

@@ -7,7 +7,7 @@ import re
 from argparse import Namespace
 from collections.abc import Iterator
 
-from utilities.choices import BESIDE, belongs, loss_names, registry, takers
+from utilities.choices import BESIDE, belongs, benchmarks, benchmarks_in, loss_names, registry, takers
 from utilities.registry import lookup
 
 # Flags, and when they have no effect. A name with _ at its end: all flags that begin with it.
@@ -69,6 +69,7 @@ def problems(opt: Namespace, explicit: dict) -> Iterator[str]:
         if sentence := cannot_apply(flag, opt):
             yield sentence
     yield from problems_of_run(opt, explicit)
+    yield from problems_of_source(opt, explicit)
     yield from problems_of_images(opt)
     yield from problems_of_batches(opt)
     yield from problems_of_method(opt)
@@ -165,6 +166,21 @@ def problems_of_run(opt: Namespace, explicit: dict) -> Iterator[str]:
             yield f"--storage_metrics {name} is not among --evaluation_metrics"
 
 
+def problems_of_source(opt: Namespace, explicit: dict) -> Iterator[str]:
+    """A folder of images without the name of its data set, which must not become the built-in's."""
+    named = any(flag == "dataset" or flag.startswith("glyphs_") for flag in explicit)
+    continued = opt.repeat or opt.evaluate_only or opt.resume not in (None, "auto")
+    if named or continued or "source_path" not in explicit:
+        return
+    found = benchmarks_in(opt.source_path)
+    if opt.dataset in found or not found and opt.dataset != "glyphs":
+        return
+    known = found or ["image_folder", *benchmarks()]
+    content = f"holds {' and '.join(found)}" if found else "does not say what it holds"
+    yield (f"--source_path {opt.source_path} {content}: pass --dataset {' or '.join(known)}; for a "
+           "command of the base framework add --recipe revisiting, whose data set is cub200")
+
+
 def problems_of_images(opt: Namespace) -> Iterator[str]:
     """Where images come from, and their size."""
     if opt.dataset != "glyphs" and not opt.source_path:
@@ -209,4 +225,5 @@ def problems_of_method(opt: Namespace) -> Iterator[str]:
     plain = opt.relation == "none" and opt.pair_weighting == "uniform"
     if not plain and not opt.arch.endswith(("_normalize", "_normalize_frozen")):
         normalized = f"{opt.arch}_normalize"
-        yield f"relation, pair weights and memory work on unit rows: pass --arch {normalized}"
+        yield (f"relation, pair weights and memory work on unit rows: pass --arch {normalized}, or "
+               "--recipe revisiting for the loss alone")

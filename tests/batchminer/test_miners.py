@@ -129,6 +129,8 @@ def test_references_are_candidates_and_no_anchors(name, anchors):
         ("parametric", {"mode": "uniform"}),
         ("parametric", {"mode": "hards"}),
         ("parametric", {"mode": "veryhards"}),
+        ("parametric", {"mode": "uniform", "self_regularise": True}),
+        ("parametric", {"self_regularise": True, "n_support": 5, "support_lim": (0.2, 1.4)}),
         ("random_distance", {"lower_cutoff": 1.0}),
         ("random_distance", {"upper_cutoff": 0.9}),
         ("rho_distance", {"lower_cutoff": 1.0}),
@@ -140,7 +142,7 @@ def test_references_are_candidates_and_no_anchors(name, anchors):
     ],
 )
 def test_arguments_reach_the_probabilities(name, arguments):
-    x = rows(3, seed=4)
+    x = rows(3, seed=6)
     table = MINER_ORACLES[name](x.numpy(), LABEL.tolist(), **arguments)
     assert table != MINER_ORACLES[name](x.numpy(), LABEL.tolist())
     miner = select(name, seed=2, **arguments)

@@ -191,9 +191,17 @@ def multisimilarity(x, label, anchors=None, eps=0.1, cap=65536):
 
 
 def parametric(
-    x, label, anchors=None, mode="semihards", n_support=30, support_lim=(0.1, 1.4), mass=None
+    x,
+    label,
+    anchors=None,
+    mode="semihards",
+    n_support=30,
+    support_lim=(0.1, 1.4),
+    mass=None,
+    self_regularise=False,
 ):
-    """With the mass at the start, or a given one."""
+    """With the mass at the start, or a given one. Self-regularised, every row may be the negative
+    and every row of the class the positive, the anchor in both."""
     x, width = on_sphere(x), (support_lim[1] - support_lim[0]) / (n_support - 1)
     low, high = {
         "uniform": (0, 9),
@@ -201,16 +209,18 @@ def parametric(
         "hards": (0, 0.5),
         "veryhards": (0, 0.3),
     }[mode]
-    centres = [support_lim[0] + (k + 0.5) * width for k in range(n_support - 1)]
-    mass = [1.0 if low <= c <= high else 1e-15 for c in centres] if mass is None else mass
+    places = [support_lim[0] + k * width + 2 / n_support for k in range(n_support - 1)]
+    mass = [1.0 if low <= c <= high else 1e-15 for c in places] if mass is None else mass
     table = []
     for a in first(label, anchors):
-        ns = {}
-        for n in negatives(label, a):
+        ps, candidates, ns = positives(label, a), negatives(label, a), {}
+        if self_regularise:
+            ps, candidates = [*ps, a], range(len(label))
+        for n in candidates:
             k = int((apart(x, a, n) - support_lim[0]) // width)
             ns[n] = mass[min(max(k, 0), len(mass) - 1)]
         ns = {n: c / sum(ns.values()) for n, c in ns.items()}
-        table.append(combined(evenly(positives(label, a)), ns))
+        table.append(combined(evenly(ps), ns))
     return table
 
 
