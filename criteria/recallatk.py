@@ -17,8 +17,9 @@ class RecallAtK(PairCriterion):
     over the k in `ks` and the queries q that have a positive; the query is not an item of its own
     ranking, its other positives are. An item of rank k counts one half, so that for small tau2,
     then tau1, the surrogate tends to the mean of recall@(k-1) and recall@k. Formula and
-    temperatures are the paper's, without its mixup; the authors' code has tau1 = k, divides by
-    min(k, |P_q|) and caps the sum over P_q at k.
+    temperatures are the paper's, without its mixup; the authors' code counts the query too (their k
+    is k + 1 here), had tau1 = k until November 2024 and 1 since, divides by min(k, |P_q|) and caps
+    the sum over P_q at k.
 
     Weights: w_qj multiplies the sigmoid G of the ranked item j: w+ for positives of q, w- for
     negatives.

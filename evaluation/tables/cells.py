@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from evaluation.tables.expected import Expected
+from evaluation.tables.expected import NOT_PUBLISHED, Expected
 from evaluation.tables.paired import LOWER_IS_BETTER, Difference, paired_difference
 from evaluation.tables.rows import TableRow
 from utilities.cells import shown
@@ -55,7 +55,8 @@ def texts(line: TableLine, with_difference: bool) -> dict[str, str]:
             columns[f"Δ {metric}"] = ("baseline" if is_baseline
                                       else difference_text(metric, cell.difference))
         if cell.expected:
-            columns[f"expected {metric}"] = shown(metric, cell.expected.share)
+            share = cell.expected.share
+            columns[f"expected {metric}"] = NOT_PUBLISHED if share is None else shown(metric, share)
             sources.append(cell.expected.source)
             selections.append(cell.expected.selection)
     if sources:

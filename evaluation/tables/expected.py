@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from utilities.errors import UsageError
 
+NOT_PUBLISHED = "not published"
 COLUMNS = ("dataset", "row", "metric", "percent", "source", "selection")
 
 
 class Expected(NamedTuple):
-    """A published number, where it is from, and which classes have chosen its epoch."""
+    """A published number (None: there is none), its source, and which classes chose its epoch."""
 
-    share: float
+    share: float | None
     source: str
     selection: str
 
@@ -36,8 +37,10 @@ def read_expected(path: str) -> dict[tuple[str, str, str], Expected]:
         if missing:
             raise UsageError(f"{where}: {missing[0]} is missing; the columns are "
                              f"{', '.join(COLUMNS)}.")
-        share = _percent(line["percent"], where) / 100
         key = (line["dataset"], line["row"], line["metric"])
+        share = None
+        if line["percent"] != NOT_PUBLISHED:
+            share = _percent(line["percent"], where) / 100
         numbers[key] = Expected(share, line["source"], line["selection"])
     return numbers
 
@@ -48,5 +51,6 @@ def _percent(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 100:
-        raise UsageError(f"{where}: {ascii(text)[1:-1][:40]} is not a percentage.")
+        raise UsageError(f"{where}: {ascii(text)[1:-1][:40]} is not a percentage, nor "
+                         f"'{NOT_PUBLISHED}'.")
     return value

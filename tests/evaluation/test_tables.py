@@ -325,6 +325,16 @@ def test_published_numbers_stand_beside_the_measured(tmp_path, capsys):
     assert any("has no number for these rows" in note for note in notes)
 
 
+def test_a_row_without_a_published_number_says_so(tmp_path, capsys):
+    a = make_run(tmp_path, "a", 1, 0.5)
+    file = expected_file(tmp_path, "glyphs,a,e_recall@1,not published,Yan 2023,-\n")
+    table, _ = shown(capsys, a, "--expected", file, "--metric", "e_recall@1")
+    assert table[3][2:] == ["50.0", "not published", "Yan 2023", "-"]
+    main([str(a), "--expected", str(file), "--metric", "e_recall@1", "--format", "csv"])
+    *_, row = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (row["e_recall@1_expected"], row["e_recall@1_source"]) == ("", "Yan 2023")
+
+
 @pytest.mark.parametrize("text, words", [
     ("glyphs,a,nmi,many,x,y\n", "line 2: many is not a percentage"),
     ("glyphs,a,nmi,3\n", "line 2: source is missing"),
