@@ -669,7 +669,8 @@ def add_evaluation_flags(parser: Parser) -> None:
     add("--evaluation_metrics", nargs="+", default=metrics, metavar="METRIC", help="""
         Any of those that docs/metrics.md defines.""")
     add("--storage_metrics", nargs="+", default=["e_recall@1"], metavar="METRIC", help="""
-        Metrics whose best checkpoint is kept as best_METRIC.pt.""")
+        Metrics whose best checkpoint is kept as best_METRIC.pt; the best is the lowest value of
+        fnmr, dists@intra and rho_spectrum, the highest of the others.""")
     add_search_flags(group)
     add("--eval_every", type=positive_int, metavar="EPOCHS", help="""
         Epochs between evaluations (the untrained and the final network are always evaluated).""")

@@ -1,5 +1,6 @@
 """A run: its parts, how far it is, and its checkpoints, from which it continues as if nothing had happened."""
 import contextlib
+import math
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from training.trackers import Trackers
 from utilities import checkpoint
 from utilities.interruption import Interruption
 from utilities.logger import RunFolder
+from utilities.metric_names import is_better
 from utilities.seed import random_state, set_random_state
 
 Metrics = dict[str, float]
@@ -69,7 +71,8 @@ class Progress:
 
     def is_better(self, name: str, value: float | None) -> bool:
         """Whether a value of a metric is the best so far."""
-        return value is not None and (name not in self.best or value > self.best[name]["value"])
+        best = self.best.get(name, {"value": math.nan})
+        return value is not None and is_better(name, value, best["value"])
 
 
 @dataclass

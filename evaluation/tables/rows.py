@@ -8,9 +8,9 @@ import pandas as pd
 
 from evaluation.run_files import Run, row_numbers
 from evaluation.tables.flags import row_flags, run_name
-from evaluation.tables.paired import LOWER_IS_BETTER
 from utilities.cells import shown
 from utilities.errors import UsageError
+from utilities.metric_names import is_lower_better
 from utilities.text import printable
 
 # what decides the network before training
@@ -146,8 +146,7 @@ def pick(rows: list[TableRow], pattern: str, metric: str) -> tuple[list[TableRow
     if in_common.empty:
         raise UsageError(f"--pick {pattern}: these rows have no seed in common to choose by.")
     means = in_common.mean()
-    is_lower_better = metric.startswith(LOWER_IS_BETTER)
-    position = means.argmin() if is_lower_better else means.argmax()
+    position = means.argmin() if is_lower_better(metric) else means.argmax()
     best = candidates[position]
     scores = "; ".join(f"{row.name} {shown(metric, means[row.name])}" for row in candidates)
     sentence = (f"{best.name} is the best of {len(candidates)} rows {pattern} on the validation "

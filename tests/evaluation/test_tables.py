@@ -294,6 +294,21 @@ def test_the_best_of_a_grid_is_picked_by_validation_alone(tmp_path, capsys):
             "g-2 80.0; g-3 70.0).") in notes
 
 
+@pytest.mark.parametrize("metric, best", [
+    ("fnmr@0.1", "g-1"), ("dists@intra", "g-1"), ("rho_spectrum@1", "g-1"),
+    ("dists@inter", "g-2"), ("e_recall@1", "g-2"),
+])
+def test_the_best_of_a_grid_is_the_lowest_where_lower_is_better(tmp_path, capsys, metric, best):
+    grid = []
+    for name, value in (("g-1", 0.2), ("g-2", 0.6)):
+        folder = make_run(tmp_path, name, 1, 0.5, val=value, lr=value)
+        table = Path(folder, "metrics.csv")
+        table.write_text(table.read_text().replace("e_recall@1", metric))
+        grid.append(folder)
+    table, _ = shown(capsys, *grid, "--pick", "g-*", "--best_by", metric)
+    assert [line[0] for line in table[3:]] == [best]
+
+
 def test_a_grid_that_cannot_be_picked_from_is_one_sentence(tmp_path, capsys):
     runs = seeds(tmp_path, "g-1", {1: 0.5, 2: 0.6}, val=0.5)
     assert "no row has such a name" in refused(capsys, *runs, "--pick", "h-*")
