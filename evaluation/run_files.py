@@ -68,10 +68,10 @@ def _is_run(folder: Path) -> bool:
 
 def read_run(folder: Path, with_steps: bool = True) -> Run:
     """Read a run, with_steps: steps.csv too; a UsageError if the folder is not that of a run."""
-    options = _json(folder / "options.json")
+    options = read_json(folder / "options.json")
     if not isinstance(options.get("flags"), dict):
         raise UsageError(f"{folder} is not the folder of a run: it has no readable options.json.")
-    result = _json(folder / "result.json")
+    result = read_json(folder / "result.json")
     for part in ("final", "untrained"):
         metrics = result.get(part)
         result[part] = row_numbers(metrics) if isinstance(metrics, dict) else {}
@@ -97,7 +97,14 @@ def shortcoming(run: Run) -> str | None:
     return None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def continuations(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """What an options.json says of each time that the run was continued."""
+    entries = options.get("continuations")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; empty if it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

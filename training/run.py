@@ -77,7 +77,10 @@ class Progress:
 
 @dataclass
 class Run:
-    """The parts of a run by name. folder and trackers are None in all processes but the first."""
+    """The parts of a run by name. folder and trackers are None in all processes but the first.
+
+    data: what a checkpoint holds of the images.
+    """
 
     opt: Namespace
     splits: Splits
@@ -88,6 +91,7 @@ class Run:
     optimisation: Optimisation
     device: torch.device
     guard: FiniteGuard
+    data: dict
     recorder: StepRecorder
     interruption: Interruption = field(default_factory=Interruption)
     progress: Progress = field(default_factory=Progress)
@@ -133,12 +137,10 @@ class Run:
     def state_dict(self) -> dict:
         """Everything that the rest of the run follows from, of tensors and plain containers."""
         progress = self.progress
-        classes = {name: images.class_names for name, images in self.splits._asdict().items() if images}
         return {
             "options": vars(self.opt),
             "metrics": metrics_of(self.opt, progress.history[-1]),
             "epoch": progress.epoch,
-            "classes": classes,
             "network": self.optimisation.network_state(self.network),
             "method": self.method.state_dict(),
             "optimisation": self.optimisation.state_dict(),
@@ -157,7 +159,7 @@ class Run:
             "history": progress.history,
             "records": progress.policy_records,
             "best": progress.best,
-        }
+        } | self.data
 
     def load_state_dict(self, state: dict) -> None:
         """Continue where `state_dict` was taken."""

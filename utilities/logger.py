@@ -15,7 +15,7 @@ import torch
 
 from utilities import distributed
 from utilities.errors import RunError, reason
-from utilities.files import replacing_text
+from utilities.files import remove, replacing_text
 from utilities.flags import as_recorded
 from utilities.lock import Lock
 
@@ -70,6 +70,10 @@ class RunFolder:
     def close(self) -> None:
         """Let other processes use the folder again."""
         self._lock.release()
+
+    def remove(self) -> None:
+        """Delete the folder with all that is in it."""
+        remove(self.path)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
