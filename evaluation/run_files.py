@@ -1,6 +1,7 @@
 """What the folder of a run holds; the files may be unfinished, damaged, or of any origin."""
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,12 @@ class Run(NamedTuple):
     def finished(self) -> bool:
         """Whether it has come to its end."""
         return bool(self.result["final"])
+
+    @property
+    def epochs(self) -> int | None:
+        """How many epochs it has trained."""
+        epoch = self.history[-1].get("epoch", math.nan) if self.history else math.nan
+        return int(epoch) if math.isfinite(epoch) else None
 
     @property
     def facts(self) -> list[Any]:
@@ -94,6 +101,9 @@ def shortcoming(run: Run) -> str | None:
     if last.get("step") != steps:
         return (f"its result.json is of step {steps}, its metrics.csv goes to step "
                 f"{last.get('step', 0):.0f}")
+    epochs = run.flags.get("n_epochs")
+    if isinstance(epochs, int) and run.epochs is not None and run.epochs < epochs:
+        return f"it goes on to epoch {epochs}, and its result.json is of epoch {run.epochs}"
     return None
 
 
