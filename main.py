@@ -5,15 +5,13 @@
 """
 import sys
 
-from parameters import answer_early, explicit_flags, get_options, read_options
+from parameters import answer_early, explicit_flags, get_options
 
 if __name__ == "__main__":
     answer_early(sys.argv[1:])  # --help, --list and wrong flags, before the imports that load torch
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -34,12 +32,14 @@ from training.guard import room_for
 from training.large_batch import LargeBatchStep, Outcome
 from training.results import EVALUATION_ADVICE, fill_storage, score_split, write_results
 from training.run import Run
+from training.run_folder import record_options, run_folder
+from training.same_images import refuse_other_images
 from utilities import checkpoint, distributed
 from utilities.cells import metric_table
 from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
-from utilities.errors import RunError, UsageError, answer
+from utilities.errors import UsageError, answer
 from utilities.listing import print_names
-from utilities.logger import FULL, RunFolder, differences, provenance, write_json
+from utilities.logger import write_json
 from utilities.seed import seed_everything
 
 STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
@@ -67,6 +67,7 @@ def train(run: Run, bar: tqdm) -> None:
     exact = nullcontext if run.device.type == "cpu" else partial(full_precision, run.device)
     if not progress.history:
         finish_epoch(run, {"epoch": 0, "step": 0})  # the untrained network
+    progress.update_timers()  # building the run is no training
     while progress.epoch < opt.n_epochs:
         network.hold_backbone(progress.epoch < opt.warmup_epochs)
         network.train()
@@ -112,6 +113,11 @@ def refuse_metrics(opt) -> None:
 
 def run(opt) -> None:
     """Build everything, then train, or evaluate a checkpoint."""
+    path = resume.run_folder(opt)
+    past = resume.past_of(opt)
+    if past and resume.is_finished(opt, past, path):
+        print(f"{path} is finished, with {opt.n_epochs} epochs; nothing is left to do.")
+        return
     own_gpu = distributed.local_rank()
     set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
     device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
@@ -119,6 +125,8 @@ def run(opt) -> None:
     refuse_metrics(opt)
     seed_everything(opt.seed)
     splits = read_splits(opt)
+    if past:
+        refuse_other_images(past, splits, path)
     network = prepared_network(opt, device)
     loaders = build_loaders(opt, splits, network, device)
     if opt.evaluate_only:
@@ -129,11 +137,12 @@ def run(opt) -> None:
         network.compile_backbone()
     method = build_method(opt, network, len(splits.train.class_names)).to(device)
     optimisation = build_optimisation(opt, network, method, len(loaders["train"]))
-    path = resume.run_folder(opt)
-    with run_folder(opt, path, device) as folder:
+    with run_folder(opt, path) as folder:
         print(f"{opt.dataset}: {splits}." + (f" Writing to {folder.path}" if folder else ""))
         state = resume.state_of(opt)
         current = build_run(opt, splits, loaders, network, method, optimisation, device, folder, state)
+        if folder:
+            record_options(folder, opt, device, state)
         fill_storage(current)
         with current.interruption.catch_signals(), current.trackers_closed(), progress_bar(current) as bar:
             train(current, bar)
@@ -156,30 +165,6 @@ def evaluate_only(opt, network, loaders: dict, device: torch.device) -> None:
         write_json(opt.json, metrics)
 
 
-@contextmanager
-def run_folder(opt, path: Path | None, device: torch.device) -> Iterator[RunFolder | None]:
-    """The folder of the run, new or that of the one to continue, which other runs are kept out of meanwhile; None for
-    all processes but the first."""
-    if distributed.rank() > 0:
-        yield None
-        return
-    folder = RunFolder(opt.save_path, opt.dataset, resume.name_of(opt)) if path is None else RunFolder.at(path)
-    try:
-        if not (folder / "options.json").exists():
-            here = provenance(vars(opt), str(device))
-            folder.write_json("options.json", here)
-            for line in differences(read_options(opt.repeat), here) if opt.repeat else ():
-                print(line)
-        yield folder
-    except OSError as error:
-        if error.errno in FULL:
-            raise RunError(f"The disk of {folder.path} is full ({error.strerror}); what was complete is intact. Free "
-                           f"space, then --resume {folder.path} continues from the last checkpoint.") from error
-        raise
-    finally:
-        folder.close()
-
-
 def options(argv: list[str]):
     """The flags of the command line; with --evaluate_only those of the checkpoint where it has none, with --resume
     those of the run."""
@@ -187,10 +172,7 @@ def options(argv: list[str]):
     if explicit.get("evaluate_only") and explicit.get("checkpoint"):
         return get_options(argv, trained=checkpoint.load(explicit["checkpoint"])["options"])
     if explicit.get("resume"):
-        opt = get_options(argv)
-        if state := resume.state_of(opt):
-            resume.refuse_differences(state["options"], explicit, resume.run_folder(opt))
-            return get_options(argv, trained=state["options"])
+        return resume.options(argv, explicit)
     return get_options(argv)
 
 

@@ -68,7 +68,8 @@ def add_run_flags(parser: Parser) -> None:
     add("--resume", metavar="auto|RUN", help="""
         Continue a run after the last step in its last.pt, bit for bit. 'auto': the run of this
         name, or a new one if there is none; RUN: its folder or checkpoint. Flags that are not given
-        are the run's. Other values are refused, except for --n_epochs, machine and paths.""")
+        are the run's. Other values are refused, except for more --n_epochs, machine and paths;
+        so are other images than the run's.""")
     add("--checkpoint_minutes", type=float, default=10.0, metavar="MINUTES", help="""
         Time between checkpoints within an epoch. One is also written after every epoch, on SIGTERM
         and on Ctrl-C.""")
@@ -691,7 +692,8 @@ def add_evaluation_flags(parser: Parser) -> None:
     add("--evaluation_metrics", nargs="+", default=metrics, metavar="METRIC", help="""
         Any of those that docs/metrics.md defines.""")
     add("--storage_metrics", nargs="+", default=["e_recall@1"], metavar="METRIC", help="""
-        Metrics whose best checkpoint is kept as best_METRIC.pt.""")
+        Metrics whose best checkpoint is kept as best_METRIC.pt; the best is the lowest value of
+        fnmr, dists@intra and rho_spectrum, the highest of the others.""")
     add_search_flags(group)
     add("--eval_every", type=positive_int, metavar="EPOCHS", help="""
         Epochs between evaluations (the untrained and the final network are always evaluated).""")
@@ -786,6 +788,8 @@ def answer_early(argv: list[str]) -> None:
         explicit = explicit_flags(argv)
         if "evaluate_only" in explicit and "checkpoint" in explicit:
             return  # its flags are those of the checkpoint
+        if "resume" in explicit:
+            return  # those of the run
         opt = get_options(argv)
         if opt.list in listing.FLAGS:
             listing.print_names(listing.names(opt.list))
@@ -796,21 +800,33 @@ def answer_early(argv: list[str]) -> None:
             sys.exit(code)
 
 
-def get_options(argv: list[str], trained: dict | None = None) -> argparse.Namespace:
+def get_options(
+    argv: list[str], trained: dict | None = None, begun: dict | None = None
+) -> argparse.Namespace:
     """Parse the command line; where it cannot work, exit with code 2 and one sentence.
 
     trained: the options of the checkpoint that is evaluated or continued; they are the defaults.
+    begun: those of a run that was left before its first checkpoint; see `repeated`.
     """
     explicit = explicit_flags(argv)
-    chosen = repeated(explicit)
-    parser = build_parser()
-    parser.set_defaults(**layered_defaults(chosen | explicit))
-    parser.set_defaults(**chosen)
-    parser.set_defaults(**inherited(explicit, trained or {}))
+    parser = parser_with_defaults(explicit, trained, begun)
     opt = parser.parse_args(argv)
     for problem in problems(opt, explicit):
         parser.error(problem)
     return opt
+
+
+def parser_with_defaults(
+    explicit: dict, trained: dict | None = None, begun: dict | None = None
+) -> Parser:
+    """The parser with the defaults that hold for these flags; see `get_options`."""
+    chosen = repeated(explicit, begun or {})
+    own = inherited(explicit, trained or {})
+    parser = build_parser()
+    parser.set_defaults(**layered_defaults(chosen | own | explicit))
+    parser.set_defaults(**chosen)
+    parser.set_defaults(**own)
+    return parser
 
 
 def explicit_flags(argv: list[str]) -> dict:
@@ -829,17 +845,18 @@ def flag_actions() -> dict[str, argparse.Action]:
 
 
 def inherited(explicit: dict, trained: dict) -> dict:
-    """The defaults that a checkpoint's options give: all but those of the machine.
+    """The defaults that a checkpoint's options give: all, or without --resume all but the machine's.
 
     Those of the data are left out too where another data set is given. A UsageError for a value
     that this version does not know, unless the checkpoint is only evaluated.
     """
     data = ("glyphs_", "data_", "dataset", "source_path")
     another = explicit.get("dataset", trained.get("dataset")) != trained.get("dataset")
+    left_out = NOT_REPEATED if "resume" in explicit else MACHINE
     known = flag_actions()
     defaults = {}
     for flag, value in trained.items():
-        if flag not in known or flag in MACHINE or another and flag.startswith(data):
+        if flag not in known or flag in left_out or another and flag.startswith(data):
             continue
         choices = known[flag].choices
         if choices and value not in (*choices, None) and "evaluate_only" not in explicit:
@@ -853,15 +870,14 @@ def inherited(explicit: dict, trained: dict) -> dict:
 # ------------------------------------------------------------------------- flags of an earlier run
 
 
-def repeated(explicit: dict) -> dict:
-    """The flags that were chosen for the run of --repeat.
+def repeated(explicit: dict, begun: dict) -> dict:
+    """The flags that were chosen for the run of --repeat, or else for the one with flags `begun`.
 
     What follows from them follows anew: a flag of the command line has the consequences that it
     would have had then.
     """
-    if "repeat" not in explicit:
-        return {}
-    chosen = chosen_flags(recorded_flags(explicit["repeat"]))
+    flags = recorded_flags(explicit["repeat"]) if "repeat" in explicit else begun
+    chosen = chosen_flags(flags) if flags else {}
     return {flag: value for flag, value in chosen.items() if flag not in NOT_REPEATED}
 
 
@@ -905,6 +921,13 @@ def read_options(path: str) -> dict:
     if not isinstance(content, dict) or not isinstance(content.get("flags"), dict):
         raise UsageError(f"{path} is not the options.json of a run.")
     return content
+
+
+def acceptable_flags(flags: dict) -> dict:
+    """Those flags of a run's options.json that this command line could have given."""
+    known = flag_actions()
+    return {flag: value for flag, value in flags.items()
+            if flag in known and value is not None and _acceptable(known[flag], value)}
 
 
 def _acceptable(action: argparse.Action, value) -> bool:

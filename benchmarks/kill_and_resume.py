@@ -5,8 +5,8 @@
 A run of the full method on few glyphs starts, is killed after a random time (drawn by S), continued
 with --resume auto and killed again, until it ends. Then the next run starts, until there were N kills.
 The moments fall on start-up, steps, evaluations and writes of checkpoints. After each run the
-script says whether metrics.csv and every tensor and number of last.pt (except measured times) equal
-those of the uninterrupted run, and at the end how many. Exit code 1 where one differs.
+script says whether metrics.csv, steps.csv and every tensor and number of last.pt (except measured
+times and memory) equal those of the uninterrupted run, and at the end how many. Exit code 1 where one differs.
 """
 import random
 import subprocess
@@ -23,12 +23,14 @@ from tqdm import tqdm  # noqa: E402
 
 from benchmarks.turns import parser_of  # noqa: E402
 from utilities import checkpoint  # noqa: E402
+from utilities.table import read_rows  # noqa: E402
 
 FLAGS = [
     "--device", "cpu", "--glyphs_classes", "24", "--glyphs_images_per_class", "12", "--bs", "24",
     "--n_epochs", "12", "--eval_every", "2", "--map_images", "0", "--xbm_size", "48",
-    "--xbm_start", "4", "--checkpoint_minutes", "0.002", "--resume", "auto",
+    "--xbm_start", "4", "--log_every", "4", "--checkpoint_minutes", "0.002", "--resume", "auto",
 ]
+MEASURED = ("images_per_second", "data_wait", "peak_memory_mib")
 ABSENT = object()
 
 
@@ -45,7 +47,13 @@ def state_of(run: Path) -> dict:
     for key in list(state["progress"]):
         if key.endswith("seconds"):
             del state["progress"][key]
-    return {"metrics.csv": (run / "metrics.csv").read_text()} | state
+    steps = [unmeasured(row) for row in read_rows(run / "steps.csv")]
+    return {"metrics.csv": (run / "metrics.csv").read_text(), "steps.csv": steps} | state
+
+
+def unmeasured(row: dict) -> dict:
+    """A row of steps.csv without time and memory, which differ from run to run."""
+    return {name: value for name, value in row.items() if name not in MEASURED}
 
 
 def differences(a, b, path: str = "") -> list[str]:

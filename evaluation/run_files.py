@@ -1,6 +1,7 @@
 """What the folder of a run holds; the files may be unfinished, damaged, or of any origin."""
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,12 @@ class Run(NamedTuple):
         return bool(self.result["final"])
 
     @property
+    def epochs(self) -> int | None:
+        """How many epochs it has trained."""
+        epoch = self.history[-1].get("epoch", math.nan) if self.history else math.nan
+        return int(epoch) if math.isfinite(epoch) else None
+
+    @property
     def facts(self) -> list[Any]:
         """What was trained, on what."""
         facts = [self.flags.get(flag) for flag in ("dataset", "arch", "loss")]
@@ -68,10 +75,10 @@ def _is_run(folder: Path) -> bool:
 
 def read_run(folder: Path, with_steps: bool = True) -> Run:
     """Read a run, with_steps: steps.csv too; a UsageError if the folder is not that of a run."""
-    options = _json(folder / "options.json")
+    options = read_json(folder / "options.json")
     if not isinstance(options.get("flags"), dict):
         raise UsageError(f"{folder} is not the folder of a run: it has no readable options.json.")
-    result = _json(folder / "result.json")
+    result = read_json(folder / "result.json")
     for part in ("final", "untrained"):
         metrics = result.get(part)
         result[part] = row_numbers(metrics) if isinstance(metrics, dict) else {}
@@ -94,10 +101,20 @@ def shortcoming(run: Run) -> str | None:
     if last.get("step") != steps:
         return (f"its result.json is of step {steps}, its metrics.csv goes to step "
                 f"{last.get('step', 0):.0f}")
+    epochs = run.flags.get("n_epochs")
+    if isinstance(epochs, int) and run.epochs is not None and run.epochs < epochs:
+        return f"it goes on to epoch {epochs}, and its result.json is of epoch {run.epochs}"
     return None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def continuations(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """What an options.json says of each time that the run was continued."""
+    entries = options.get("continuations")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; empty if it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

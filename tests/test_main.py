@@ -123,6 +123,20 @@ def test_without_figures_numbers_and_checkpoints_are_left(folder, tmp_path):
         "options.json", "metrics.csv", "steps.csv", "result.json", "last.pt", "best_e_recall@1.pt"}
 
 
+def test_the_best_epoch_is_the_lowest_value_where_lower_is_better(folder, tmp_path):
+    names = ["dists@intra", "dists@inter", "rho_spectrum@-1"]
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "3", "--lr", "0.02", "--no-figures", *PLAIN,
+              "--evaluation_metrics", *names, "--storage_metrics", *names))
+    rows = rows_of(read(tmp_path, "a"))
+    best = json.loads((tmp_path / "image_folder" / "a" / "result.json").read_text())["best"]
+    for name, choose in zip(names, (min, max, min)):
+        values = [float(row[name]) for row in rows]
+        assert len(set(values)) > 1
+        assert best[name]["value"] == choose(values)
+        kept = checkpoint.load(tmp_path / "image_folder" / "a" / f"best_{name}.pt")
+        assert kept["metrics"][name] == choose(values) and kept["epoch"] == values.index(choose(values))
+
+
 EVALUATED = {"full method": ["--eval_bootstrap", "20"], "averaged": ["--ema", "0.9"], "mined": ["--loss", "margin"],
              "published": ["--recipe", "paper", "--memory_channels", "8", "--memory_steps", "2"],
              "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "1"], "proxies": ["--proxies_weight", "1"]}

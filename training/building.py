@@ -31,6 +31,7 @@ from training.guard import FiniteGuard
 from training.optimisation import Optimisation, Schedule, build_optimizer, parameter_groups
 from training.records import STEPS, StepRecorder
 from training.run import Run
+from training.same_images import data_record
 from training.trackers import Trackers
 from utilities import checkpoint, distributed
 from utilities.choices import loss_names
@@ -51,7 +52,7 @@ def read_splits(opt) -> datasets.Splits:
 def prepared_network(opt, device: torch.device) -> Network:
     """The network with its first weights, on the device."""
     network = build_network(opt)
-    if opt.checkpoint:
+    if opt.checkpoint and not resume.checkpoint_of(opt):
         checkpoint.load_network(opt.checkpoint, network, vars(opt))
     settle_sizes(opt, network)
     architectures.check_side(network, opt.arch, transforms.sides(opt.image_size, opt.crop_size, opt.augmentation).input)
@@ -219,6 +220,7 @@ def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, met
         optimisation=optimisation,
         device=device,
         guard=FiniteGuard(lambda i: str(splits.train.paths[i])),
+        data=data_record(splits),
         recorder=StepRecorder(folder / STEPS if folder else None, device, after=step),
         folder=folder,
         trackers=trackers,

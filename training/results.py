@@ -142,7 +142,7 @@ def write_results(run: Run) -> None:
         "policy": progress.policy_records[-1] if progress.policy_records else None,
         "steps": progress.step,
         "seconds": round(progress.seconds, 3),
-        "seconds_per_epoch": round(progress.training_seconds / max(1, opt.n_epochs), 3),
+        "seconds_per_epoch": round(progress.training_seconds / max(1, progress.epoch), 3),
     }
     if gain := policy_gain_on(run, "test"):
         result["held_out_advantage_over_uniform"] = gain

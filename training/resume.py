@@ -1,17 +1,51 @@
-"""Which run `--resume` continues, and whether it may.
+"""Which run `--resume` continues, by which flags, and whether it may.
 
 A checkpoint holds the state of everything that the next steps follow from. The flags are those of the run; one that is
 given again must be the same, but for those that decide nothing of the result or only how long it takes.
 """
+from argparse import Namespace
 from pathlib import Path
 
+from evaluation.run_files import REPORT, continuations, read_json
+from parameters import NOT_REPEATED, acceptable_flags, get_options, parser_with_defaults
 from utilities import checkpoint
 from utilities.errors import UsageError
+from utilities.flags import as_recorded
 
 LAST = "last.pt"
 MAY_CHANGE = {"n_epochs", "kernels", "source_path", "save_path", "savename", "device", "gpu", "resume", "debug",
               "checkpoint_minutes", "map_images", "map_thumbnails", "explorer_images", "eval_per_class", "figures",
               "tensorboard", "log_online", "project", "group", "cache", "cache_path", "compile", "weights_dir"}
+# those of which options.json tells the present value
+RECORDED = MAY_CHANGE - NOT_REPEATED - {"savename", "save_path"}
+# those for which a finished run is drawn anew
+DRAWN = {"map_images", "map_thumbnails", "explorer_images", "eval_per_class", "figures"}
+
+
+def options(argv: list[str], explicit: dict) -> Namespace:
+    """The flags of a run that is continued, all but those given being its own; else those of the command line.
+
+    Of a run that was left before its first checkpoint the given flags override, with their
+    consequences, those in its options.json.
+    """
+    opt = parser_with_defaults(explicit).parse_args(argv)
+    folder = run_folder(opt)
+    if folder is None:
+        return get_options(argv)
+    content = read_json(folder / "options.json")
+    recorded = content.get("flags")
+    recorded = acceptable_flags(recorded) if isinstance(recorded, dict) else {}
+    state = state_of(opt)
+    if state is None:
+        return get_options(argv, begun=recorded)
+    trained = dict(state["options"])
+    if continuations(content):
+        # a continuation may have been left before its first checkpoint
+        trained |= {flag: recorded[flag] for flag in RECORDED & recorded.keys()}
+    refuse_differences(trained, explicit, folder)
+    opt = get_options(argv, trained=trained)
+    refuse_fewer_epochs(state, opt, folder)
+    return opt
 
 
 def name_of(opt) -> str:
@@ -60,6 +94,13 @@ def state_of(opt) -> dict | None:
     return state
 
 
+def past_of(opt) -> dict | None:
+    """What that checkpoint says of how far the run is and of its images, without its weights."""
+    state = state_of(opt)
+    parts = ("progress", "history", "classes", "images")
+    return state and {part: state[part] for part in parts if part in state}
+
+
 def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
     """A UsageError that lists the flags given with other values than the run has."""
     free = MAY_CHANGE
@@ -79,3 +120,40 @@ def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
 def shown(value) -> str:
     """The value of a flag as it is typed."""
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
+    """A UsageError where the run is beyond its last epoch, or has reached it without an evaluation."""
+    progress = state["progress"]
+    least = progress["epoch"]
+    is_within = progress["sums"] is not None
+    is_evaluated = not state["history"][-1].keys().isdisjoint(opt.evaluation_metrics)
+    if is_within or not is_evaluated:
+        least += 1
+    if opt.n_epochs < least:
+        begun = " and has begun another" if is_within else ""
+        raise UsageError(f"--n_epochs {opt.n_epochs}: {path} has trained {progress['epoch']} epochs{begun}; pass "
+                         f"at least {least}, or start a new run.")
+
+
+def changed_flags(content: dict, opt) -> dict[str, dict]:
+    """The flags that differ from those in options.json, each before and now."""
+    recorded = content.get("flags")
+    changed = {}
+    for flag in sorted(RECORDED):
+        now = as_recorded(getattr(opt, flag))
+        if isinstance(recorded, dict) and recorded.get(flag, now) != now:
+            changed[flag] = {"before": recorded[flag], "now": now}
+    return changed
+
+
+def is_finished(opt, state: dict, folder: Path) -> bool:
+    """Whether nothing is left to do: neither a step, nor the results, nor a page that looks other."""
+    progress = state["progress"]
+    result = read_json(folder / "result.json")
+    if progress["epoch"] < opt.n_epochs or result.get("steps") != progress["step"]:
+        return False
+    changed = changed_flags(read_json(folder / "options.json"), opt)
+    if DRAWN & changed.keys():
+        return False
+    return not opt.figures or (folder / REPORT).is_file()

@@ -1,5 +1,6 @@
 """A run: its parts, how far it is, and its checkpoints, from which it continues as if nothing had happened."""
 import contextlib
+import math
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from training.trackers import Trackers
 from utilities import checkpoint
 from utilities.interruption import Interruption
 from utilities.logger import RunFolder
+from utilities.metric_names import is_better
 from utilities.seed import random_state, set_random_state
 
 Metrics = dict[str, float]
@@ -69,12 +71,16 @@ class Progress:
 
     def is_better(self, name: str, value: float | None) -> bool:
         """Whether a value of a metric is the best so far."""
-        return value is not None and (name not in self.best or value > self.best[name]["value"])
+        best = self.best.get(name, {"value": math.nan})
+        return value is not None and is_better(name, value, best["value"])
 
 
 @dataclass
 class Run:
-    """The parts of a run by name. folder and trackers are None in all processes but the first."""
+    """The parts of a run by name. folder and trackers are None in all processes but the first.
+
+    data: what a checkpoint holds of the images.
+    """
 
     opt: Namespace
     splits: Splits
@@ -85,6 +91,7 @@ class Run:
     optimisation: Optimisation
     device: torch.device
     guard: FiniteGuard
+    data: dict
     recorder: StepRecorder
     interruption: Interruption = field(default_factory=Interruption)
     progress: Progress = field(default_factory=Progress)
@@ -130,12 +137,10 @@ class Run:
     def state_dict(self) -> dict:
         """Everything that the rest of the run follows from, of tensors and plain containers."""
         progress = self.progress
-        classes = {name: images.class_names for name, images in self.splits._asdict().items() if images}
         return {
             "options": vars(self.opt),
             "metrics": metrics_of(self.opt, progress.history[-1]),
             "epoch": progress.epoch,
-            "classes": classes,
             "network": self.optimisation.network_state(self.network),
             "method": self.method.state_dict(),
             "optimisation": self.optimisation.state_dict(),
@@ -154,7 +159,7 @@ class Run:
             "history": progress.history,
             "records": progress.policy_records,
             "best": progress.best,
-        }
+        } | self.data
 
     def load_state_dict(self, state: dict) -> None:
         """Continue where `state_dict` was taken."""

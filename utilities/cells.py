@@ -1,8 +1,8 @@
 """How numbers and texts stand in a table: shares in percent, intervals, Markdown and LaTeX."""
 import re
 
-# Metrics that are shown as they are.
-NO_SHARES = ("dists@", "rho_spectrum@")
+from utilities.metric_names import is_share
+
 LATEX = str.maketrans({
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -51,9 +51,7 @@ def with_interval(row: dict[str, float], metric: str) -> str:
 
 def shown(metric: str, value: float, sign: str = "") -> str:
     """A share in percent; a distance or a divergence as it is. sign '+': also of a gain."""
-    if metric.removeprefix("val_").startswith(NO_SHARES):
-        return f"{value:{sign}.3f}"
-    return f"{100 * value:{sign}.1f}"
+    return f"{100 * value:{sign}.1f}" if is_share(metric) else f"{value:{sign}.3f}"
 
 
 def lines_of(rows: dict[str, dict[str, str]]) -> list[list[str]]:

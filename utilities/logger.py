@@ -15,10 +15,22 @@ import torch
 
 from utilities import distributed
 from utilities.errors import RunError, reason
-from utilities.files import replacing_text
+from utilities.files import remove, replacing_text
 from utilities.flags import as_recorded
 from utilities.lock import Lock
 
+ROOT = Path(__file__).parent.parent
+# The folders of the code.
+ROOMS = (
+    "architectures",
+    "batchminer",
+    "criteria",
+    "datasets",
+    "evaluation",
+    "flows",
+    "training",
+    "utilities",
+)
 # Of a disk, a quota, or the size that a file may have.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PACKAGES = (
@@ -70,6 +82,10 @@ class RunFolder:
     def close(self) -> None:
         """Let other processes use the folder again."""
         self._lock.release()
+
+    def remove(self) -> None:
+        """Delete the folder with all that is in it."""
+        remove(self.path)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -141,8 +157,17 @@ def provenance(options: dict, device: str) -> dict:
         "threads": torch.get_num_threads(),
         "processes": distributed.world(),
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "uncommitted_changes": has_uncommitted_changes(),
     }
+
+
+def has_uncommitted_changes(root: Path = ROOT) -> bool:
+    """Whether the code differs from the commit: a changed tracked file, or an untracked source file
+    beside main.py or in a room. Other untracked files, such as images, are no part of it."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", root=root)
+    places = [":(glob)*.py", *(f"{room}/*.py" for room in ROOMS)]
+    added = _git("ls-files", "--others", "--exclude-standard", "--", *places, root=root)
+    return bool(changed or added)
 
 
 def differences(recorded: dict, present: dict) -> list[str]:
@@ -191,10 +216,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str, root: Path = ROOT) -> str | None:
     """What git prints in the folder of this code; None if it fails."""
     command = ["git", *arguments]
-    root = Path(__file__).parent.parent
     try:
         run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -11,7 +11,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from utilities.cells import NO_SHARES, metric_names, shown, with_interval
+from utilities.cells import metric_names, shown, with_interval
+from utilities.metric_names import is_share
 
 ROOM = Path(__file__).parent
 PALETTE = (ROOM / "palette.css").read_text(encoding="utf-8")
@@ -44,8 +45,8 @@ def templates() -> Environment:
     )
     environment.filters.update(shorten=shorten, fingerprint=fingerprint)
     environment.globals.update(
+        is_share=is_share,
         metric_names=metric_names,
-        no_shares=NO_SHARES,
         shown=shown,
         with_interval=with_interval,
     )

@@ -5,7 +5,7 @@ from evaluation.report.charts import Chart, Line, make_chart
 from evaluation.report.figures import column
 from evaluation.report.progress import LOSSES
 from evaluation.run_files import Run
-from utilities.cells import NO_SHARES
+from utilities.metric_names import is_share
 
 Row = dict[str, float]
 MEASURES = {
@@ -31,11 +31,11 @@ def metric_charts(run: Run) -> list[Chart]:
     """Every metric over the epochs, with its interval, on test and validation classes."""
     charts = []
     for metric in run.metrics:
-        is_share = not metric.startswith(NO_SHARES)
-        factor = 100 if is_share else 1
+        percent = is_share(metric)
+        factor = 100 if percent else 1
         test = line(run.history, metric, "epoch", "test", factor)
         validation = line(run.history, f"val_{metric}", "epoch", "validation", factor)
-        title = f"{metric} (%)" if is_share else metric
+        title = f"{metric} (%)" if percent else metric
         charts.append(make_chart(title, [test, validation], "epoch"))
     return existing(charts)
 

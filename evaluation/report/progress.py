@@ -19,6 +19,7 @@ from evaluation.report.figures import (
     label_axes,
     new_figure,
 )
+from utilities.metric_names import is_share
 
 LOSSES = {
     "loss": ("total", INK),
@@ -97,8 +98,9 @@ def _loss_panel(history: list[dict]) -> Panel:
 
 def _metric_panel(history: list[dict], name: str) -> Panel:
     styles = {name: (name, GREEN), f"val_{name}": (f"{name} (validation)", GREY)}
-    curves = _curves(history, styles, factor=100)
-    return Panel(name, curves, unit="percent", form=".1f")
+    if not is_share(name):
+        return Panel(name, _curves(history, styles), form=".3f")
+    return Panel(name, _curves(history, styles, factor=100), unit="percent", form=".1f")
 
 
 def _draw_panel(axes, panel: Panel) -> None:

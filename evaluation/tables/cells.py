@@ -5,9 +5,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from evaluation.tables.expected import NOT_PUBLISHED, Expected
-from evaluation.tables.paired import LOWER_IS_BETTER, Difference, paired_difference
+from evaluation.tables.paired import Difference, paired_difference
 from evaluation.tables.rows import TableRow
 from utilities.cells import shown
+from utilities.metric_names import is_lower_better
 
 NO_PAIRS = Difference(math.nan, math.nan, math.nan, better=0, pairs=0)
 
@@ -36,8 +37,8 @@ def table_line(row: TableRow, base: TableRow | None, metrics: list[str],
         values = row.of(metric)
         difference = None
         if base is not None and base is not row:
-            lower = metric.removeprefix("val_").startswith(LOWER_IS_BETTER)
-            difference = paired_difference(values, base.of(metric), lower_is_better=lower)
+            difference = paired_difference(values, base.of(metric),
+                                           lower_is_better=is_lower_better(metric))
         published = expected.get((row.flags.get("dataset"), row.name, metric))
         cells[metric] = MetricCell(values, difference, published)
     return TableLine(row, base, cells)

@@ -2,9 +2,9 @@
 import re
 from typing import Any
 
-from evaluation.run_files import Run
+from evaluation.run_files import Run, continuations
 from evaluation.tables.flags import run_name
-from evaluation.tables.rows import TableRow, best_entry
+from evaluation.tables.rows import TableRow, best_entry, flags_of
 from utilities.text import printable
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -30,6 +30,7 @@ def common_notes(rows: list[TableRow], at: str) -> list[str]:
     if at == "best":
         labels.append("Epochs between evaluations")
     notes = [seed_note(rows)]
+    notes.append(length_note(rows))
     notes += [fact_note(label, rows) for label in labels]
     notes += [namesake_note(row) for row in rows]
     changed = sum(run.options.get("uncommitted_changes") is True for run in runs)
@@ -46,8 +47,30 @@ def facts_of(run: Run) -> dict[str, Any]:
         "Steps": run.result.get("steps"),
         "Epochs between evaluations": run.flags.get("eval_every"),
     }
-    facts |= {label: run.options.get(name) for label, name in OF_THE_MACHINE.items()}
+    facts |= {label: over_time(run, name) for label, name in OF_THE_MACHINE.items()}
     return facts | {f"Versions of {name}": value for name, value in _versions(run).items()}
+
+
+def over_time(run: Run, name: str) -> Any:
+    """A fact of options.json; where the run was continued, those of its continuations too."""
+    values = [run.options.get(name)]
+    values += [entry.get(name) for entry in continuations(run.options)]
+    different = dict.fromkeys(map(_short, values))
+    return " then ".join(different) if len(different) > 1 else values[0]
+
+
+def length_note(rows: list[TableRow]) -> str | None:
+    """The rows that would be one if their runs were of one length."""
+    alike: dict[str, list[str]] = {}
+    for row in rows:
+        first = next(iter(row.runs.values()))
+        flags = {flag: str(value) for flag, value in flags_of(first).items() if flag != "n_epochs"}
+        length = f"{row.name}: {first.epochs} epochs, {first.result.get('steps')} steps"
+        alike.setdefault(str([run_name(first), sorted(flags.items())]), []).append(length)
+    parts = ["; ".join(lengths) for lengths in alike.values() if len(lengths) > 1]
+    if not parts:
+        return None
+    return f"Runs of different length are not averaged, and stand in rows of their own ({'; '.join(parts)})."
 
 
 def seed_note(rows: list[TableRow]) -> str | None:
@@ -118,7 +141,8 @@ def difference_note(baselines: list[str]) -> str:
     base = (baselines[0] if len(baselines) == 1 else
             f"the one of {', '.join(baselines)} whose name the row begins with")
     return (f"Δ: difference to {base} over the seeds in common, mean [95 % interval, Student's "
-            "t], and in how many of them the row is better (fnmr: lower; else higher).")
+            "t], and in how many of them the row is better (dists@intra, fnmr and rho_spectrum: "
+            "lower; else higher).")
 
 
 def _difference(label: str, value_of: dict[str, str]) -> str | None:

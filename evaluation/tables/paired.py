@@ -5,8 +5,6 @@ from typing import NamedTuple
 import pandas as pd
 from scipy.special import stdtrit
 
-LOWER_IS_BETTER = ("fnmr@",)
-
 
 class Difference(NamedTuple):
     """The mean of own minus other over the pairs, its 95 % interval (NaN for one pair), and in how

@@ -8,13 +8,19 @@ import pandas as pd
 
 from evaluation.run_files import Run, row_numbers
 from evaluation.tables.flags import row_flags, run_name
-from evaluation.tables.paired import LOWER_IS_BETTER
 from utilities.cells import shown
 from utilities.errors import UsageError
+from utilities.metric_names import is_lower_better
 from utilities.text import printable
 
-# what decides the network before training
-OF_THE_START = ("dataset", "arch", "embed_dim", "not_pretrained", "checkpoint")
+# what decides the network before training, and the images that it is evaluated on; with _ at its end:
+# all flags that begin so
+OF_THE_START = (
+    "dataset", "glyphs_", "arch", "embed_dim", "pooling", "feature_norm", "not_pretrained", "weights",
+    "checkpoint", "image_size", "crop_size", "input_", "relation", "memory", "memory_decode",
+    "memory_couplings", "memory_hidden", "memory_levels", "memory_steps", "memory_channels",
+    "memory_samples", "memory_temperature",
+)
 
 
 @dataclass(eq=False)
@@ -54,10 +60,10 @@ def table_rows(runs: list[Run], at: str, best_by: str) -> list[TableRow]:
 
 
 def group_by_flags(runs: list[Run]) -> list[dict[int, Run]]:
-    """Runs of equal flags, by seed; a UsageError where two of them have the same seed too."""
+    """Runs of equal flags and length, by seed; a UsageError where two have the same seed too."""
     groups: dict[str, dict[int, Run]] = {}
     for run in runs:
-        key = json.dumps(row_flags(run.flags), sort_keys=True)
+        key = json.dumps([flags_of(run), run.result.get("steps")], sort_keys=True)
         seed = run.flags["seed"]
         twin = groups.setdefault(key, {}).setdefault(seed, run)
         if twin is not run:
@@ -66,10 +72,23 @@ def group_by_flags(runs: list[Run]) -> list[dict[int, Run]]:
     return list(groups.values())
 
 
+def flags_of(run: Run) -> dict[str, Any]:
+    """The flags that make a row, with the epochs that were trained: older versions did not record it
+    when a run was continued to more."""
+    flags = row_flags(run.flags)
+    return flags if run.epochs is None else flags | {"n_epochs": run.epochs}
+
+
 def row_names(runs: list[Run]) -> list[str]:
-    """A name for each row, given one run of each; flags that differ distinguish equal names."""
-    names = [run_name(run) for run in runs]
-    flags = pd.DataFrame([flag_texts(run) for run in runs]).fillna("-")
+    """A name for each row, given one run of each; flags that differ distinguish equal names, or
+    where none does the steps."""
+    names = told_apart([run_name(run) for run in runs], [flag_texts(run) for run in runs])
+    return told_apart(names, [{"steps": str(run.result.get("steps"))} for run in runs])
+
+
+def told_apart(names: list[str], texts: list[dict[str, str]]) -> list[str]:
+    """The names, equal ones with the texts in which they differ."""
+    flags = pd.DataFrame(texts).fillna("-")
     is_differing = flags.groupby(names).nunique() > 1  # (names, flags)
     found = []
     for name, (_, own) in zip(names, flags.iterrows()):
@@ -81,7 +100,7 @@ def row_names(runs: list[Run]) -> list[str]:
 def flag_texts(run: Run) -> dict[str, str]:
     """The flags that make a row, as they are typed."""
     texts = {}
-    for flag, value in row_flags(run.flags).items():
+    for flag, value in flags_of(run).items():
         texts[flag] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return texts
 
@@ -116,13 +135,29 @@ def best_entry(run: Run, metric: str) -> dict[str, Any]:
 
 
 def untrained_row(rows: list[TableRow]) -> list[TableRow]:
-    """The networks of the first row before training, if those of all rows start alike."""
-    starts = {str([row.flags.get(flag) for flag in OF_THE_START]) for row in rows}
-    if len(starts) > 1:
+    """The networks before training by seed, if those of all rows start alike.
+
+    Of a seed that several rows have, the run whose folder's name comes first gives the values,
+    whatever the order of the rows.
+    """
+    if len({start_of(row) for row in rows}) > 1:
         return []
-    runs = rows[0].runs
-    values = [run.result["untrained"] for run in runs.values()]
-    return [TableRow("untrained network", runs, pd.DataFrame(values, index=list(runs)))]
+    of_all = [(seed, run) for row in rows for seed, run in row.runs.items()]
+    of_all.sort(key=lambda pair: (pair[0], str(pair[1].folder)))
+    runs: dict[int, Run] = {}
+    values: dict[int, dict] = {}
+    for seed, run in of_all:
+        runs.setdefault(seed, run)
+        values[seed] = run.result["untrained"] | values.get(seed, {})
+    return [TableRow("untrained network", runs, pd.DataFrame(list(values.values()), index=list(runs)))]
+
+
+def start_of(row: TableRow) -> str:
+    """The flags from which the untrained network and its metrics follow."""
+    prefixes = tuple(name for name in OF_THE_START if name.endswith("_"))
+    flags = {flag: value for flag, value in row_flags(row.flags).items()
+             if flag in (*OF_THE_START, "source_path") or flag.startswith(prefixes)}
+    return json.dumps(flags, sort_keys=True)
 
 
 def pick(rows: list[TableRow], pattern: str, metric: str) -> tuple[list[TableRow], TableRow, str]:
@@ -146,8 +181,7 @@ def pick(rows: list[TableRow], pattern: str, metric: str) -> tuple[list[TableRow
     if in_common.empty:
         raise UsageError(f"--pick {pattern}: these rows have no seed in common to choose by.")
     means = in_common.mean()
-    is_lower_better = metric.startswith(LOWER_IS_BETTER)
-    position = means.argmin() if is_lower_better else means.argmax()
+    position = means.argmin() if is_lower_better(metric) else means.argmax()
     best = candidates[position]
     scores = "; ".join(f"{row.name} {shown(metric, means[row.name])}" for row in candidates)
     sentence = (f"{best.name} is the best of {len(candidates)} rows {pattern} on the validation "

@@ -130,12 +130,69 @@ def test_where_runs_lie_makes_no_row_but_what_images_they_have_seen_does(tmp_pat
     runs = [make_run(tmp_path, f"a-s{seed}", seed, 0.5, dataset=dataset,
                      source_path=f"disk{seed}", device=f"d{seed}",
                      evaluation_metrics=["nmi"] * seed) for seed in (1, 2)]
-    assert len(shown(capsys, *runs)[0]) == 3 + rows
+    names = [line[0] for line in shown(capsys, *runs)[0][2:]]
+    assert len([name for name in names if name != "untrained network"]) == rows
 
 
 def test_the_untrained_network_is_shown_where_all_rows_start_from_such(tmp_path, capsys):
     runs = [make_run(tmp_path, name, 1, 0.5, arch=name) for name in ("convnet", "resnet50")]
     assert [line[0] for line in shown(capsys, *runs)[0][2:]] == ["convnet", "resnet50"]
+
+
+@pytest.mark.parametrize("flag, one, other, shows", [
+    ("memory", "realnvp", "none", False), ("relation", "gru", "none", False),
+    ("pooling", "avg", "max", False), ("glyphs_seed", 0, 1, False), ("lr", 0.1, 0.2, True),
+])
+def test_the_untrained_network_stands_for_rows_that_start_alike_in_any_order(tmp_path, capsys, flag, one, other,
+                                                                           shows):
+    runs = [*seeds(tmp_path, "a", {1: 0.5, 2: 0.6}, **{flag: one}),
+            *seeds(tmp_path, "b", {2: 0.7, 3: 0.8}, **{flag: other})]
+    for folder, value in zip(runs, (0.1, 0.2, 0.2, 0.6)):
+        path = Path(folder, "result.json")
+        write_json(path, json.loads(path.read_text()) | {"untrained": {"e_recall@1": value}})
+    for argv in (runs, runs[::-1]):
+        first = shown(capsys, *argv)[0][2]
+        # the mean of .1, .2 and .6, one value for each seed
+        expected = ["untrained network", "3", "30.0 ± 26.5", "-"]
+        assert first == expected if shows else first[0] in "ab"
+
+
+def test_runs_of_different_length_are_never_averaged(tmp_path, capsys):
+    """Older versions left the number of epochs in options.json as it was when a run was continued."""
+    runs = seeds(tmp_path, "a", {1: 0.5, 2: 0.7})
+    longer = make_run(tmp_path, "a-s3", 3, 0.9, epochs=4, n_epochs=2)
+    table, notes = shown(capsys, *runs, longer)
+    assert table[3][:3] == ["a (n_epochs 2)", "2", "60.0 ± 14.1"]
+    assert table[4][:3] == ["a (n_epochs 4)", "1", "90.0"]
+    assert notes.count("Runs of different length are not averaged, and stand in rows of their own (a (n_epochs 2): "
+                       "2 epochs, 20 steps; a (n_epochs 4): 4 epochs, 40 steps).") == 1
+    assert not has_note(shown(capsys, *runs)[1], "Runs of different length")
+
+
+def test_runs_of_as_many_epochs_and_other_steps_are_not_averaged(tmp_path, capsys):
+    runs = seeds(tmp_path, "a", {1: 0.5, 2: 0.7})
+    for name, content in (("result.json", '"steps": 20'), ("metrics.csv", "2,20,")):
+        path = Path(runs[1], name)
+        text = path.read_text()
+        assert content in text
+        path.write_text(text.replace(content, content.replace("20", "24")))
+    table, notes = shown(capsys, *runs)
+    assert [line[0] for line in table[3:]] == ["a (steps 20)", "a (steps 24)"]
+    assert has_note(notes, "Runs of different length are not averaged")
+
+
+def test_a_run_that_is_to_go_on_is_incomplete(tmp_path, capsys):
+    longer = make_run(tmp_path, "a-s1", 1, 0.5, n_epochs=4)
+    assert "it goes on to epoch 4, and its result.json is of epoch 2" in refused(capsys, longer)
+
+
+def test_the_code_of_continuations_is_part_of_what_differs(tmp_path, capsys):
+    begun = {"commit": "a" * 40}
+    continued = begun | {"continuations": [{"commit": "a" * 40}, {"commit": "b" * 40}, 7]}
+    runs = [make_run(tmp_path, "a-s1", 1, 0.5, options=begun),
+            make_run(tmp_path, "a-s2", 2, 0.5, options=continued)]
+    words = "Commits differ: aaaaaaaaaaaa (a seed 1); aaaaaaaaaaaa then bbbbbbbbbbbb (a seed 2)."
+    assert words in shown(capsys, *runs)[1]
 
 
 # ------------------------------------------------------------ differences
@@ -292,6 +349,21 @@ def test_the_best_of_a_grid_is_picked_by_validation_alone(tmp_path, capsys):
     assert table[4][-1].startswith("+15.0 [")
     assert ("g-2 is the best of 3 rows g-* on the validation classes (val_e_recall@1: g-1 60.0; "
             "g-2 80.0; g-3 70.0).") in notes
+
+
+@pytest.mark.parametrize("metric, best", [
+    ("fnmr@0.1", "g-1"), ("dists@intra", "g-1"), ("rho_spectrum@1", "g-1"),
+    ("dists@inter", "g-2"), ("e_recall@1", "g-2"),
+])
+def test_the_best_of_a_grid_is_the_lowest_where_lower_is_better(tmp_path, capsys, metric, best):
+    grid = []
+    for name, value in (("g-1", 0.2), ("g-2", 0.6)):
+        folder = make_run(tmp_path, name, 1, 0.5, val=value, lr=value)
+        table = Path(folder, "metrics.csv")
+        table.write_text(table.read_text().replace("e_recall@1", metric))
+        grid.append(folder)
+    table, _ = shown(capsys, *grid, "--pick", "g-*", "--best_by", metric)
+    assert [line[0] for line in table[3:]] == [best]
 
 
 def test_a_grid_that_cannot_be_picked_from_is_one_sentence(tmp_path, capsys):

@@ -1,0 +1,38 @@
+"""Which images a run has seen, in few bytes, so that a later run can tell whether they are the same."""
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.base import ImageList, Splits
+
+
+def image_record(splits: Splits) -> dict[str, dict]:
+    """By split: how many images each class has, and a digest of their names, labels and order.
+
+    Names begin below the folder that holds all images, so that the record stays the same when
+    the whole data set is moved.
+    """
+    present = splits.present()
+    paths = [path for images in present.values() for path in images.paths]
+    root = len(common_folder(paths))
+    return {name: record_of(images, root) for name, images in present.items()}
+
+
+def common_folder(paths: Sequence[Path]) -> str:
+    """The innermost folder that holds all paths."""
+    return os.path.commonpath({os.path.abspath(path.parent) for path in paths})
+
+
+def record_of(images: ImageList, root: int) -> dict:
+    """The record of one split; root: characters of the common folder."""
+    count = Counter(images.labels)
+    digest = hashlib.sha256()
+    for path, label in zip(images.paths, images.labels):
+        name = Path(os.path.abspath(path)[root:]).as_posix()
+        digest.update(f"{label} {name}\0".encode(errors="surrogateescape"))
+    return {
+        "counts": [count[label] for label in range(len(images.class_names))],
+        "digest": digest.hexdigest(),
+    }
