@@ -23,7 +23,7 @@ from utilities.logger import write_json
 
 
 def read_embeddings(path: str) -> Tensor:
-    """(N, D) float32 from a .npy file; pickled objects are refused."""
+    """(N, D) float32 or float64 from a .npy file; pickled objects are refused."""
     source = "give the embeddings.npy of evaluation.embed."
     try:
         rows = np.load(path, allow_pickle=False)
@@ -36,7 +36,8 @@ def read_embeddings(path: str) -> Tensor:
     shape = "several arrays"
     if isinstance(rows, np.ndarray):
         if rows.ndim == 2 and rows.dtype.kind in "fiu":
-            return torch.from_numpy(rows.astype(np.float32))  # (N, D)
+            is_short = rows.dtype in (np.float16, np.float32)
+            return torch.from_numpy(rows.astype(np.float32 if is_short else np.float64))  # (N, D)
         shape = f"{rows.dtype} {rows.shape}"
     raise UsageError(f"{path} holds {shape}; expected real numbers of shape (N, D), one row an "
                      "image.")

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from evaluation.ranking import nearest
+from evaluation.ranking import nearest, searched
 from evaluation.search.embedded_set import EmbeddedSet
 from utilities.errors import UsageError
 
@@ -29,7 +29,7 @@ class SearchResult(NamedTuple):
 
 def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
          query_class: str | None = None) -> list[SearchResult]:
-    """The k nearest images of each query (Q, D), by inner product, ties by the lower row.
+    """The k nearest images of each query (Q, D), by cosine, ties by the lower row.
 
     A query that is in the gallery does not find itself. query_class: the class of all queries;
     None: known only of those in the gallery. Raises UsageError where D or k does not fit.
@@ -42,7 +42,8 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
         raise UsageError(f"--k {k}: a query can find at most {most} images here; ask for 1 to "
                          f"{most}.")
     # faiss would copy the gallery first, which takes longer than the search; the ranking is equal
-    similarity, index = nearest(query, gallery.rows, k + extra, backend="torch")
+    rows = searched(query, gallery.rows, cosine=True)
+    similarity, index = nearest(*rows, k + extra, backend="torch")
     results = []
     for path, own, scores, rows in zip(paths, own_rows, similarity.tolist(), index.tolist()):
         in_gallery = None if own is None else gallery.class_of(own)
