@@ -73,7 +73,7 @@ def image_lists(files: list[tuple[str, str, str]], rows: list[int]) -> list[Imag
     files: embeddings, table and folder of images of each set. Names come from the column `class`,
     where there is one.
     """
-    tables = [read_table(path, count) for (_, path, _), count in zip(files, rows)]
+    tables = [read_table(path, count, ("path", "label")) for (_, path, _), count in zip(files, rows)]
     labels = [label.tolist() for label in numbered(tables)]
     names = {}
     for table, label in zip(tables, labels):

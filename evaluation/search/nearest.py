@@ -7,6 +7,7 @@ from torch import Tensor
 from evaluation.ranking import nearest, searched
 from evaluation.search.embedded_set import EmbeddedSet
 from utilities.errors import UsageError
+from utilities.labels import same_name
 
 
 class Hit(NamedTuple):
@@ -35,6 +36,8 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
     None: known only of those in the gallery. Raises UsageError where D or k does not fit.
     """
     _check_dimensions(query, gallery)
+    if query_class is not None:
+        query_class = _known_class(gallery, query_class)
     own_rows = [gallery.row_of(path) for path in paths]
     extra = any(row is not None for row in own_rows)
     most = len(gallery.rows) - extra
@@ -47,11 +50,23 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
     results = []
     for path, own, scores, rows in zip(paths, own_rows, similarity.tolist(), index.tolist()):
         in_gallery = None if own is None else gallery.class_of(own)
-        class_name = query_class or in_gallery
+        class_name = in_gallery if query_class is None else query_class
         pairs = [(row, score) for row, score in zip(rows, scores) if row != own]
         hits = [_hit(gallery, row, score, class_name) for row, score in pairs[:k]]
         results.append(SearchResult(path, class_name, hits))
     return results
+
+
+def _known_class(gallery: EmbeddedSet, name: str) -> str:
+    """The class as the gallery spells it; a UsageError where the gallery has no such class."""
+    spelled = {}
+    for row in range(len(gallery.rows)):
+        own = gallery.class_of(row)
+        spelled.setdefault(same_name(own), own)
+    if same_name(name) not in spelled:
+        raise UsageError(f"--query_class {name}: no image of {gallery.file} is of this class; give "
+                         "the class as its labels.csv spells it, or leave the flag out.")
+    return spelled[same_name(name)]
 
 
 def _check_dimensions(query: Tensor, gallery: EmbeddedSet) -> None:
