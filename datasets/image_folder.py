@@ -4,7 +4,6 @@
     <source>/labels.csv        columns path,label[,super_label][,split], paths relative to <source>;
                                split is train, val or test, and without the column as above
 """
-import csv
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import NamedTuple
 
 from datasets.base import ImageList, Splits, image_list, split_in_halves
 from datasets.files import IMAGE_SUFFIXES, images_by_class, within
-from utilities.errors import UsageError, reason
+from utilities.errors import UsageError
+from utilities.labels import Line, read_lines, refuse_spellings
 
 SPLITS = ("train", "val", "test")
 
@@ -43,6 +43,7 @@ def _from_classes(source: Path) -> Splits:
     if not rows:
         raise UsageError(f"{source}: no images found; expected {source}/<class>/<image> with "
                          f"endings {' '.join(sorted(IMAGE_SUFFIXES))}, or a labels.csv.")
+    refuse_spellings((name, str(path.parent)) for path, name in rows)
     return split_in_halves(source, rows)
 
 
@@ -65,54 +66,25 @@ def _from_table(table: Path) -> Splits:
 
 def _read(table: Path) -> list[Row]:
     """The rows of the table, each checked by itself."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = [(name or "").strip() for name in reader.fieldnames or []]
-            _check_columns(table, columns)
-            reader.fieldnames = columns
-            rows = [_row(table, reader.line_num, fields) for fields in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{table}: this is not a csv table in UTF-8 ({error}); save it as "
-                         "one.") from None
-    except OSError as error:
-        raise UsageError(f"{table}: this table cannot be read ({reason(error)}); allow "
-                         "it.") from None
-    if not rows:
+    lines = read_lines(table, ["path", "label"], ["super_label"])
+    if not lines:
         raise UsageError(f"{table}: the table names no images; add one row for each, or remove it "
                          "to use the folders.")
-    return rows
+    for column in ("label", "super_label"):
+        refuse_spellings((line[column], line.where) for line in lines if column in line)
+    return [_row(table, line) for line in lines]
 
 
-def _check_columns(table: Path, columns: list[str]) -> None:
-    """The needed columns are there, and none stands twice."""
-    missing = [name for name in ("path", "label") if name not in columns]
-    if missing:
-        raise UsageError(f"{table}: no column {' and no column '.join(missing)}; the first line "
-                         "must name the columns path,label and may name super_label and split.")
-    twice = [name for name in columns if name and columns.count(name) > 1]
-    if twice:
-        raise UsageError(f"{table}: the column {twice[0]} stands twice; leave one of them out.")
-
-
-def _row(table: Path, line: int, fields: dict) -> Row:
+def _row(table: Path, line: Line) -> Row:
     """One row, its path below the table's folder."""
-    where = f"{table}, line {line}"
-    if any(fields.pop(None, ())):
-        raise UsageError(f"{where}: there are more fields than columns; put quotes around a field "
-                         "that holds a comma.")
-    fields = {name: (value or "").strip() for name, value in fields.items()}
-    empty = [name for name in ("path", "label", "super_label") if fields.get(name) == ""]
-    if empty:
-        raise UsageError(f"{where}: the {empty[0]} is empty; fill it in, or remove the row.")
-    split = fields.get("split")
+    split = line.get("split")
     if split not in (None, *SPLITS):
-        raise UsageError(f"{where}: split {split!r} is unknown; write train, val or test.")
-    path = within(table.parent, fields["path"])
+        raise UsageError(f"{line.where}: split {split!r} is unknown; write train, val or test.")
+    path = within(table.parent, line["path"])
     if path is None:
-        raise UsageError(f"{where}: path {fields['path']} leaves the folder; write it relative to "
-                         f"{table.parent}, without '..'.")
-    return Row(line, path, fields["label"], fields.get("super_label"), split)
+        raise UsageError(f"{line.where}: path {line['path']} leaves the folder; write it relative "
+                         f"to {table.parent}, without '..'.")
+    return Row(line.number, path, line["label"], line.get("super_label"), split)
 
 
 def _check_files(table: Path, rows: list[Row]) -> None:

@@ -3,9 +3,9 @@
 The files are those of evaluation.embed: (N, D) numbers, and a table with a column `label` and a
 line for each row.
 """
-import csv
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from parameters import build_parser as build_main_parser
 from utilities.cells import metric_table
 from utilities.command_line import Formatter, Parser
 from utilities.errors import UsageError, answer
+from utilities.labels import Line, read_lines, refuse_spellings
 from utilities.logger import write_json
 
 
 def read_embeddings(path: str) -> Tensor:
-    """(N, D) float32 from a .npy file; pickled objects are refused."""
+    """(N, D) float32 or float64 from a .npy file; pickled objects are refused."""
     source = "give the embeddings.npy of evaluation.embed."
     try:
         rows = np.load(path, allow_pickle=False)
@@ -36,40 +37,31 @@ def read_embeddings(path: str) -> Tensor:
     shape = "several arrays"
     if isinstance(rows, np.ndarray):
         if rows.ndim == 2 and rows.dtype.kind in "fiu":
-            return torch.from_numpy(rows.astype(np.float32))  # (N, D)
+            is_short = rows.dtype in (np.float16, np.float32)
+            return torch.from_numpy(rows.astype(np.float32 if is_short else np.float64))  # (N, D)
         shape = f"{rows.dtype} {rows.shape}"
     raise UsageError(f"{path} holds {shape}; expected real numbers of shape (N, D), one row an "
                      "image.")
 
 
-def read_table(path: str, rows: int) -> list[dict]:
+def read_table(path: str, rows: int, needed: Sequence[str] = ("label",)) -> list[Line]:
     """The lines of a table with a column `label`, as many as there are rows of embeddings."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file; give the labels.csv of "
-                         "evaluation.embed.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} is not a csv table in UTF-8 ({error}); save it as "
-                         "one.") from None
-    if not all(line.get("label") for line in lines):
-        raise UsageError(f"{path}: there is no column label, or it is empty in some line; the "
-                         "first line must name the columns, such as path,label,class.")
+    lines = read_lines(Path(path), needed, ["class"], "give the labels.csv of evaluation.embed.")
     if len(lines) != rows:
         raise UsageError(f"{path} has {len(lines)} lines for {rows} rows of embeddings; give files "
                          "of one set.")
     return lines
 
 
-def numbered(tables: list[list[dict]]) -> list[Tensor]:
+def numbered(tables: list[list[Line]]) -> list[Tensor]:
     """The labels of one or two tables as common numbers, (N,) each, ascending as the labels do.
 
     Two sets may number their classes differently: where both have the column `class`, it decides.
     """
     lines = list(chain.from_iterable(tables))
-    by_class = len(tables) > 1 and all(line.get("class") for line in lines)
+    by_class = len(tables) > 1 and all("class" in line for line in lines)
     column = "class" if by_class else "label"
+    refuse_spellings((line[column], line.where) for line in lines)
     names = {line[column] for line in lines}
     are_numbers = all(name.isdecimal() for name in names)
     order = sorted(names, key=int if are_numbers else None)

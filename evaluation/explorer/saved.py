@@ -42,11 +42,11 @@ def explore_saved(opt: Namespace) -> None:
         lists[0],
         limit=opt.explorer_images,
         gallery=lists[1] if gallery else None,
-        places=place_images(rows, labels[0], opt.map_images) if opt.map_images else None,
+        places=place_images(rows.given.float(), labels[0], opt.map_images) if opt.map_images else None,
     )
     heading = Heading(
         title=opt.title or Path(opt.embeddings).resolve().parent.name,
-        facts=[Path(opt.embeddings).name, f"{rows.shape[1]} dimensions"],
+        facts=[Path(opt.embeddings).name, f"{embeddings[0].shape[1]} dimensions"],
         metrics=metrics,
         back=REPORT if (out.parent / REPORT).is_file() else None,
     )
@@ -73,7 +73,7 @@ def image_lists(files: list[tuple[str, str, str]], rows: list[int]) -> list[Imag
     files: embeddings, table and folder of images of each set. Names come from the column `class`,
     where there is one.
     """
-    tables = [read_table(path, count) for (_, path, _), count in zip(files, rows)]
+    tables = [read_table(path, count, ("path", "label")) for (_, path, _), count in zip(files, rows)]
     labels = [label.tolist() for label in numbered(tables)]
     names = {}
     for table, label in zip(tables, labels):

@@ -86,7 +86,7 @@ METRICS = {
     "dists@inter": SetMetric(lambda s, _: dists_inter(s.rows, s.label)),
     "dists@intra_over_inter": SetMetric(lambda s, _: dists_intra_over_inter(s.rows, s.label)),
     "rho_spectrum@<m>": SetMetric(lambda s, m: rho_spectrum(s.singular_values, int(m))),
-    "fnmr@<rate>": SetMetric(lambda s, rate: fnmr_at_fmr(s.rows, s.label, rate)),
+    "fnmr@<rate>": SetMetric(lambda s, rate: fnmr_at_fmr(s.centred_rows, s.label, rate)),
 }
 
 

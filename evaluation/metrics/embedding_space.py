@@ -8,9 +8,8 @@ interval of either.
 import torch
 from torch import Tensor
 
-from evaluation.ranking import row_blocks
+from evaluation.ranking import exact_unit, row_blocks
 from utilities.errors import RunError
-from utilities.pairwise import unit
 
 BLOCK = 4096  # rows taken to float64 at once
 # a smaller dists@inter counts as this in dists@intra_over_inter, as in the base framework
@@ -49,7 +48,7 @@ def dists_inter(embedding: Tensor, label: Tensor) -> Tensor:
     if len(count) < 2:
         raise RunError("evaluation: there is one class, so dists@inter has no two to compare; "
                        "leave it out.")
-    mean = unit(total / count[:, None])  # (C, D)
+    mean = exact_unit(total / count[:, None])  # (C, D)
     square = _with_and_without(mean.square().sum(1))  # (C + 1,)
     classes = _with_and_without(torch.ones_like(count))
     total = _with_and_without(mean)  # (C + 1, D)
@@ -74,7 +73,7 @@ def _class_sums(embedding: Tensor, label: Tensor,
     for start, rows in row_blocks(embedding, BLOCK):
         rows = rows.double()
         if normalise:
-            rows = unit(rows)
+            rows = exact_unit(rows)
         part = group[start:start + len(rows)]
         total.index_add_(0, part, rows)
         square.index_add_(0, part, rows.square().sum(1))

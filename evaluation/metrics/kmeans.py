@@ -4,10 +4,13 @@ After a few rounds most centres stand still. A row whose centre stands still can
 centre that has moved, so it is compared with those alone. The clusters are those of comparing
 everything, in a fraction of the time where clusters are small.
 """
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from evaluation.ranking import TILE_SIDE, map_blocks, row_blocks
+from evaluation.ranking import TILE_SIDE, exact_unit, is_narrow, map_blocks, row_blocks
 from utilities.device import full_precision
 from utilities.pairwise import unit
 
@@ -22,14 +25,23 @@ def kmeans(embedding: Tensor, clusters: int, *, spherical: bool = False, seed: i
 
     embedding (N, D), clustered as given; spherical: unit rows and centres, that is, by cosine
     (Dhillon and Modha, Machine Learning 2001). gpu: compute on the first GPU, where there is one;
-    clusters differ only where two centres are equally near to float32 precision.
+    clusters differ only where two centres are equally near to float32 precision. Narrow rows are
+    clustered in float64, less their median.
     A cluster that lost all rows moves to the row farthest from its centre; with fewer distinct
     rows than clusters some stay empty. Memory: three tables of centres (K, D), one of them
     float64, the rows of moved clusters, and a block of distances as in the neighbour search.
     """
-    rows = unit(embedding.float()) if spherical else embedding.float()  # (N, D)
+    rows = exact_unit(embedding) if spherical else embedding  # (N, D)
+    origin = torch.zeros_like(rows[0])
+    if is_narrow(rows):
+        origin = rows.double().median(0).values
+        rows = rows - origin
+    else:
+        rows = rows.float()
     if gpu and torch.cuda.is_available():
         rows = rows.cuda()
+        origin = origin.cuda()
+    project = partial(_on_sphere, origin) if spherical else lambda mean: mean
     generator = torch.Generator().manual_seed(seed)
     start = torch.randperm(len(rows), generator=generator)[:clusters]
     centre = rows[start.to(rows.device)]  # (K, D)
@@ -37,7 +49,7 @@ def kmeans(embedding: Tensor, clusters: int, *, spherical: bool = False, seed: i
     with full_precision(rows.device):
         distance, cluster = _nearest(rows, centre, moved)  # (N,), (N,)
         for _ in range(rounds):
-            centre, moved = _recentred(rows, centre, cluster, distance, moved, spherical)
+            centre, moved = _recentred(rows, centre, cluster, distance, moved, project)
             distance, after = _reassigned(rows, centre, distance, cluster, moved)
             different = after != cluster  # (N,)
             moved = torch.zeros_like(moved)
@@ -50,11 +62,11 @@ def kmeans(embedding: Tensor, clusters: int, *, spherical: bool = False, seed: i
 
 
 def _recentred(rows: Tensor, centre: Tensor, cluster: Tensor, distance: Tensor, moved: Tensor,
-               spherical: bool) -> tuple[Tensor, Tensor]:
+               project: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """The new centres (K, D) and which of them have moved (K,).
 
-    moved (K,): the clusters whose rows changed; their centres become the mean of their rows. The
-    centres of empty clusters become rows far from their own centre.
+    moved (K,): the clusters whose rows changed; their centres become the mean of their rows,
+    projected. The centres of empty clusters become rows far from their own centre.
     """
     centre = centre.clone()
     count = cluster.bincount(minlength=len(centre))  # (K,)
@@ -63,14 +75,20 @@ def _recentred(rows: Tensor, centre: Tensor, cluster: Tensor, distance: Tensor, 
     for _, part in row_blocks(which, len(which), rows.shape[1]):
         total.index_add_(0, cluster[part], rows[part].double())
     filled = moved & (count > 0)
-    mean = (total[filled] / count[filled, None]).float()
-    centre[filled] = unit(mean) if spherical else mean
+    mean = (total[filled] / count[filled, None]).to(rows.dtype)
+    centre[filled] = project(mean)
     empty = (count == 0).nonzero()[:, 0]
     far = distance.topk(min(len(empty), len(rows)))
     apart = far.values > 0
     empty = empty[apart]
     centre[empty] = rows[far.indices[apart]]
     return centre, filled.index_fill(0, empty, True)
+
+
+def _on_sphere(origin: Tensor, mean: Tensor) -> Tensor:
+    """Means (K, D) as the nearest points of the unit sphere, both relative to the origin (D,)."""
+    origin = origin.to(mean.dtype)
+    return unit(mean + origin) - origin
 
 
 def _reassigned(rows: Tensor, centre: Tensor, distance: Tensor, cluster: Tensor,

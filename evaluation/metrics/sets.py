@@ -7,18 +7,24 @@ from torch import Tensor
 from evaluation.metrics.clustering import Contingency, contingency
 from evaluation.metrics.embedding_space import singular_values
 from evaluation.metrics.kmeans import kmeans
+from evaluation.ranking import centred
 
 
 @dataclass(frozen=True)
 class EvaluatedSet:
-    """Rows (N, D) as given, labels (N,), seed and device of k-means, and whether values without
-    each class are wanted. What metrics share is computed when the first asks for it."""
+    """Rows (N, D) as given but for a power of two, labels (N,), seed and device of k-means, and
+    whether values without each class are wanted. What metrics share is computed when the first asks for it."""
 
     rows: Tensor
     label: Tensor
     seed: int
     gpu: bool
     left_out: bool
+
+    @cached_property
+    def centred_rows(self) -> Tensor:
+        """The rows for Euclidean distances."""
+        return centred(self.rows)
 
     @cached_property
     def clusters(self) -> Contingency:

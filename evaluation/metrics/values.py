@@ -7,7 +7,16 @@ from evaluation.metrics.bootstrap import influence_interval, ratio_interval
 from evaluation.metrics.per_class import class_sums
 from evaluation.metrics.retrieval import relevant
 from evaluation.metrics.sets import EvaluatedSet
-from evaluation.ranking import Search, SearchOptions, check_finite, is_unit, ranks, searched
+from evaluation.ranking import (
+    Search,
+    SearchOptions,
+    check_finite,
+    is_narrow,
+    is_unit,
+    ranks,
+    scaled,
+    searched,
+)
 from utilities.errors import RunError, UsageError
 
 # a metric, and the number in its name
@@ -29,11 +38,11 @@ def evaluate(embeddings: Tensor, labels: Tensor, metrics: list[str], *,
     """
     values, query = query_values(embeddings, labels, metrics, gallery=gallery,
                                  gallery_labels=gallery_labels, **options)
-    rows = embeddings.float()
-    label = labels.to(rows.device)
+    label = labels.to(embeddings.device)
     own_label = label
+    rows, other = scaled(embeddings, gallery)
     if gallery is not None:
-        rows = torch.cat([rows, gallery.float()])
+        rows = torch.cat([rows, other])
         label = torch.cat([label, gallery_labels.to(label.device)])
     gpu = SearchOptions(**options).gpu
     whole = EvaluatedSet(rows, label, seed, gpu, left_out=bootstrap > 0)
@@ -95,17 +104,19 @@ def query_values(embeddings: Tensor, labels: Tensor, metrics: list[str], *,
     for cosine, some in _spaces(embeddings, gallery, asked).items():
         rows, among = searched(embeddings, gallery, cosine)
         search = Search(rows, label, count, among, gallery_label, itself=gallery is None,
-                        symmetric=cosine, options=SearchOptions(**options))
+                        symmetric=rows is among, options=SearchOptions(**options))
         values |= _values(some, search)
     return {name: values[name] for name in asked}, query
 
 
 def _spaces(embeddings: Tensor, gallery: Tensor | None,
             asked: dict[str, Parsed]) -> dict[bool, dict[str, Parsed]]:
-    """The metrics of each search, by cosine or not; rows of unit length rank alike in both."""
+    """The metrics of each search, by cosine or not; rows of unit length rank alike in
+    both, unless they are so close together that the rounding of their lengths shows."""
     if not asked:
         return {}
-    if is_unit(embeddings) and (gallery is None or is_unit(gallery)):
+    both = [embeddings] if gallery is None else [embeddings, gallery]
+    if all(is_unit(rows) and not is_narrow(rows) for rows in both):
         return {True: asked}
     spaces = {}
     for name, (metric, number) in asked.items():

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from evaluation.ranking.counting import Side, new_side, rows_before
-from evaluation.ranking.exact import CELLS, exact_similarity, slack
+from evaluation.ranking.exact import CELLS, exact_scores, slack
 from evaluation.ranking.neighbours import SearchOptions, neighbour_blocks
+from evaluation.ranking.rows import Rows
 from evaluation.ranking.threads import map_blocks
 from utilities.device import full_precision
 
@@ -24,13 +25,13 @@ ALWAYS_LISTED = 128  # with more, lists of any length do
 class Search(NamedTuple):
     """Who searches what, and how."""
 
-    query: Tensor          # (Q, D)
+    query: Rows            # (Q, D)
     label: Tensor          # (Q,)
     count: Tensor          # (Q,) gallery rows of the query's class
-    gallery: Tensor        # (N, D)
+    gallery: Rows          # (N, D)
     gallery_label: Tensor  # (N,)
     itself: bool           # whether the queries are the gallery's rows
-    symmetric: bool        # whether similarities are the same from either end
+    symmetric: bool        # whether products are the same from either end
     options: SearchOptions
 
 
@@ -46,7 +47,7 @@ def ranks(search: Search, depth: float, reach: float) -> Iterator[tuple[Tensor, 
     depth = int(min(depth, size - search.itself))
     leading = min(depth, int(search.count.max()))
     short = leading > LISTED and depth < size // 2
-    with full_precision(search.query.device):
+    with full_precision(search.label.device):
         if short or leading > ALWAYS_LISTED:
             yield from _listed(search, leading, depth, reach)
         else:
@@ -59,7 +60,7 @@ def ranks(search: Search, depth: float, reach: float) -> Iterator[tuple[Tensor, 
 def _listed(search: Search, leading: int, depth: int,
             reach: float) -> Iterator[tuple[Tensor, Tensor]]:
     """The ranks up to `depth` from lists; the first rank of queries without a hit by counting."""
-    device = search.query.device
+    device = search.label.device
     itself = torch.arange(len(search.query), device=device) if search.itself else None
     missed = torch.zeros_like(search.count, dtype=torch.bool)  # (Q,)
     blocks = neighbour_blocks(search.query, search.gallery, depth, itself, search.options)
@@ -94,7 +95,7 @@ def _counted(search: Search, wanted: Tensor, leading: int, depth: float,
     """
     gallery, first, group = _by_class(search)  # first: (C,), group: (Q,)
     count = search.count * wanted
-    tolerance = slack(search.query, search.gallery)
+    tolerance = slack(search.query.product, search.gallery.product)
     fits = len(count) * (int(count.max()) + 1) <= CELLS
     mirror = search.itself and search.symmetric and fits and 2 * int(wanted.sum()) > len(wanted)
     parts = [gallery.index] if mirror else _parts(wanted, group, count)
@@ -104,7 +105,7 @@ def _counted(search: Search, wanted: Tensor, leading: int, depth: float,
         target, score = _targets(rows, gallery, first[group[part]], count[part], itself)
         target = target[:, :leading]
         query = new_side(rows, group[part], part, target, score[:, :leading], tolerance[part])
-        place = torch.arange(1, target.shape[1] + 1, device=rows.device)  # (M,)
+        place = torch.arange(1, target.shape[1] + 1, device=target.device)  # (M,)
         last = torch.where(place > 1, depth, max(depth, reach))
         other = query if mirror else gallery
         rank = place + rows_before(query, other, search.options.block, last - place)  # (B, M)
@@ -123,7 +124,7 @@ def _by_class(search: Search) -> tuple[Side, Tensor, Tensor]:
     group, order = number[group].sort(stable=True)  # (N,), (N,)
     rows = search.gallery[order]
     nothing = torch.zeros_like(order)
-    no_score = torch.full_like(rows[:, :1], torch.inf)
+    no_score = torch.full_like(order[:, None], torch.inf, dtype=torch.float64)
     gallery = new_side(rows, group, order, nothing[:, None], no_score, nothing.float())
     size = size[by_size]
     own = torch.searchsorted(label, search.label).clamp(max=len(label) - 1)  # (Q,)
@@ -142,15 +143,16 @@ def _parts(wanted: Tensor, group: Tensor, count: Tensor) -> Iterator[Tensor]:
         yield part
 
 
-def _targets(rows: Tensor, gallery: Side, first: Tensor, count: Tensor,
+def _targets(rows: Rows, gallery: Side, first: Tensor, count: Tensor,
              itself: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The gallery rows of each query's class, most similar first, ties by the lower index, and
-    their similarities, (B, R); the query itself, and places that are left, come last with inf.
+    """The gallery rows of each query's class, nearest first, ties by the lower index, and
+    their scores, (B, R); the query itself, and places that are left, come last with inf.
 
     first, count (B,): where the class begins, and how many rows there are to find.
     """
     number = count if itself is None else count + (count > 0)  # (B,) with the query
-    column = torch.arange(int(number.max()), device=rows.device)  # (R,)
+    device = count.device
+    column = torch.arange(int(number.max()), device=device)  # (R,)
 
     def targets(part: slice) -> tuple[Tensor, Tensor]:
         # queries stand class by class, so that their classes stand together
@@ -160,7 +162,7 @@ def _targets(rows: Tensor, gallery: Side, first: Tensor, count: Tensor,
         stop = int((begin + size).max())
         place = (begin[:, None] - start + column).clamp(max=stop - start - 1)  # (A, R)
         index = gallery.index[start:stop][place]
-        score = exact_similarity(rows[part], gallery.rows[start:stop]).gather(1, place)
+        score = exact_scores(rows[part], gallery.rows[start:stop]).gather(1, place)
         score.masked_fill_(column >= size[:, None], -torch.inf)
         if itself is not None:
             score.masked_fill_(index == itself[part, None], -torch.inf)
@@ -168,7 +170,7 @@ def _targets(rows: Tensor, gallery: Side, first: Tensor, count: Tensor,
         return index.gather(1, order), score.masked_fill(score == -torch.inf, torch.inf)
 
     parts = [slice(start, start + STEP) for start in range(0, len(rows), STEP)]
-    found = list(map_blocks(targets, parts, rows.device.type == "cpu"))
+    found = list(map_blocks(targets, parts, device.type == "cpu"))
     index = torch.cat([index for index, _ in found])
     score = torch.cat([score for _, score in found])
     return index, score  # (B, R), (B, R)

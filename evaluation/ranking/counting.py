@@ -8,12 +8,13 @@ from torch import Tensor
 
 from evaluation.ranking.exact import (
     exact_pairs,
-    exact_similarity,
+    exact_scores,
     not_below,
     pair_products,
     places,
 )
 from evaluation.ranking.rough import has_fast_bfloat16, rough, rough_tolerance
+from evaluation.ranking.rows import Rows
 from evaluation.ranking.threads import TILE_SIDE, map_blocks
 
 SCRATCH = 2**20  # numbers of a temporary
@@ -28,22 +29,22 @@ CROWDED = 16     # one similarity in so many is too close to call: the tile is c
 class Side(NamedTuple):
     """Rows sorted by class, what each has to rank, and what has been counted."""
 
-    rows: Tensor            # (B, D)
+    rows: Rows              # (B, D)
     group: Tensor           # (B,) classes, as ascending numbers
     index: Tensor           # (B,) of the rows in their set
     target: Tensor          # (B, M) indices of gallery rows of the class
-    score: Tensor           # (B, M) their exact similarities, infinite where there is no target
+    score: Tensor           # (B, M) their exact scores, infinite where there is no target
     before: Tensor          # (B, M) gallery rows of other classes that come before each target
     tolerance: Tensor       # (B,) rounding error of a float32 similarity
-    fast: Tensor            # (B, D) the rows as they are multiplied first: float32 or bfloat16
+    fast: Tensor            # (B, D) the products of rows as they are multiplied first: float32 or bfloat16
     fast_tolerance: Tensor  # (B,) rounding error of such a product
 
 
-def new_side(rows: Tensor, group: Tensor, index: Tensor, target: Tensor, score: Tensor,
+def new_side(rows: Rows, group: Tensor, index: Tensor, target: Tensor, score: Tensor,
              tolerance: Tensor) -> Side:
     """A side with nothing counted yet, to be multiplied in float32."""
     before = torch.zeros_like(target)
-    return Side(rows, group, index, target, score, before, tolerance, rows, tolerance)
+    return Side(rows, group, index, target, score, before, tolerance, rows.product, tolerance)
 
 
 def rows_before(query: Side, gallery: Side, block: int, limit: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ def rows_before(query: Side, gallery: Side, block: int, limit: Tensor) -> Tensor
     scores become infinite. Memory: two tiles and some tables of SCRATCH numbers a thread, and a
     copy of the rows in bfloat16.
     """
-    cpu = query.rows.device.type == "cpu"
+    cpu = query.index.device.type == "cpu"
     size = min(block, TILE_SIDE) if cpu else block
     mirror = query is gallery
     query, gallery = _with_rough_rows(query, gallery)
@@ -78,10 +79,10 @@ def rows_before(query: Side, gallery: Side, block: int, limit: Tensor) -> Tensor
 
 def _with_rough_rows(query: Side, gallery: Side) -> tuple[Side, Side]:
     """The same sides, to be multiplied in bfloat16 first where that is fast."""
-    if not has_fast_bfloat16(query.rows.device):
+    if not has_fast_bfloat16(query.index.device):
         return query, gallery
-    asking = rough(query.rows)
-    asked = asking if query is gallery else rough(gallery.rows)
+    asking = rough(query.rows.product)
+    asked = asking if query is gallery else rough(gallery.rows.product)
     tolerance = rough_tolerance(asking, asked, query.tolerance)
     fast_query = query._replace(fast=asking.rows, fast_tolerance=tolerance)
     return fast_query, fast_query if query is gallery else gallery._replace(fast=asked.rows)
@@ -125,7 +126,7 @@ def _filled(side: Side) -> Side:
 
 
 def _in_float32(side: Side) -> Side:
-    return side._replace(fast=side.rows, fast_tolerance=side.tolerance)
+    return side._replace(fast=side.rows.product, fast_tolerance=side.tolerance)
 
 
 def _lowest(side: Side) -> Tensor:
@@ -139,8 +140,9 @@ def _levels(side: Side) -> tuple[Tensor, Tensor]:
     more, (B, M) each."""
     dtype = side.fast.dtype
     tolerance = side.fast_tolerance[:, None]
-    lower = (side.score - tolerance).to(dtype)
-    upper = (side.score + tolerance).to(dtype)
+    score = (side.score + side.rows.offset[:, None]).float()
+    lower = (score - tolerance).to(dtype)
+    upper = (score + tolerance).to(dtype)
     return lower.float(), upper.float()
 
 
@@ -192,16 +194,17 @@ def _count_exactly(count: Tensor, query: Side, gallery: Side, i: Tensor, j: Tens
                    m: Tensor) -> None:
     """Add to the count the gallery rows j[p] that come before target m[p] of query i[p]."""
     score = query.score[i, m]  # (P,)
-    similarity = pair_products(query.rows, gallery.rows, i, j)
-    close = (similarity - score).abs() <= query.tolerance[i]
-    similarity[close] = exact_pairs(query.rows, gallery.rows, i[close], j[close])
-    before = _comes_before(similarity, gallery.index[j], score, query.target[i, m])
+    product = pair_products(query.rows.product, gallery.rows.product, i, j)
+    value = product.double() - query.rows.offset[i]
+    close = (value - score).abs() <= query.tolerance[i]
+    value[close] = exact_pairs(query.rows, gallery.rows, i[close], j[close])
+    before = _comes_before(value, gallery.index[j], score, query.target[i, m])
     count.index_put_((i, m), before.long(), accumulate=True)
 
 
 def _count_exact_tile(query: Side, gallery: Side, tile: Tensor) -> Tensor:
     """The counts (A, M) where float32 leaves too many similarities unsure."""
-    exact = exact_similarity(query.rows, gallery.rows)
+    exact = exact_scores(query.rows, gallery.rows)
     exact.masked_fill_(tile == -torch.inf, -torch.inf)
     counts = []
     for score, target in zip(query.score.T, query.target.T):
@@ -210,6 +213,6 @@ def _count_exact_tile(query: Side, gallery: Side, tile: Tensor) -> Tensor:
     return torch.stack(counts, 1)
 
 
-def _comes_before(similarity: Tensor, index: Tensor, score: Tensor, target: Tensor) -> Tensor:
-    """Whether a row comes before the target: more similar, or as similar with a lower index."""
-    return (similarity > score) | ((similarity == score) & (index < target))
+def _comes_before(value: Tensor, index: Tensor, score: Tensor, target: Tensor) -> Tensor:
+    """Whether a row comes before the target: of a higher score, or equal with a lower index."""
+    return (value > score) | ((value == score) & (index < target))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from evaluation.ranking.exact import SHORT, rounding_error, row_blocks
 from evaluation.ranking.rescore import Propose, Step, rescore
+from evaluation.ranking.rows import Rows, plain_rows
 from evaluation.ranking.threads import map_blocks
 from utilities.device import full_precision
 from utilities.errors import RunError, UsageError
@@ -40,44 +41,49 @@ class SearchOptions:
 
 
 @torch.no_grad()
-def nearest(query: Tensor, gallery: Tensor, k: int, *, exclude_self: bool = False,
+def nearest(query: Tensor | Rows, gallery: Tensor | Rows, k: int, *, exclude_self: bool = False,
             **options) -> tuple[Tensor, Tensor]:
     """The k gallery rows of largest inner product, best first, ties by the lower index.
 
-    query (Q, D), gallery (N, D) -> similarity (Q, k) float32, index (Q, k) int64, on the query's
-    device. The similarity agrees with the exact one to float32 precision.
+    query (Q, D), gallery (N, D), or what evaluation.ranking.searched gives -> similarity (Q, k)
+    float32, index (Q, k) int64, on the query's device. The similarity agrees with the exact one to float32 precision.
     exclude_self: the query is the gallery, and row i is no neighbour of query i. It is left out by
         index, so a duplicate of it still is one.
     options: those of SearchOptions.
     """
-    query = query.float()
-    gallery = gallery.float()
-    _check(query, gallery, k, exclude_self)
-    itself = torch.arange(len(query), device=query.device) if exclude_self else None
-    similarity = query.new_empty(len(query), k)
-    index = torch.empty(len(query), k, dtype=torch.long, device=query.device)
-    for place, *found in neighbour_blocks(query, gallery, k, itself, SearchOptions(**options)):
-        similarity[place], index[place] = found
+    query = query if isinstance(query, Rows) else plain_rows(query)
+    gallery = gallery if isinstance(gallery, Rows) else plain_rows(gallery)
+    _check(query.product, gallery.product, k, exclude_self)
+    device = query.product.device
+    itself = torch.arange(len(query), device=device) if exclude_self else None
+    similarity = torch.empty(len(query), k, device=device)
+    index = torch.empty(len(query), k, dtype=torch.long, device=device)
+    offset = query.offset
+    blocks = neighbour_blocks(query, gallery, k, itself, SearchOptions(**options))
+    for place, score, number in blocks:
+        similarity[place] = (score + offset[place, None]).float()
+        index[place] = number
     return similarity, index  # (Q, k), (Q, k)
 
 
-def neighbour_blocks(query: Tensor, gallery: Tensor, k: int, itself: Tensor | None,
+def neighbour_blocks(query: Rows, gallery: Rows, k: int, itself: Tensor | None,
                      options: SearchOptions) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """nearest, block by block: the queries' place, similarity (B, k), index (B, k).
+    """nearest, block by block: the queries' place, exact scores (B, k) float64, index (B, k).
 
     itself (Q,): the gallery row that is the query and is left out; None: none is.
     """
     wanted = min(k + (itself is not None) + MARGIN, len(gallery))
-    steps = _steps(gallery, wanted, options)
+    steps = _steps(gallery.product, wanted, options)
 
-    def search(block: tuple[int, Tensor]) -> tuple[slice, Tensor, Tensor]:
+    def search(block: tuple[int, Rows]) -> tuple[slice, Tensor, Tensor]:
         start, rows = block
         place = slice(start, start + len(rows))
         own = None if itself is None else itself[place]
         return place, *rescore(rows, gallery, steps, k, wanted, own)
 
-    parallel = query.device.type == "cpu" and not options.gpu
-    with full_precision(query.device):
+    device = query.product.device
+    parallel = device.type == "cpu" and not options.gpu
+    with full_precision(device):
         yield from map_blocks(search, row_blocks(query, options.block, wanted), parallel)
 
 

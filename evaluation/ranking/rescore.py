@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from evaluation.ranking.exact import exact_pairs, exact_similarity, row_blocks
+from evaluation.ranking.exact import exact_pairs, exact_scores, row_blocks
+from evaluation.ranking.rows import Rows
 
 # rows (B, D), m -> score (B, m) descending, index (B, m)
 Propose = Callable[[Tensor, int], tuple[Tensor, Tensor]]
@@ -13,9 +14,9 @@ Propose = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 Step = tuple[Propose, Tensor]
 
 
-def rescore(rows: Tensor, gallery: Tensor, steps: list[Step], k: int, wanted: int,
+def rescore(rows: Rows, gallery: Rows, steps: list[Step], k: int, wanted: int,
             itself: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The exact first k gallery rows of each row, (B, k) similarities and indices.
+    """The exact first k gallery rows of each row, (B, k) scores in float64, and indices.
 
     The first step proposes `wanted` candidates. Candidates whose scores differ by less than the
     rounding error are scored again in float64. Where row k is that close to the last candidate,
@@ -25,8 +26,9 @@ def rescore(rows: Tensor, gallery: Tensor, steps: list[Step], k: int, wanted: in
     if not steps:
         return _exhaustive(rows, gallery, k, itself)
     (propose, error), *rest = steps
-    tolerance = rows.norm(dim=1) * error  # (B,)
-    score, index = propose(rows, wanted)  # (B, m), (B, m)
+    tolerance = rows.product.norm(dim=1) * error  # (B,)
+    score, index = propose(rows.product, wanted)  # (B, m), (B, m)
+    score = score.double() - rows.offset[:, None]
     cut = score[:, -1]
     if itself is not None:
         score, index = _without(score, index, itself)  # (B, m - 1)
@@ -48,7 +50,7 @@ def _without(score: Tensor, index: Tensor, itself: Tensor) -> tuple[Tensor, Tens
     return score.gather(1, order), index.gather(1, order)
 
 
-def _ranked(rows: Tensor, gallery: Tensor, score: Tensor, index: Tensor, tolerance: Tensor,
+def _ranked(rows: Rows, gallery: Rows, score: Tensor, index: Tensor, tolerance: Tensor,
             k: int) -> tuple[Tensor, Tensor]:
     """The first k candidates; those within `tolerance` (B,) of the next get exact scores."""
     close = score[:, :-1] - score[:, 1:] <= tolerance[:, None]  # (B, m - 1)
@@ -67,10 +69,10 @@ def _sorted(score: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return score[:, :k], index[:, :k]  # (B, k), (B, k)
 
 
-def _exhaustive(rows: Tensor, gallery: Tensor, k: int,
+def _exhaustive(rows: Rows, gallery: Rows, k: int,
                 itself: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The first k of the whole gallery: above the k-th similarity, then at it, lowest index first."""
-    score = exact_similarity(rows, gallery)  # (B, N)
+    """The first k of the whole gallery: above the k-th score, then at it, lowest index first."""
+    score = exact_scores(rows, gallery)  # (B, N)
     if itself is not None:
         score.scatter_(1, itself[:, None], -torch.inf)
     last = score.topk(k, dim=1).values[:, -1:]  # (B, 1)

@@ -57,10 +57,7 @@ def read_set(place: str, images: str | None = None) -> EmbeddedSet:
     if not len(rows):
         raise UsageError(f"{file} holds no rows; embed some images.")
     table = file.parent / LABELS
-    lines = read_table(str(table), len(rows))
-    if not all(line.get("path") for line in lines):
-        raise UsageError(f"{table}: there is no column path, or it is empty in some line; search "
-                         "needs it to name what it finds.")
+    lines = read_table(str(table), len(rows), ("path", "label"))
     description = read_description(file.parent)
     if description and description["embeddings"] != sha256(file):
         raise RunError(f"{file} is not the file that {DESCRIPTION} beside it describes; embed the "

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from evaluation.ranking import nearest
+from evaluation.ranking import nearest, searched
 from evaluation.search.embedded_set import EmbeddedSet
 from utilities.errors import UsageError
+from utilities.labels import same_name
 
 
 class Hit(NamedTuple):
@@ -29,12 +30,14 @@ class SearchResult(NamedTuple):
 
 def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
          query_class: str | None = None) -> list[SearchResult]:
-    """The k nearest images of each query (Q, D), by inner product, ties by the lower row.
+    """The k nearest images of each query (Q, D), by cosine, ties by the lower row.
 
     A query that is in the gallery does not find itself. query_class: the class of all queries;
     None: known only of those in the gallery. Raises UsageError where D or k does not fit.
     """
     _check_dimensions(query, gallery)
+    if query_class is not None:
+        query_class = _known_class(gallery, query_class)
     own_rows = [gallery.row_of(path) for path in paths]
     extra = any(row is not None for row in own_rows)
     most = len(gallery.rows) - extra
@@ -42,15 +45,28 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
         raise UsageError(f"--k {k}: a query can find at most {most} images here; ask for 1 to "
                          f"{most}.")
     # faiss would copy the gallery first, which takes longer than the search; the ranking is equal
-    similarity, index = nearest(query, gallery.rows, k + extra, backend="torch")
+    rows = searched(query, gallery.rows, cosine=True)
+    similarity, index = nearest(*rows, k + extra, backend="torch")
     results = []
     for path, own, scores, rows in zip(paths, own_rows, similarity.tolist(), index.tolist()):
         in_gallery = None if own is None else gallery.class_of(own)
-        class_name = query_class or in_gallery
+        class_name = in_gallery if query_class is None else query_class
         pairs = [(row, score) for row, score in zip(rows, scores) if row != own]
         hits = [_hit(gallery, row, score, class_name) for row, score in pairs[:k]]
         results.append(SearchResult(path, class_name, hits))
     return results
+
+
+def _known_class(gallery: EmbeddedSet, name: str) -> str:
+    """The class as the gallery spells it; a UsageError where the gallery has no such class."""
+    spelled = {}
+    for row in range(len(gallery.rows)):
+        own = gallery.class_of(row)
+        spelled.setdefault(same_name(own), own)
+    if same_name(name) not in spelled:
+        raise UsageError(f"--query_class {name}: no image of {gallery.file} is of this class; give "
+                         "the class as its labels.csv spells it, or leave the flag out.")
+    return spelled[same_name(name)]
 
 
 def _check_dimensions(query: Tensor, gallery: EmbeddedSet) -> None:

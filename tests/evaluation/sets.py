@@ -2,9 +2,17 @@
 import torch
 from torch.nn.functional import normalize
 
+from evaluation.ranking.exact import exact_scores
+from evaluation.ranking.rows import plain_rows
+
 
 def generator(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def exact_similarity(query, gallery):
+    """The exact similarity of all rows, (Q, N)."""
+    return exact_scores(plain_rows(query), plain_rows(gallery))
 
 
 def clusters(seed, classes=6, per_class=7, width=8, noise=1.0):

@@ -5,8 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from evaluation.ranking import check_finite, exact, nearest, neighbours
-from evaluation.ranking.exact import exact_similarity
-from tests.evaluation.sets import SETS, clusters, generator
+from tests.evaluation.sets import SETS, clusters, exact_similarity, generator
 from tests.oracles.metrics import rankings
 from utilities.device import full_precision
 from utilities.errors import RunError, UsageError

@@ -11,9 +11,10 @@ from torch.nn.functional import normalize
 from evaluation import evaluate
 from evaluation.metrics.retrieval import relevant
 from evaluation.ranking import Search, SearchOptions, class_ranks, counting, ranks
-from evaluation.ranking.exact import exact_pairs, exact_similarity
+from evaluation.ranking.exact import exact_pairs
+from evaluation.ranking.rows import plain_rows
 from evaluation.ranking.spaces import euclidean
-from tests.evaluation.sets import SETS, clusters, generator, random_labels
+from tests.evaluation.sets import SETS, clusters, exact_similarity, generator, random_labels
 
 
 def near_ties():
@@ -59,7 +60,8 @@ def found_ranks(query, label, gallery, gallery_label, itself, depth=torch.inf, r
     """The ranks that are found, [] for queries that are left out."""
     count = relevant(label, None if itself else gallery_label)
     options = SearchOptions("torch", **options)
-    search = Search(query, label, count, gallery, gallery_label, itself, symmetric, options)
+    rows = plain_rows(query), plain_rows(gallery)
+    search = Search(rows[0], label, count, rows[1], gallery_label, itself, symmetric, options)
     found = {}
     for part, rank in ranks(search, depth, reach):
         for i, row in zip(part.tolist(), rank.tolist()):
@@ -212,6 +214,8 @@ def test_pairs_are_scored_as_tables_are():
     other, _ = clusters(1, per_class=3)
     i, j = torch.tensor(list(product(range(len(rows)), range(len(other))))).T
     table = exact_similarity(rows, other)
+    rows = plain_rows(rows)
+    other = plain_rows(other)
     assert torch.equal(exact_pairs(rows, other, i, j), table.flatten())
     assert torch.equal(exact_pairs(rows, other, i[::7], j[::7]), table.flatten()[::7])
 
@@ -224,7 +228,7 @@ def test_similarities_that_cancel_are_zero_however_they_are_computed():
     noise = (query.double() * gallery.double()).sum(1)
     assert noise.any()
     assert not exact_similarity(query, gallery).diagonal().any()
-    assert not exact_pairs(query, gallery, own, own).any()
+    assert not exact_pairs(plain_rows(query), plain_rows(gallery), own, own).any()
     assert not exact_similarity(torch.zeros(2, 3), torch.zeros(2, 3)).any()
 
 

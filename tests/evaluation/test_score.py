@@ -9,6 +9,7 @@ import main
 from evaluation import evaluate, score
 from evaluation.embed import command as embed
 from tests.evaluation.sets import clusters, generator
+from utilities.labels import Line
 
 METRICS = ["e_recall@1", "e_recall@4", "mAP_r", "mAP", "nmi"]
 
@@ -74,7 +75,7 @@ def test_two_sets_are_numbered_together(tables, expected):
     lines = []
     for table in tables:
         cells = [text.split() for text in table]
-        lines.append([dict(zip(("label", "class"), cell)) for cell in cells])
+        lines.append([Line(dict(zip(("label", "class"), cell))) for cell in cells])
     assert [part.tolist() for part in score.numbered(lines)] == expected
 
 
@@ -119,7 +120,7 @@ def test_embeddings_that_are_no_array(tmp_path, capsys):
     (None, "no such file"),
     (b"label\n0\n0\n0\n", "3 lines for 4 rows"),
     (b"path,class\na,b\na,b\na,b\na,b\n", "no column label"),
-    (b"path,label\na,\na,\na,\na,\n", "no column label"),
+    (b"path,label\na,\na,\na,\na,\n", "line 2: the label is empty"),
     (b"label\n0\n\xff\n", "UTF-8"),
 ])
 def test_refused_tables(tmp_path, capsys, table, words):

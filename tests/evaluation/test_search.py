@@ -13,10 +13,10 @@ import architectures
 from architectures import export
 from architectures.memory import select as select_memory
 from evaluation.embed.command import main as embed
-from evaluation.ranking.exact import exact_similarity
 from evaluation.report.canvas import CELL, EDGE, GAP, HEADING, HIT, MISS, QUIET, TEXT, TOP
 from evaluation.search import EmbeddedSet, find
 from evaluation.search.command import main
+from tests.evaluation.sets import exact_similarity
 from utilities import checkpoint
 from utilities.errors import RunError, UsageError
 
@@ -139,7 +139,7 @@ def test_the_ranking_is_exact_and_ties_go_to_the_lower_row():
     for result, scores, indices in zip(results, order.values, order.indices):
         assert [hit.listed for hit in result.hits] == [f"{i}.png" for i in indices[:20]]
         similarity = torch.tensor([hit.similarity for hit in result.hits])
-        torch.testing.assert_close(similarity, scores[:20])
+        torch.testing.assert_close(similarity, scores[:20].float())
     nearest = [hit.listed for hit in results[0].hits[:3]]
     assert nearest == ["7.png", "100.png", "101.png"]
 

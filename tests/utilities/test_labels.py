@@ -1,0 +1,88 @@
+"""The one reader of tables of images: spellings, blank cells, columns."""
+import unicodedata
+
+import numpy as np
+import pytest
+
+from evaluation import score
+from evaluation.search.embedded_set import read_set
+from utilities.errors import UsageError
+from utilities.labels import read_lines, refuse_spellings, same_name
+
+ROWS = np.random.default_rng(0).normal(size=(8, 3))
+CAFE = unicodedata.normalize("NFC", "café")
+CAFE_APART = unicodedata.normalize("NFD", "café")
+
+
+def table(folder, head, *lines, name="labels.csv"):
+    path = folder / name
+    path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def refused(path, needed=("label",), filled=("class",)):
+    with pytest.raises(UsageError) as caught:
+        read_lines(path, needed, filled)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("head", ["label", " label ", "Label", "LABEL", "\ufefflabel", '"label"'])
+def test_headers_are_read_whatever_their_case_and_spaces(tmp_path, head):
+    lines = read_lines(table(tmp_path, head, "3", " 3", "3 ", "\t3"), ["label"])
+    assert lines == [{"label": "3"}] * 4
+    assert lines[2].where.endswith("labels.csv, line 4")
+
+
+def test_composed_and_decomposed_letters_are_one_name(tmp_path):
+    assert CAFE != CAFE_APART
+    lines = read_lines(table(tmp_path, "label", CAFE, CAFE_APART), ["label"])
+    assert lines[0] == lines[1] == {"label": CAFE}
+
+
+def test_the_name_of_a_file_stays_as_the_disk_has_it(tmp_path):
+    path = table(tmp_path, "path,label", f"{CAFE_APART}.png,a")
+    assert read_lines(path, ["path"])[0]["path"] == f"{CAFE_APART}.png"
+
+
+def test_what_is_wrong_is_said_with_its_line(tmp_path):
+    assert "line 3: the class is empty" in refused(table(tmp_path, "label,class", "0,a", "1, "))
+    assert "line 2: the label is empty" in refused(table(tmp_path, "label,class", ",a"))
+    assert "line 3: there are more fields" in refused(table(tmp_path, "label", "0", "0,1"))
+    assert "column label stands twice" in refused(table(tmp_path, "label, LABEL", "0,1"))
+    assert "it names path,klass" in refused(table(tmp_path, "path,klass", "0,1"))
+    assert "no such file" in refused(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(("name", "other"), [
+    ("3", "3.0"), ("3", "03"), ("0", "000.0"), ("12", "+12"), ("-1", "-01"), (CAFE, CAFE_APART)])
+def test_two_spellings_of_one_name_are_refused(name, other):
+    with pytest.raises(UsageError) as caught:
+        refuse_spellings([(name, "line 2"), ("x", "line 3"), (other, "line 4")])
+    for word in (ascii(name), ascii(other), "line 2", "line 4"):
+        assert word in str(caught.value)
+
+
+def test_different_names_stay_different():
+    names = ["3", "3.5", "30", "3a", "003.Bird", "1e3", "1000", "", "cat", "Cat", "٣"]
+    assert len({same_name(name) for name in names}) == len(names)
+    refuse_spellings((name, "") for name in names * 2)
+
+
+def test_spellings_of_a_gallery_are_compared_with_those_of_the_queries(tmp_path, capsys):
+    for name, spelled in (("q", "{}"), ("g", "{}.0")):
+        np.save(tmp_path / f"{name}.npy", ROWS)
+        labels = [spelled.format(i // 2) for i in range(8)]
+        table(tmp_path, "label", *labels, name=f"{name}.csv")
+    files = [str(tmp_path / name) for name in ("q.npy", "q.csv", "g.npy", "g.csv")]
+    assert score.main([*files[:2], "--gallery", *files[2:], "--metrics", "e_recall@1"]) == 2
+    said = capsys.readouterr().err
+    assert "'0.0' and '0'" in said and "g.csv, line 2" in said and "q.csv, line 2" in said
+
+
+def test_score_and_search_read_one_table_alike(tmp_path):
+    np.save(tmp_path / "embeddings.npy", ROWS)
+    labels = [f"a{i}.png, {i // 2} ,{CAFE_APART} " for i in range(8)]
+    path = table(tmp_path, " Path ,LABEL, Class", *labels)
+    lines = score.read_table(str(path), 8)
+    assert read_set(str(tmp_path)).lines == lines
+    assert lines[5] == {"path": "a5.png", "label": "2", "class": CAFE}
