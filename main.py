@@ -34,12 +34,14 @@ from training.guard import room_for
 from training.large_batch import LargeBatchStep, Outcome
 from training.results import EVALUATION_ADVICE, fill_storage, score_split, write_results
 from training.run import Run
+from training.settings import refuse_settings
 from utilities import checkpoint, distributed
 from utilities.cells import metric_table
 from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
 from utilities.errors import RunError, UsageError, answer
 from utilities.listing import print_names
 from utilities.logger import FULL, RunFolder, differences, provenance, write_json
+from utilities.rules import completed
 from utilities.seed import seed_everything
 
 STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
@@ -117,6 +119,8 @@ def run(opt) -> None:
     device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
     distributed.join(device)
     refuse_metrics(opt)
+    if not opt.evaluate_only:
+        refuse_settings(opt)
     seed_everything(opt.seed)
     splits = read_splits(opt)
     network = prepared_network(opt, device)
@@ -189,6 +193,8 @@ def options(argv: list[str]):
     if explicit.get("resume"):
         opt = get_options(argv)
         if state := resume.state_of(opt):
+            if "arch" in explicit:
+                explicit["arch"] = completed(state["options"] | explicit)
             resume.refuse_differences(state["options"], explicit, resume.run_folder(opt))
             return get_options(argv, trained=state["options"])
     return get_options(argv)

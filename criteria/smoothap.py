@@ -4,6 +4,7 @@
 from criteria.base import PairCriterion, masked_weights
 from criteria.ranking import mean_over_queries, sigmoids, standing_above
 from utilities.pairwise import identity, pair_masks, similarity
+from utilities.ranges import Positive
 
 
 class SmoothAP(PairCriterion):
@@ -21,7 +22,7 @@ class SmoothAP(PairCriterion):
     negatives, one for q.
     """
 
-    tau: float = 0.01
+    tau: Positive = 0.01
     exclude_self: bool = False
 
     def loss(self, x, label, triplets, weight, anchors):
