@@ -34,6 +34,7 @@ from training.results import EVALUATION_ADVICE, fill_storage, score_split, write
 from training.run import Run
 from training.run_folder import record_options, run_folder
 from training.same_images import refuse_other_images
+from training.settings import refuse_settings
 from utilities import checkpoint, distributed
 from utilities.cells import metric_table
 from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
@@ -123,6 +124,8 @@ def run(opt) -> None:
     device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
     distributed.join(device)
     refuse_metrics(opt)
+    if not opt.evaluate_only:
+        refuse_settings(opt)
     seed_everything(opt.seed)
     splits = read_splits(opt)
     if past:

@@ -10,24 +10,33 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from recipes import RECIPES, layered_defaults
 from utilities import base_framework, listing, source
 from utilities.choices import belongs, loss_names, registry
-from utilities.command_line import (
-    Formatter,
-    Parser,
-    below_one,
-    finite,
-    non_negative,
-    non_negative_int,
-    positive,
-    positive_int,
-    share,
-)
+from utilities.command_line import Formatter, Parser
 from utilities.errors import UsageError, answer
 from utilities.flags import as_recorded
-from utilities.rules import ARGUMENTS, problems
+from utilities.ranges import (
+    LONG,
+    Number,
+    below_one,
+    depth,
+    finite,
+    long,
+    named,
+    non_negative,
+    non_negative_int,
+    pixels,
+    positive,
+    positive_int,
+    probability,
+    share,
+    whole,
+    width,
+)
+from utilities.rules import ARGUMENTS, completed, problems
 
 # Flags that no checkpoint decides.
 NOT_REPEATED = {"repeat", "resume", "evaluate_only", "json", "debug", "gpu", "list"}
@@ -36,6 +45,8 @@ MACHINE = NOT_REPEATED | {
 }
 # Flags of older versions that decide nothing any more.
 REMOVED = {"decode", "policy_episode"}
+# Images at a time; the pairs among so many fit in the memory of a large machine.
+BATCH = whole(1, 65_536)
 # Arguments of a constructor that follow from the run or from other flags.
 NOT_FLAGS = {
     "n_classes", "embed_dim", "seed", "base", "name",
@@ -56,12 +67,12 @@ def add_run_flags(parser: Parser) -> None:
     add("--savename", default="", metavar="NAME", help="""
         Name of the run's folder; empty: recipe, loss and seed. An existing folder is never
         overwritten: -2, -3, ... is added to the name.""")
-    add("--seed", type=int, default=1, help="Seed of everything random.")
+    add("--seed", type=long, default=1, help="Seed of everything random.")
     add("--device", default="auto", choices=["auto", "cpu", "cuda"], help="""
         Where to compute; 'auto': the GPU if there is one, else the CPU with a notice.""")
     add("--gpu", type=non_negative_int, nargs="+", metavar="ID", help="""
         Number of the GPU to use; default: the first. Refused on a machine without a GPU.""")
-    add("--kernels", type=non_negative_int, metavar="N", help="""
+    add("--kernels", type=whole(0, 1024), metavar="N", help="""
         Worker processes that load images; 0: the main process loads them.""")
     add("--checkpoint", metavar="FILE", help="""
         Start from the network of this checkpoint (last.pt or best_*.pt of a run).""")
@@ -70,7 +81,7 @@ def add_run_flags(parser: Parser) -> None:
         name, or a new one if there is none; RUN: its folder or checkpoint. Flags that are not given
         are the run's. Other values are refused, except for more --n_epochs, machine and paths;
         so are other images than the run's.""")
-    add("--checkpoint_minutes", type=float, default=10.0, metavar="MINUTES", help="""
+    add("--checkpoint_minutes", type=non_negative, default=10.0, metavar="MINUTES", help="""
         Time between checkpoints within an epoch. One is also written after every epoch, on SIGTERM
         and on Ctrl-C.""")
     add("--evaluate_only", action="store_true", help="""
@@ -122,22 +133,22 @@ def add_data_flags(parser: Parser) -> None:
         Share of the training classes that stays for training.""")
     add("--tv_split_by_samples", action="store_true", help="""
         Take images of every class instead of classes.""")
-    add("--glyphs_classes", type=positive_int, default=240, metavar="N", help="""
+    add("--glyphs_classes", type=width, default=240, metavar="N", help="""
         Characters, half of them for testing.""")
-    add("--glyphs_images_per_class", type=positive_int, default=24, metavar="N", help="""
+    add("--glyphs_images_per_class", type=width, default=24, metavar="N", help="""
         Images of each character.""")
-    add("--glyphs_size", type=positive_int, default=32, metavar="PIXELS", help="""
+    add("--glyphs_size", type=pixels, default=32, metavar="PIXELS", help="""
         Side of a drawn image.""")
-    add("--glyphs_seed", type=int, default=0, help="Seed of the drawing; independent of --seed.")
+    add("--glyphs_seed", type=whole(0, LONG - 1), default=0, help="Seed of the drawing; independent of --seed.")
 
 
 def add_image_flags(parser: Parser) -> None:
     """From files to what the network sees."""
     group = parser.add_argument_group("images", "From files to what the network sees.")
     add = group.add_argument
-    add("--image_size", type=positive_int, metavar="PIXELS", help="""
+    add("--image_size", type=pixels, metavar="PIXELS", help="""
         Side of the square input image; default: that of the backbone.""")
-    add("--crop_size", type=positive_int, metavar="PIXELS", help="""
+    add("--crop_size", type=pixels, metavar="PIXELS", help="""
         Side of the square input if it differs from --image_size; the shorter side is then resized
         to --image_size before the crop: --image_size 256 --crop_size 224 is the usual pair.""")
     add("--augmentation", choices=[*registry("augmentation")], help="""
@@ -147,7 +158,7 @@ def add_image_flags(parser: Parser) -> None:
     add("--cache", choices=["none", "ram", "disk"], help="""
         Keep decoded images: in memory that all workers share, or in a file that later runs use too.
         It is filled before training; larger images are kept at --cache_side (docs/datasets.md).""")
-    add("--cache_side", type=positive_int, metavar="PIXELS", help="""
+    add("--cache_side", type=pixels, metavar="PIXELS", help="""
         Upper limit of the shorter side of a kept image; default: 1.71 times the input's side (384
         at 224).""")
     add("--cache_path", default=".cache", metavar="FOLDER", help="""
@@ -158,8 +169,8 @@ def add_batch_flags(parser: Parser) -> None:
     """Batches and their samplers."""
     group = parser.add_argument_group("batches", "How batches are made of the images.")
     add = group.add_argument
-    add("--bs", type=positive_int, metavar="IMAGES", help="Images in a batch.")
-    add("--samples_per_class", type=positive_int, default=4, metavar="IMAGES", help="""
+    add("--bs", type=BATCH, metavar="IMAGES", help="Images in a batch.")
+    add("--samples_per_class", type=BATCH, default=4, metavar="IMAGES", help="""
         Images of each class in a batch; --bs must be a multiple. A class with fewer images is drawn
         from with replacement.""")
     add("--steps_per_epoch", type=non_negative_int, default=0, metavar="STEPS", help="""
@@ -169,24 +180,24 @@ def add_batch_flags(parser: Parser) -> None:
         'hierarchical': two super-classes, and classes of each. By the images' embeddings:
         'greedy_coreset', 'd2_coreset' (images that cover a larger batch), 'disthist_batchmatch',
         'fid_batchmatch' (batches like it). docs/datasets.md has the formulas.""")
-    add("--data_batchmatch_bigbs", type=positive_int, default=512, metavar="IMAGES", help="""
+    add("--data_batchmatch_bigbs", type=BATCH, default=512, metavar="IMAGES", help="""
         Random images from which the samplers by embeddings choose a batch.""")
-    add("--data_batchmatch_ncomps", type=positive_int, default=10, metavar="BATCHES", help="""
+    add("--data_batchmatch_ncomps", type=width, default=10, metavar="BATCHES", help="""
         Random batches of which disthist_batchmatch and fid_batchmatch take the best.""")
     add("--data_gc_softened", action="store_true", help="""
         greedy_coreset draws each image from the farthest 3 %% instead of taking the farthest.""")
     add("--data_d2_coreset_lambda", type=non_negative, default=1.0, metavar="POWER", help="""
         Power of the distances in d2_coreset; 0: the density alone.""")
-    add("--data_sampler_lowproj_dim", type=int, default=-1, metavar="D", help="""
+    add("--data_sampler_lowproj_dim", type=whole(-1, 16_384), default=-1, metavar="D", help="""
         Choose in a random projection of the embeddings to D dimensions; below 1: in the embeddings
         themselves.""")
     add("--data_storage_no_update", action="store_true", help="""
         Choose by the embeddings of the untrained network; otherwise those of each training batch
         replace them.""")
-    add("--data_mb_mom", type=float, default=-1.0, metavar="MOMENTUM", help="""
+    add("--data_mb_mom", type=finite, default=-1.0, metavar="MOMENTUM", help="""
         Add to a replaced embedding its drift so far, averaged with this momentum; negative: add
         nothing.""")
-    add("--data_mb_lr", type=float, default=1.0, metavar="FACTOR", help="Factor of that drift.")
+    add("--data_mb_lr", type=non_negative, default=1.0, metavar="FACTOR", help="Factor of that drift.")
 
 
 def add_network_flags(parser: Parser) -> None:
@@ -197,8 +208,8 @@ def add_network_flags(parser: Parser) -> None:
         {', '.join(registry("arch"))}, or a model of a library: torchvision.NAME, timm.NAME (--list
         architectures, torchvision, timm). convnet is for small images and the CPU. The suffix
         _frozen keeps the batch norm statistics fixed, _normalize gives the loss unit rows. Default:
-        by --dataset.""")
-    add("--embed_dim", type=positive_int, metavar="D", help="Length of an embedding.")
+        by --dataset. _normalize is added where relation, pair weights or memory need unit rows.""")
+    add("--embed_dim", type=width, metavar="D", help="Length of an embedding.")
     add("--pooling", choices=[*registry("pooling")], help="""
         How the backbone's map becomes a feature: average, average plus maximum, generalised mean
         with a learned power, or maximum. Default: avg+max. A transformer on tokens has its own
@@ -402,40 +413,53 @@ MINER_HELP = {
 # Names of the base framework that cannot be arguments of a Python function.
 SYNONYMS = {"--loss_softtriplet_scale": ("--loss_softtriplet_lambda",)}
 UNEXPLAINED = "See the docstring of the class."
-Explained = dict[str, dict[str, tuple]]  # class by name: its arguments, each with default and help
+
+
+class Explained(NamedTuple):
+    """An argument as a flag. limits: the range of a number, or None."""
+
+    default: Any
+    help: str
+    limits: Number | None
+
+
+# Class by name: its arguments.
+Flags = dict[str, dict[str, Explained]]
 
 
 @cache
-def loss_flags() -> Explained:
+def loss_flags() -> Flags:
     """The arguments of every loss."""
     explained = constructor_flags("loss", LOSS_HELP)
     pml = source.find(source.file_of("criteria.pml"), "PML")
-    explained["pml"] = with_help(source.arguments(pml), LOSS_HELP["pml"])
-    on = ("multisimilarity", "Loss that the separation is added to; its own --loss_ flags hold.")
+    explained["pml"] = with_help(source.signature(pml), LOSS_HELP["pml"])
+    text = "Loss that the separation is added to; its own --loss_ flags hold."
+    on = Explained("multisimilarity", text, None)
     explained["adversarial_separation"] = {"on": on} | explained["adversarial_separation"]
     return explained
 
 
 @cache
-def miner_flags() -> Explained:
+def miner_flags() -> Flags:
     """The arguments of every miner."""
     return constructor_flags("batch_mining", MINER_HELP)
 
 
-def constructor_flags(flag: str, texts: dict) -> Explained:
+def constructor_flags(flag: str, texts: dict) -> Flags:
     """The arguments of every class in a flag's registry."""
     explained = {}
     for name, cls in registry(flag).items():
-        explained[name] = with_help(source.arguments(cls), texts.get(name, {}))
+        explained[name] = with_help(source.signature(cls), texts.get(name, {}))
     return explained
 
 
-def with_help(arguments: dict, texts: dict[str, str]) -> dict[str, tuple]:
-    """The arguments that are flags, each with default and help."""
+def with_help(arguments: dict, texts: dict[str, str]) -> dict[str, Explained]:
+    """The arguments that are flags."""
     explained = {}
-    for argument, default in arguments.items():
-        if argument not in NOT_FLAGS:
-            explained[argument] = (default, texts.get(argument, UNEXPLAINED))
+    for name, (default, annotation) in arguments.items():
+        if name not in NOT_FLAGS:
+            text = texts.get(name, UNEXPLAINED)
+            explained[name] = Explained(default, text, named(annotation))
     return explained
 
 
@@ -451,20 +475,21 @@ def add_loss_flags(parser: Parser) -> None:
         whole batch.""")
     for kind, classes in (("loss", loss_flags()), ("miner", miner_flags())):
         for name, arguments in classes.items():
-            for argument, (default, text) in arguments.items():
-                add_constructor_flag(group, f"--{kind}_{name}_{argument}", default, text)
+            for argument, explained in arguments.items():
+                add_constructor_flag(group, f"--{kind}_{name}_{argument}", explained)
 
 
-def add_constructor_flag(group, flag: str, default, text: str) -> None:
-    """A flag with the type of its default; False becomes a switch, a tuple a list of values."""
+def add_constructor_flag(group, flag: str, explained: Explained) -> None:
+    """A flag for an argument; False becomes a switch, a tuple a list of values."""
     names = (flag, *SYNONYMS.get(flag, ()))
+    default = explained.default
+    kind = explained.limits or (str if isinstance(default, tuple) else type(default))
+    settings = {"type": kind, "default": default}
     if default is False:
-        group.add_argument(*names, action="store_true", help=text)
+        settings = {"action": "store_true"}
     elif isinstance(default, tuple):
-        of = type(default[0]) if default else str
-        group.add_argument(*names, nargs="+", type=of, default=default, help=text)
-    else:
-        group.add_argument(*names, type=type(default), default=default, help=text)
+        settings["nargs"] = "+"
+    group.add_argument(*names, help=explained.help, **settings)
 
 
 def add_pair_flags(parser: Parser) -> None:
@@ -472,11 +497,11 @@ def add_pair_flags(parser: Parser) -> None:
     group = parser.add_argument_group("cross-batch memory", """
         Pairs with the embeddings of past batches, for a loss that compares images with images.""")
     add = group.add_argument
-    add("--xbm_size", type=non_negative_int, default=0, metavar="IMAGES", help="""
+    add("--xbm_size", type=whole(0, 10_000_000), default=0, metavar="IMAGES", help="""
         Embeddings that are kept, those of the last SIZE / BS batches; 0: no memory.""")
     add("--xbm_start", type=non_negative_int, metavar="STEPS", help="""
         Steps before the memory joins the loss; embeddings must change slowly by then.""")
-    add("--xbm_weight", type=float, default=1.0, help="Weight of the term with the memory.")
+    add("--xbm_weight", type=non_negative, default=1.0, help="Weight of the term with the memory.")
     group = parser.add_argument_group("proxies of classes", """
         Pairs with a learned proxy of every training class, beside any loss.""")
     add = group.add_argument
@@ -493,7 +518,7 @@ def add_relation_flags(parser: Parser) -> None:
     add = group.add_argument
     add("--relation", default="gru", choices=[*registry("relation"), "none"], help="""
         How the batch is read.""")
-    add("--relation_hidden", type=non_negative_int, default=512, metavar="H", help="""
+    add("--relation_hidden", type=whole(0, 16_384), default=512, metavar="H", help="""
         Width of the state; 0: that of the backbone's feature.""")
     add("--relation_order", choices=["permuted", "batch"], help="""
         'permuted' shuffles the batch for the relation, so that the position does not tell the
@@ -529,33 +554,33 @@ def add_policy_flags(parser: Parser) -> None:
         The relation's state as a unit row after a layer norm, or as it is (as published).""")
     add("--policy_init", default="zero", choices=["zero", "default"], help="""
         The first policy is uniform, or torch's default for a linear layer (as published).""")
-    add("--policy_levels", type=positive_int, default=64, metavar="A", help="""
+    add("--policy_levels", type=width, default=64, metavar="A", help="""
         Number of weights (--policy_action weight).""")
     add("--policy_largest", type=positive, default=1.0, metavar="WEIGHT", help="""
         The largest of them; published: 1, and 2 with a transformer (--policy_action weight).""")
     add("--policy_scale", choices=["mean", "none"], help="""
         Divide weights by their mean over the batch, or leave them (--policy_action weight).""")
-    add("--policy_constant", type=float, nargs=2, metavar=("POSITIVE", "NEGATIVE"), help="""
+    add("--policy_constant", type=finite, nargs=2, metavar=("POSITIVE", "NEGATIVE"), help="""
         The action of --pair_weighting constant, such as 5 20.""")
     add("--policy_reward", choices=[*registry("policy_reward")], help="""
         AP after a virtual step under the sampled weights; or AP without a step (as published; it
         does not depend on the action).""")
-    add("--policy_mix", type=float, default=0.0, metavar="SHARE", help="""
+    add("--policy_mix", type=probability, default=0.0, metavar="SHARE", help="""
         Share of the batch's mean AP in the reward of an anchor, 0 to 1.""")
-    add("--policy_samples", type=positive_int, metavar="K", help="""
+    add("--policy_samples", type=depth, metavar="K", help="""
         Actions that are sampled for a batch.""")
-    add("--policy_step", type=float, default=0.2, help="""
+    add("--policy_step", type=positive, default=0.2, help="""
         RMS length of the rows of the virtual step (unit sphere).""")
     add("--policy_baseline", choices=["leave_one_out", "none"], help="""
         Subtract the mean reward of the other samples and divide by the standard deviation, or leave
         the reward.""")
-    add("--policy_entropy_bonus", type=float, help="""
+    add("--policy_entropy_bonus", type=non_negative, help="""
         Weight of the entropy (nats); default: .02 with one action a batch, .1 with one an
         anchor.""")
     add("--policy_act", choices=["sample", "expected", "greedy"], help="""
         The network trains with one sampled action, the expected weight, or the most likely
         action.""")
-    add("--policy_lr", type=float, help="""
+    add("--policy_lr", type=non_negative, help="""
         Learning rate; default: 1e-2 with one action a batch, 1e-3 with one an anchor. 0 leaves the
         policy as it starts: with --recipe paper that is what the published code trains, where the
         policy's loss is commented out.""")
@@ -571,17 +596,17 @@ def add_memory_flags(parser: Parser) -> None:
     add("--memory_decode", choices=["mode", "mean", "sample", "off"], help="""
         Context at test time: the flow's mode, the mean of samples, one sample (repeatable), or
         none.""")
-    add("--memory_couplings", type=positive_int, default=6, help="Coupling layers of realnvp.")
-    add("--memory_hidden", type=positive_int, default=128, help="""
+    add("--memory_couplings", type=depth, default=6, help="Coupling layers of realnvp.")
+    add("--memory_hidden", type=width, default=128, help="""
         Hidden width of realnvp's couplings, and of mlp.""")
-    add("--memory_levels", type=positive_int, default=2, help="Levels of glow.")
-    add("--memory_steps", type=positive_int, default=8, help="Steps of a level of glow.")
-    add("--memory_channels", type=positive_int, default=128, help="""
+    add("--memory_levels", type=depth, default=2, help="Levels of glow.")
+    add("--memory_steps", type=depth, default=8, help="Steps of a level of glow.")
+    add("--memory_channels", type=width, default=128, help="""
         Hidden channels of glow's couplings.""")
-    add("--memory_samples", type=positive_int, default=16, help="Samples of --memory_decode mean.")
-    add("--memory_temperature", type=float, default=0.6, help="""
+    add("--memory_samples", type=depth, default=16, help="Samples of --memory_decode mean.")
+    add("--memory_temperature", type=non_negative, default=0.6, help="""
         Standard deviation of the sampled noise.""")
-    add("--memory_weight", type=float, default=1.0, help="""
+    add("--memory_weight", type=non_negative, default=1.0, help="""
         Weight of the negative log-likelihood.""")
     add("--memory_nll", default="mean", choices=["mean", "sum"], help="""
         The likelihood in nats per dimension, or in nats per image (as published).""")
@@ -602,11 +627,10 @@ def add_further_flags(parser: Parser) -> None:
     known = set(parser._option_string_actions)
     for prefix, switch in ARGUMENTS:
         for definition in registry(switch).values():
-            for argument, default in source.arguments(definition).items():
+            for argument, explained in with_help(source.signature(definition), {}).items():
                 flag = f"--{prefix}{argument}"
-                no_flag = argument in NOT_FLAGS or default in (None, source.NO_DEFAULT)
-                if flag not in known and not no_flag:
-                    add_constructor_flag(group, flag, default, UNEXPLAINED)
+                if flag not in known and explained.default not in (None, source.NO_DEFAULT):
+                    add_constructor_flag(group, flag, explained)
                     known.add(flag)
 
 
@@ -617,11 +641,11 @@ def add_training_flags(parser: Parser) -> None:
     add("--n_epochs", type=non_negative_int, help="""
         Passes over the training images; 0 only evaluates the untrained network.""")
     add("--lr", type=non_negative, help="Learning rate of the backbone.")
-    add("--fc_lr", type=float, default=-1.0, help="""
+    add("--fc_lr", type=finite, default=-1.0, help="""
         Learning rate of the new layers; negative: that of --lr.""")
-    add("--relation_lr", type=float, default=-1.0, help="""
+    add("--relation_lr", type=finite, default=-1.0, help="""
         Learning rate of the relation; negative: that of --fc_lr.""")
-    add("--memory_lr", type=float, default=-1.0, help="""
+    add("--memory_lr", type=finite, default=-1.0, help="""
         Learning rate of the memory; negative: that of --fc_lr.""")
     add("--scheduler", default="step", choices=["step", "multistep", "cosine", "none"], help="""
         'step', also called 'multistep': times --gamma at the epochs --tau; 'cosine': falls at every
@@ -725,7 +749,7 @@ def add_search_flags(group) -> None:
         numbers are the same.""")
     add("--eval_block", type=positive_int, default=1024, metavar="QUERIES", help="""
         Queries that are searched at once; memory grows with it.""")
-    add("--eval_bootstrap", type=non_negative_int, default=0, metavar="DRAWS", help="""
+    add("--eval_bootstrap", type=whole(0, 1_000_000), default=0, metavar="DRAWS", help="""
         Draws of test classes from which each metric gets a 95 %% interval; 1000 is usual, 0: no
         intervals.""")
 
@@ -811,6 +835,7 @@ def get_options(
     explicit = explicit_flags(argv)
     parser = parser_with_defaults(explicit, trained, begun)
     opt = parser.parse_args(argv)
+    opt.arch = completed(vars(opt))
     for problem in problems(opt, explicit):
         parser.error(problem)
     return opt

@@ -66,6 +66,11 @@ def select(
     )
 
 
+def check_name(name: str) -> None:
+    """A UsageError that lists or suggests names if there is no network of this name."""
+    find(parse_name(name)[0])
+
+
 def check_side(network: Network, name: str, side: int) -> None:
     """A UsageError if the network takes no images of this side."""
     run_blank_image(network.backbone, parse_name(name)[0], side)

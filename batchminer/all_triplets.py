@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from batchminer.base import ClassBlocks, Miner, Triplets
-from utilities.errors import UsageError
+from utilities.ranges import PositiveInt
 
 
 class AllTriplets(Miner):
@@ -13,13 +13,9 @@ class AllTriplets(Miner):
     O(N + cap), never A x N x N; the number of triplets is read back from the device.
     """
 
-    cap: int = 65536
+    cap: PositiveInt = 65536
 
     one_per_anchor = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_cap(self.cap, "--miner_all_cap")
 
     def mine(self, x, label, generator, anchors):
         """x (N, D) is not read, label (N,) -> Triplets."""
@@ -29,12 +25,6 @@ class AllTriplets(Miner):
         positive = blocks.positive(i, anchor)  # (T,)
         negative = blocks.negative(j, anchor)  # (T,)
         return Triplets(anchor, positive, negative)
-
-
-def check_cap(cap: int, flag: str) -> None:
-    """The cap must leave room for a triplet."""
-    if cap < 1:
-        raise UsageError(f"{flag} {cap} must be 1 or more.")
 
 
 def combinations(

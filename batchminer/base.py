@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from utilities.pairwise import at_least_float32, only
+from utilities.ranges import checked
 from utilities.seed import RandomStream
 
 # nats: what is so much less likely is never drawn
@@ -51,7 +52,7 @@ class Miner:
     adapts = False
 
     def __init_subclass__(cls) -> None:
-        dataclass(eq=False)(cls)
+        checked(dataclass(eq=False)(cls))
 
     def __post_init__(self) -> None:
         self.stream = RandomStream(self.seed)

@@ -4,6 +4,7 @@ from torch import Tensor
 from batchminer.base import BEYOND, ClassBlocks, Miner, admissible, draw
 from utilities.errors import UsageError
 from utilities.pairwise import negative_mask, similarity, unit
+from utilities.ranges import Positive
 
 
 class DistanceWeighted(Miner):
@@ -20,16 +21,16 @@ class DistanceWeighted(Miner):
     on the rows as given.
     """
 
-    lower_cutoff: float = 0.5
-    upper_cutoff: float = 1.4
+    lower_cutoff: Positive = 0.5
+    upper_cutoff: Positive = 1.4
 
     flag = "--miner_distance_"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.lower_cutoff < self.upper_cutoff:
-            raise UsageError(f"{self.flag}lower_cutoff {self.lower_cutoff} must be above 0 and "
-                             f"below {self.flag}upper_cutoff {self.upper_cutoff}.")
+        if self.lower_cutoff >= self.upper_cutoff:
+            raise UsageError(f"{self.flag}lower_cutoff {self.lower_cutoff} must be below "
+                             f"{self.flag}upper_cutoff {self.upper_cutoff}.")
 
     def mine(self, x, label, generator, anchors):
         """x (N, D), label (N,) -> Triplets."""

@@ -2,9 +2,10 @@
 import torch
 from torch import Tensor
 
-from batchminer.all_triplets import check_cap, combinations
+from batchminer.all_triplets import combinations
 from batchminer.base import Miner, Triplets
 from utilities.pairwise import pair_masks, similarity, unit
+from utilities.ranges import Finite, PositiveInt
 
 
 class MultiSimilarityMiner(Miner):
@@ -18,14 +19,10 @@ class MultiSimilarityMiner(Miner):
     `cap` triplets a uniformly random subset of that size. Several triplets an anchor.
     """
 
-    eps: float = 0.1
-    cap: int = 65536
+    eps: Finite = 0.1
+    cap: PositiveInt = 65536
 
     one_per_anchor = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_cap(self.cap, "--miner_multisimilarity_cap")
 
     def mine(self, x, label, generator, anchors):
         """x (N, D), label (N,) -> Triplets."""

@@ -8,6 +8,7 @@ from batchminer.base import ClassBlocks, Miner, admissible, draw
 from batchminer.distance import sphere_square
 from utilities.errors import UsageError
 from utilities.pairwise import negative_mask
+from utilities.ranges import NonNegative, Positive, PositiveInt, Width
 from utilities.registry import lookup
 from utilities.seed import RandomStream, preserved_randomness
 
@@ -50,13 +51,13 @@ class Parametric(Miner):
     """
 
     mode: str = "semihards"
-    n_support: int = 30
-    support_lim: tuple[float, ...] = (0.1, 1.4)
+    n_support: Width = 30
+    support_lim: tuple[NonNegative, ...] = (0.1, 1.4)
     self_regularise: bool = False
-    alpha: float = 0.8
-    beta: float = 1.25
-    every: int = 30
-    lr: float = 1e-3
+    alpha: Positive = 0.8
+    beta: Positive = 1.25
+    every: PositiveInt = 30
+    lr: NonNegative = 1e-3
 
     adapts = True
     metrics = ("e_recall@1", "nmi", "dists@intra", "dists@inter")

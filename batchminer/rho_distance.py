@@ -3,7 +3,7 @@ import torch
 
 from batchminer.base import ClassBlocks, admissible
 from batchminer.distance import DistanceWeighted
-from utilities.errors import UsageError
+from utilities.ranges import Probability
 
 
 class RhoDistance(DistanceWeighted):
@@ -18,16 +18,10 @@ class RhoDistance(DistanceWeighted):
     which takes the pull out; it ignores upper_cutoff.
     """
 
-    cp: float = 0.2
+    cp: Probability = 0.2
 
     negative_class = "any"
     flag = "--miner_rho_distance_"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.cp <= 1:
-            raise UsageError(f"{self.flag}cp {self.cp} is a probability: "
-                             "pass a number from 0 to 1.")
 
     def mine(self, x, label, generator, anchors):
         """x (N, D), label (N,) -> Triplets."""

@@ -1,6 +1,7 @@
 """Semi-hard negatives: farther than the positive, but not far enough."""
 from batchminer.base import ClassBlocks, Miner, admissible, draw
 from utilities.pairwise import distance, negative_mask
+from utilities.ranges import Positive
 
 
 class Semihard(Miner):
@@ -15,7 +16,7 @@ class Semihard(Miner):
     order is the same, the margin is in units of distance.
     """
 
-    margin: float = 0.2
+    margin: Positive = 0.2
 
     def mine(self, x, label, generator, anchors):
         """x (N, D), label (N,) -> Triplets."""

@@ -8,10 +8,12 @@ from torch.nn.functional import relu
 from criteria.base import Criterion
 from utilities.errors import UsageError
 from utilities.pairwise import unit
+from utilities.ranges import Finite, NonNegative, PositiveInt, Width
 
 FROM_BASE = (
     "needs_triplets",
     "needs_quadruplets",
+    "compares_images",
     "takes_references",
     "accepts_weight",
     "placements",
@@ -48,11 +50,11 @@ class AdversarialSeparation(Criterion):
         self,
         embed_dim: int,
         base: Criterion,
-        parts: int = 2,
-        hidden: int = 512,
-        weight: float = 1500.0,
-        reg_weight: float = 0.0,
-        lr: float = -1.0,
+        parts: PositiveInt = 2,
+        hidden: Width = 512,
+        weight: NonNegative = 1500.0,
+        reg_weight: NonNegative = 0.0,
+        lr: Finite = -1.0,
     ):
         super().__init__()
         if parts < 2 or embed_dim % parts:

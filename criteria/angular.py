@@ -7,6 +7,7 @@ from torch.nn.functional import softplus
 from criteria.base import TripletCriterion, mean_over, weight_of, weighted_logsumexp
 from criteria.npair import NPair
 from utilities.pairwise import negative_mask, unit
+from utilities.ranges import Degrees, NonNegative
 
 
 class Angular(TripletCriterion):
@@ -25,9 +26,9 @@ class Angular(TripletCriterion):
     Weights: w+ scales both terms of a positive pair, w- both exponentials of a negative one.
     """
 
-    alpha: float = 45.0
-    npair_ang_weight: float = 2.0
-    npair_l2: float = 0.005
+    alpha: Degrees = 45.0
+    npair_ang_weight: NonNegative = 2.0
+    npair_l2: NonNegative = 0.005
     angular_only: bool = False
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ import torch
 
 from criteria.proxies import ProxyCriterion, cosine, cross_entropy, own_and_others
 from utilities.pairwise import root
+from utilities.ranges import NonNegative, Positive
 
 
 class ArcFace(ProxyCriterion):
@@ -25,9 +26,9 @@ class ArcFace(ProxyCriterion):
     Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes.
     """
 
-    angular_margin: float = 0.5
-    feature_scale: float = 16.0
-    lr: float = 5e-4
+    angular_margin: NonNegative = 0.5
+    feature_scale: Positive = 16.0
+    lr: NonNegative = 5e-4
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (B, D), label (B,) below n_classes -> scalar."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from batchminer.base import Quadruplets, Triplets
 from utilities.errors import UsageError
 from utilities.pairwise import at_least_float32, masked_logsumexp
+from utilities.ranges import checked
 
 
 class PairWeights(NamedTuple):
@@ -28,6 +29,7 @@ class Criterion(nn.Module):
 
     needs_triplets: whether forward must be given mined triplets.
     needs_quadruplets: whether these must have a second negative.
+    compares_images: whether it learns from pairs of images of a batch, of one class and of two.
     takes_references: whether the batch may be followed by rows that are only compared with
         (a cross-batch memory).
     accepts_weight: 'pair' (one weight a pair, or fewer), 'anchor' (one an anchor and
@@ -44,6 +46,7 @@ class Criterion(nn.Module):
 
     needs_triplets = False
     needs_quadruplets = False
+    compares_images = False
     takes_references = False
     accepts_weight = "none"
     placements = ("term",)
@@ -53,7 +56,7 @@ class Criterion(nn.Module):
 
     def __init_subclass__(cls) -> None:
         # Modules are compared by identity.
-        dataclass(eq=False, repr=False)(cls)
+        checked(dataclass(eq=False, repr=False)(cls))
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -137,6 +140,7 @@ class Criterion(nn.Module):
 class PairCriterion(Criterion):
     """A loss over all pairs of the batch; it takes a weight for each, and references."""
 
+    compares_images = True
     takes_references = True
     accepts_weight = "pair"
 

@@ -3,6 +3,7 @@ from torch.nn.functional import relu, softplus
 
 from criteria.base import PairCriterion, mean_over_anchors, weighted_logsumexp
 from utilities.pairwise import pair_masks, similarity
+from utilities.ranges import Finite, Positive
 
 
 class Circle(PairCriterion):
@@ -23,8 +24,8 @@ class Circle(PairCriterion):
     the log-sum-exp).
     """
 
-    margin: float = 0.4
-    gamma: float = 80.0
+    margin: Finite = 0.4
+    gamma: Positive = 80.0
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,) -> scalar."""

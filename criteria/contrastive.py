@@ -3,6 +3,7 @@ from torch.nn.functional import relu
 
 from criteria.base import TripletCriterion, mean_over, triplet_weights
 from utilities.pairwise import distance_between
+from utilities.ranges import NonNegative, Positive
 
 
 class Contrastive(TripletCriterion):
@@ -18,8 +19,8 @@ class Contrastive(TripletCriterion):
     Weights: w+ scales the hinge of a positive pair, w- that of a negative one.
     """
 
-    pos_margin: float = 0.0
-    neg_margin: float = 1.0
+    pos_margin: NonNegative = 0.0
+    neg_margin: Positive = 1.0
     avg_nonzero: bool = False
 
     def loss(self, x, label, triplets, weight, anchors):

@@ -2,6 +2,7 @@
 
 
 from criteria.proxies import ProxyCriterion, cosine, cross_entropy, own_and_others
+from utilities.ranges import NonNegative, Positive
 
 
 class CosFace(ProxyCriterion):
@@ -17,9 +18,9 @@ class CosFace(ProxyCriterion):
     Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes.
     """
 
-    margin: float = 0.35
-    scale: float = 64.0
-    lr: float = 1e-2
+    margin: NonNegative = 0.35
+    scale: Positive = 64.0
+    lr: NonNegative = 1e-2
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (B, D), label (B,) below n_classes -> scalar."""

@@ -5,6 +5,7 @@ from torch import Tensor
 from criteria.base import PairCriterion, masked_weights
 from utilities.errors import UsageError
 from utilities.pairwise import pair_masks, similarity
+from utilities.ranges import Width
 
 
 class Histogram(PairCriterion):
@@ -25,7 +26,7 @@ class Histogram(PairCriterion):
     the batch a pair has the mean of its two weights.
     """
 
-    nbins: int = 65
+    nbins: Width = 65
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from torch.nn.functional import relu
 
 from criteria.base import PairCriterion, mean_over_anchors, weighted_logsumexp
 from utilities.pairwise import distance, pair_masks, root
+from utilities.ranges import Finite, NonNegative
 
 
 class Lifted(PairCriterion):
@@ -21,8 +22,8 @@ class Lifted(PairCriterion):
     the log-sum-exp); the norms are not weighted.
     """
 
-    neg_margin: float = 1.0
-    l2: float = 0.005
+    neg_margin: Finite = 1.0
+    l2: NonNegative = 0.005
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,) -> scalar."""

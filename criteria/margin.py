@@ -6,6 +6,7 @@ from torch.nn.functional import relu
 from criteria.base import TripletCriterion, triplet_weights
 from utilities.errors import UsageError
 from utilities.pairwise import squared_distance_between
+from utilities.ranges import NonNegative, Positive
 
 
 class Margin(TripletCriterion):
@@ -30,11 +31,11 @@ class Margin(TripletCriterion):
     def __init__(
         self,
         n_classes: int,
-        margin: float = 0.2,
-        beta: float = 1.2,
-        beta_lr: float = 5e-4,
+        margin: NonNegative = 0.2,
+        beta: Positive = 1.2,
+        beta_lr: NonNegative = 5e-4,
         beta_constant: bool = False,
-        nu: float = 0.0,
+        nu: NonNegative = 0.0,
     ):
         super().__init__()
         if beta_constant and nu:

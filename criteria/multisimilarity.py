@@ -5,6 +5,7 @@ from torch.nn.functional import softplus
 from batchminer.multisimilarity import hard_pairs
 from criteria.base import PairCriterion, weighted_logsumexp
 from utilities.pairwise import similarity
+from utilities.ranges import Finite, Positive
 
 
 class MultiSimilarity(PairCriterion):
@@ -22,10 +23,10 @@ class MultiSimilarity(PairCriterion):
     the log-sum-exp); mining carries no gradient and does not see them.
     """
 
-    pos_weight: float = 2.0
-    neg_weight: float = 40.0
-    margin: float = 0.1
-    thresh: float = 0.5
+    pos_weight: Positive = 2.0
+    neg_weight: Positive = 40.0
+    margin: Finite = 0.1
+    thresh: Finite = 0.5
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,) -> scalar."""

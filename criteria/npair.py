@@ -6,6 +6,7 @@ from torch.nn.functional import softplus
 from criteria.base import TripletCriterion, mean_over, weight_of, weighted_logsumexp
 from criteria.lifted import mean_length
 from utilities.pairwise import similarity
+from utilities.ranges import NonNegative
 
 
 class NPair(TripletCriterion):
@@ -22,7 +23,7 @@ class NPair(TripletCriterion):
     Weights: w+ scales the term of a positive pair, w- the exponential of a negative one.
     """
 
-    l2: float = 0.005
+    l2: NonNegative = 0.005
     multiclass: bool = False
 
     def loss(self, x, label, triplets, weight, anchors):

@@ -9,6 +9,7 @@ from torch import nn
 
 from criteria.base import Criterion
 from utilities.errors import UsageError
+from utilities.ranges import NonNegative
 from utilities.registry import did_you_mean
 from utilities.seed import preserved_randomness
 
@@ -30,7 +31,7 @@ class PML(Criterion):
         n_classes: int,
         embed_dim: int,
         args: Sequence[str] = (),
-        lr: float = 1e-2,
+        lr: NonNegative = 1e-2,
     ):
         super().__init__()
         self.own_lr = lr
@@ -52,6 +53,8 @@ class PML(Criterion):
         try:
             self.wrapped = cls(**arguments)
             try_out(copy.deepcopy(self.wrapped), n_classes, embed_dim)
+            # What has no proxies of the classes compares the images with each other.
+            self.compares_images = not self.is_class_specific()
         except Exception as error:
             words = " ".join(str(error).split())
             sentence = words.split(". ")[0].rstrip(".")

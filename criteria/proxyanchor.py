@@ -6,6 +6,7 @@ from torch.nn.functional import softplus
 from criteria.base import mean_over_anchors, weighted_logsumexp
 from criteria.proxies import ProxyCriterion, cosine
 from utilities.pairwise import lowest
+from utilities.ranges import Finite, NonNegative, Positive
 
 
 class ProxyAnchor(ProxyCriterion):
@@ -24,9 +25,9 @@ class ProxyAnchor(ProxyCriterion):
 
     placements = ("term", "positive")
 
-    alpha: float = 32.0
-    delta: float = 0.1
-    lr: float = 1e-2
+    alpha: Positive = 32.0
+    delta: Finite = 0.1
+    lr: NonNegative = 1e-2
 
     def first_proxies(self) -> nn.Parameter:
         """Normally distributed, as in the authors' code."""

@@ -3,6 +3,7 @@
 
 from criteria.proxies import ProxyCriterion, cosine, own_and_others, weighted
 from utilities.pairwise import unit
+from utilities.ranges import NonNegative, Positive
 
 
 class ProxyNCA(ProxyCriterion):
@@ -21,9 +22,9 @@ class ProxyNCA(ProxyCriterion):
     Weights: w+ scales the squared distance to the own proxy, w- the log-sum over the proxies.
     """
 
-    scale: float = 3.0
+    scale: Positive = 3.0
     include_positive: bool = False
-    lr: float = 5e-4
+    lr: NonNegative = 5e-4
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (B, D), label (B,) below n_classes -> scalar."""

@@ -3,6 +3,7 @@ from torch.nn.functional import relu
 
 from criteria.base import TripletCriterion, mean_over, triplet_weights
 from utilities.pairwise import distance_between, squared_distance_between
+from utilities.ranges import NonNegative
 
 
 class Quadruplet(TripletCriterion):
@@ -20,8 +21,8 @@ class Quadruplet(TripletCriterion):
     may be a reference), so that the pair (n, n2) has the weight of (a, n).
     """
 
-    margin_alpha_1: float = 0.2
-    margin_alpha_2: float = 0.2
+    margin_alpha_1: NonNegative = 0.2
+    margin_alpha_2: NonNegative = 0.2
     squared: bool = False
 
     needs_quadruplets = True

@@ -4,6 +4,7 @@ import torch
 from criteria.base import PairCriterion, masked_weights
 from criteria.ranking import mean_over_queries, ranked, sigmoids, standing_above
 from utilities.pairwise import pair_masks, similarity
+from utilities.ranges import Positive, PositiveInt
 
 
 class RecallAtK(PairCriterion):
@@ -25,9 +26,9 @@ class RecallAtK(PairCriterion):
     negatives.
     """
 
-    ks: tuple[int, ...] = (1, 2, 4, 8, 16)
-    tau1: float = 1.0
-    tau2: float = 0.01
+    ks: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16)
+    tau1: Positive = 1.0
+    tau2: Positive = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from torch import Tensor
 from criteria.base import PairCriterion, PairWeights, masked_weights
 from criteria.ranking import mean_over_queries, ranked, sigmoids, standing_above
 from utilities.pairwise import identity, pair_masks, similarity
+from utilities.ranges import Positive
 
 
 class SmoothAP(PairCriterion):
@@ -26,7 +27,7 @@ class SmoothAP(PairCriterion):
     placements = ("term", "rank")
     of_images = ("rank",)
 
-    tau: float = 0.01
+    tau: Positive = 0.01
     exclude_self: bool = False
 
     def loss(self, x, label, triplets, weight, anchors):

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from criteria.base import TripletCriterion, mean_over, triplet_weights
+from utilities.ranges import NonNegative
 
 
 class SNR(TripletCriterion):
@@ -22,8 +23,8 @@ class SNR(TripletCriterion):
     Weights: w+ w- scales a triplet's hinge, not the regulariser.
     """
 
-    margin: float = 0.2
-    reg_lambda: float = 0.005
+    margin: NonNegative = 0.2
+    reg_lambda: NonNegative = 0.005
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), T triplets -> scalar."""

@@ -2,6 +2,7 @@
 
 
 from criteria.proxies import ProxyCriterion, cosine, cross_entropy, own_and_others
+from utilities.ranges import NonNegative, Positive
 
 
 class Softmax(ProxyCriterion):
@@ -18,8 +19,8 @@ class Softmax(ProxyCriterion):
     Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes.
     """
 
-    temperature: float = 0.05
-    lr: float = 1e-5
+    temperature: Positive = 0.05
+    lr: NonNegative = 1e-5
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (B, D), label (B,) below n_classes -> scalar."""

@@ -4,6 +4,7 @@ from torch import Tensor
 from criteria.base import Criterion
 from criteria.proxies import cross_entropy, new_proxies, own_and_others
 from utilities.pairwise import root, similarity, unit
+from utilities.ranges import Depth, NonNegative, Positive
 
 
 class SoftTriplet(Criterion):
@@ -27,12 +28,12 @@ class SoftTriplet(Criterion):
 
     n_classes: int
     embed_dim: int
-    n_centroids: int = 2
-    margin_delta: float = 0.01
-    gamma: float = 0.1
-    scale: float = 8.0
-    reg_weight: float = 0.2
-    lr: float = 1e-2
+    n_centroids: Depth = 2
+    margin_delta: NonNegative = 0.01
+    gamma: Positive = 0.1
+    scale: Positive = 8.0
+    reg_weight: NonNegative = 0.2
+    lr: NonNegative = 1e-2
 
     accepts_weight = "anchor"
 

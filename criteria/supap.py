@@ -6,6 +6,7 @@ from torch.nn.functional import relu
 from criteria.base import PairCriterion, masked_weights, mean_over_pairs
 from criteria.ranking import mean_over_queries, ranked, standing_above
 from utilities.pairwise import identity, pair_masks, similarity
+from utilities.ranges import Finite, NonNegative, Positive, Probability
 
 
 class SupAP(PairCriterion):
@@ -31,12 +32,12 @@ class SupAP(PairCriterion):
     positives, w- negatives.
     """
 
-    tau: float = 0.01
-    rho: float = 100.0
-    delta: float = 0.05
-    alpha: float = 0.9
-    beta: float = 0.6
-    calibration: float = 0.5
+    tau: Positive = 0.01
+    rho: NonNegative = 100.0
+    delta: NonNegative = 0.05
+    alpha: Finite = 0.9
+    beta: Finite = 0.6
+    calibration: Probability = 0.5
     exclude_self: bool = True
 
     def loss(self, x, label, triplets, weight, anchors):

@@ -9,6 +9,7 @@ from criteria.base import (
     weighted_logsumexp,
 )
 from utilities.pairwise import identity, pair_masks, similarity
+from utilities.ranges import Positive
 
 
 class SupCon(PairCriterion):
@@ -26,7 +27,7 @@ class SupCon(PairCriterion):
     the exponential of a negative in the denominator, where every positive counts once.
     """
 
-    temperature: float = 0.1
+    temperature: Positive = 0.1
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,) -> scalar."""

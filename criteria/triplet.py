@@ -4,6 +4,7 @@ from torch.nn.functional import relu, softplus
 from criteria.base import TripletCriterion, mean_over, triplet_weights
 from utilities.errors import UsageError
 from utilities.pairwise import distance_between, squared_distance_between
+from utilities.ranges import NonNegative
 
 
 class Triplet(TripletCriterion):
@@ -20,7 +21,7 @@ class Triplet(TripletCriterion):
     Weights: w+ w- scales a triplet's term.
     """
 
-    margin: float = 0.2
+    margin: NonNegative = 0.2
     euclidean: bool = False
     avg_nonzero: bool = False
     soft_margin: bool = False

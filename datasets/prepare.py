@@ -19,9 +19,10 @@ from datasets.in_shop import LIST
 from datasets.verify import BENCHMARKS, find, verify
 from utilities import digest
 from utilities.cells import markdown
-from utilities.command_line import Formatter, Parser, non_negative_int
+from utilities.command_line import Formatter, Parser
 from utilities.download import download
 from utilities.errors import RunError, UsageError, answer, reason
+from utilities.ranges import non_negative_int
 from utilities.text import printable
 
 CUB_LISTS = ("README", "classes.txt", "image_class_labels.txt", "images.txt",

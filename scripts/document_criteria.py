@@ -65,7 +65,8 @@ def default_text(default) -> str:
 
 def arguments(name: str, table: dict) -> str:
     """The arguments of one class with their defaults, for a cell."""
-    cells = [f"`{key} {default_text(default)}`" for key, (default, _) in table.get(name, {}).items()]
+    flags = table.get(name, {})
+    cells = [f"`{key} {default_text(flag.default)}`" for key, flag in flags.items()]
     return "<br>".join(cells)
 
 
@@ -75,8 +76,9 @@ def notes(kind: str, name: str, cls: type, table: dict) -> list[str]:
     for paragraph in parts(cls)[3]:
         lines += [textwrap.fill(escape(paragraph), 120), ""]
     flags = table.get(name, {})
-    for argument, (default, text) in flags.items():
-        lines.append(f"* `--{kind}_{name}_{argument}` ({default_text(default)}): {text}")
+    for argument, flag in flags.items():
+        name_of_flag = f"--{kind}_{name}_{argument}"
+        lines.append(f"* `{name_of_flag}` ({default_text(flag.default)}): {flag.help}")
     return lines + [""] if flags else lines
 
 

@@ -11,6 +11,7 @@ from parameters import NOT_REPEATED, acceptable_flags, get_options, parser_with_
 from utilities import checkpoint
 from utilities.errors import UsageError
 from utilities.flags import as_recorded
+from utilities.rules import completed
 
 LAST = "last.pt"
 MAY_CHANGE = {"n_epochs", "kernels", "source_path", "save_path", "savename", "device", "gpu", "resume", "debug",
@@ -42,6 +43,8 @@ def options(argv: list[str], explicit: dict) -> Namespace:
     if continuations(content):
         # a continuation may have been left before its first checkpoint
         trained |= {flag: recorded[flag] for flag in RECORDED & recorded.keys()}
+    if "arch" in explicit:
+        explicit["arch"] = completed(trained | explicit)
     refuse_differences(trained, explicit, folder)
     opt = get_options(argv, trained=trained)
     refuse_fewer_epochs(state, opt, folder)

@@ -1,4 +1,4 @@
-"""The parser of every command, and the types of the numbers that flags take."""
+"""The parser of every command."""
 import argparse
 import difflib
 import sys
@@ -59,58 +59,5 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if silent else super()._get_help_string(action)
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        return {None: "NAME", str: "NAME", float: "X"}.get(action.type, "N")
-
-
-def positive_int(text: str) -> int:
-    """A whole number of at least one."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return int(text)
-
-
-def non_negative_int(text: str) -> int:
-    """A whole number of at least zero."""
-    if int(text) < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """A number strictly between zero and one."""
-    if not 0 < float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} does not lie between 0 and 1")
-    return float(text)
-
-
-def non_negative(text: str) -> float:
-    """A finite number of at least zero."""
-    if not 0 <= float(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
-    return float(text)
-
-
-def finite(text: str) -> float:
-    """A finite number."""
-    if not abs(float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
-    return float(text)
-
-
-def positive(text: str) -> float:
-    """A finite number above zero."""
-    if not 0 < float(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return float(text)
-
-
-def below_one(text: str) -> float:
-    """A number of at least zero and less than one."""
-    if not 0 <= float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and less than 1")
-    return float(text)
-
-
-positive_int.__name__ = non_negative_int.__name__ = "whole number"
-share.__name__ = "share"
-non_negative.__name__ = positive.__name__ = finite.__name__ = below_one.__name__ = "number"
+        kind = getattr(action.type, "kind", action.type)
+        return {None: "NAME", str: "NAME", float: "X"}.get(kind, "N")

@@ -51,6 +51,8 @@ ARGUMENTS = (
     ("policy_", "policy_reward"),
     ("relation_", "relation"),
 )
+# Losses with a term of the rows' length, which says nothing of unit rows.
+LENGTHS = ("angular", "lifted", "npair")
 # Flags whose value is a name of a registry, and what the registry holds.
 NAMES = {
     "arch": "backbone",
@@ -222,8 +224,28 @@ def problems_of_method(opt: Namespace) -> Iterator[str]:
         yield "--policy_input state needs a relation: pass --policy_input statistics"
     if opt.pair_weighting == "constant" and opt.policy_constant is None:
         yield "--pair_weighting constant needs --policy_constant POSITIVE NEGATIVE, such as 5 20"
-    plain = opt.relation == "none" and opt.pair_weighting == "uniform"
-    if not plain and not opt.arch.endswith(("_normalize", "_normalize_frozen")):
-        normalized = f"{opt.arch}_normalize"
-        yield (f"relation, pair weights and memory work on unit rows: pass --arch {normalized}, or "
-               "--recipe revisiting for the loss alone")
+    if opt.policy_action == "weight" and min(opt.policy_constant or [0]) < 0:
+        yield "--policy_constant holds factors with --policy_action weight: pass none below 0"
+    if needs_unit_rows(vars(opt)) and not has_unit_rows(opt.arch):
+        yield (f"--loss {opt.loss} has a term of the rows' length, while relation, pair weights "
+               "and memory work on unit rows: pass --relation none --memory none --pair_weighting "
+               "uniform (or --recipe revisiting), or another --loss")
+
+
+def has_unit_rows(arch: str) -> bool:
+    """Whether an architecture gives the loss unit rows."""
+    return arch.endswith(("_normalize", "_normalize_frozen"))
+
+
+def needs_unit_rows(flags: dict) -> bool:
+    """Whether parts of the method work on unit rows."""
+    plain = flags.get("relation") == "none" and flags.get("pair_weighting") == "uniform"
+    return not plain
+
+
+def completed(flags: dict) -> str:
+    """`--arch` with the suffix that the method needs; as it is typed for a loss of row lengths."""
+    arch = flags["arch"]
+    if has_unit_rows(arch) or not needs_unit_rows(flags) or loss_names(flags)[-1] in LENGTHS:
+        return arch
+    return f"{arch}_normalize"

@@ -5,7 +5,7 @@ import textwrap
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 100  # of a summary, in characters
@@ -68,12 +68,23 @@ def file_of(module: str) -> Path | None:
     return next(filter(Path.is_file, files), None)
 
 
-def arguments(definition: Definition | None) -> dict[str, Any]:
-    """The arguments of a function, or of a class's constructor, each with its default.
+class Argument(NamedTuple):
+    """default: NO_DEFAULT where it is missing or not a literal. annotation: its text, or ''."""
 
-    NO_DEFAULT stands for a default that is missing or not a literal. A class without a constructor
-    has the arguments of its base classes and its annotated fields, as a dataclass has; a
-    constructor that takes **kwargs has those of the base classes too.
+    default: Any
+    annotation: str
+
+
+def arguments(definition: Definition | None) -> dict[str, Any]:
+    """The arguments of a function, or of a class's constructor, each with its default."""
+    return {name: one.default for name, one in signature(definition).items()}
+
+
+def signature(definition: Definition | None) -> dict[str, Argument]:
+    """The arguments of a function, or of a class's constructor.
+
+    A class without a constructor has the arguments of its base classes and its annotated fields, as
+    a dataclass has; a constructor that takes **kwargs has those of the base classes too.
     """
     if definition is None:
         return {}
@@ -82,28 +93,34 @@ def arguments(definition: Definition | None) -> dict[str, Any]:
         return own_arguments(node.args)
     methods = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
     constructor = methods.get("__init__")
-    known: dict[str, Any] = {}
+    known: dict[str, Argument] = {}
     if constructor is None or constructor.args.kwarg:
         for base in node.bases:
-            known |= arguments(find(definition.path, ast.unparse(base)))
+            known |= signature(find(definition.path, ast.unparse(base)))
     return known | (own_arguments(constructor.args) if constructor else fields(node))
 
 
-def fields(node: ast.ClassDef) -> dict[str, Any]:
-    """The annotated fields of a class, each with its default."""
+def fields(node: ast.ClassDef) -> dict[str, Argument]:
+    """The annotated fields of a class."""
     annotated = [part for part in node.body if isinstance(part, ast.AnnAssign)]
-    return {part.target.id: value_of(part.value) for part in annotated}
+    return {part.target.id: argument(part.value, part.annotation) for part in annotated}
 
 
-def own_arguments(signature: ast.arguments) -> dict[str, Any]:
-    """The arguments that a signature names, each with its default."""
+def own_arguments(signature: ast.arguments) -> dict[str, Argument]:
+    """The arguments that a signature names."""
     positional = signature.posonlyargs + signature.args
     required = [None] * (len(positional) - len(signature.defaults))
-    names = [argument.arg for argument in positional + signature.kwonlyargs]
+    named = positional + signature.kwonlyargs
     defaults = required + signature.defaults + signature.kw_defaults
-    known = {name: value_of(default) for name, default in zip(names, defaults)}
+    pairs = zip(named, defaults)
+    known = {one.arg: argument(default, one.annotation) for one, default in pairs}
     known.pop("self", None)
     return known
+
+
+def argument(default: ast.expr | None, annotation: ast.expr | None) -> Argument:
+    """An argument from the nodes of its default and its annotation."""
+    return Argument(value_of(default), ast.unparse(annotation) if annotation else "")
 
 
 def value_of(node: ast.expr | None) -> Any:

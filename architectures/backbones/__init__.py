@@ -2,7 +2,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from architectures.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from architectures.backbones import from_timm, from_torchvision
+from architectures.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, no_such_name
 from architectures.backbones.convnet import ConvNet, convnet
 from architectures.backbones.from_timm import VIT_SMALL, timm_backbone, vit_small
 from architectures.backbones.from_torchvision import preset_source, torchvision_backbone
@@ -41,9 +42,10 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet50": resnet50,
     "vit_small": vit_small,
 }
-LIBRARIES: dict[str, Callable[..., Backbone]] = {
-    "torchvision": torchvision_backbone,
-    "timm": timm_backbone,
+# The function that builds a library's model, and the one that lists the names of all.
+LIBRARIES: dict[str, tuple[Callable[..., Backbone], Callable[[], list[str]]]] = {
+    "torchvision": (torchvision_backbone, from_torchvision.names),
+    "timm": (timm_backbone, from_timm.names),
 }
 
 
@@ -51,8 +53,12 @@ def find(name: str) -> Callable[..., Backbone]:
     """The function that builds the backbone of this name; a UsageError lists the names."""
     library, dot, model = name.partition(".")
     if dot and library in LIBRARIES:
-        return partial(LIBRARIES[library], model)
-    theirs = {f"{library}.NAME": build for library, build in LIBRARIES.items()}
+        build, names = LIBRARIES[library]
+        known = names()
+        if model not in known:
+            raise no_such_name(library, model, known)
+        return partial(build, model)
+    theirs = {f"{library}.NAME": entry for library, entry in LIBRARIES.items()}
     return lookup(BACKBONES | theirs, name, "backbone", "--arch")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
-from architectures.backbones.base import Backbone, no_such_name, run_blank_image
+from architectures.backbones.base import Backbone, run_blank_image
 from architectures.state_dicts import HEADS
 from architectures.weights import Source, load_source
 
@@ -38,8 +38,6 @@ def torchvision_backbone(
     called: the name of the model in errors.
     """
     called = called or f"torchvision.{name}"
-    if name not in names():
-        raise no_such_name("torchvision", name, names())
     preset = get_model_weights(name)[weights].transforms()
     native = preset.crop_size[0]
     side = native

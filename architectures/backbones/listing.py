@@ -1,5 +1,5 @@
 """The lists of `python main.py --list`, with those that only a library can give."""
-from architectures.backbones import from_timm, from_torchvision, weight_files
+from architectures.backbones import LIBRARIES, weight_files
 from architectures.weights import Source, digits_of
 from utilities import listing
 
@@ -11,8 +11,8 @@ def names(what: str) -> dict[str, str]:
     if what == "weights":
         sources = weight_files()
         return {source.files[0]: description(name, source) for name, source in sources.items()}
-    library = {"timm": from_timm, "torchvision": from_torchvision}[what]
-    return {f"{what}.{name}": "" for name in library.names()}
+    _, library_names = LIBRARIES[what]
+    return {f"{what}.{name}": "" for name in library_names()}
 
 
 def description(backbone: str, source: Source) -> str:

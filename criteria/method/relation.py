@@ -93,8 +93,8 @@ class Attention(Relation):
     def build_encoder(self, feature_dim: int) -> nn.Module:
         """A linear map to the state's width, then the layer."""
         if self.state_dim % self.heads:
-            raise UsageError(f"--relation attention has {self.heads} heads, which --relation_hidden {self.state_dim} "
-                             f"cannot be divided by: pass a multiple of {self.heads}.")
+            raise UsageError(f"--relation attention divides its state among {self.heads} heads, but its width is "
+                             f"{self.state_dim}: pass a multiple of {self.heads} as --relation_hidden.")
         layer = nn.Linear(feature_dim, self.state_dim)
         return nn.Sequential(layer, nn.TransformerEncoderLayer(self.state_dim, self.heads, self.state_dim, dropout=0.0))
 

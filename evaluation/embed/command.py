@@ -30,11 +30,12 @@ from evaluation.embed.unfinished import (
     read_rows,
     remove_unfinished,
 )
-from utilities.command_line import Formatter, Parser, non_negative_int, positive_int
+from utilities.command_line import Formatter, Parser
 from utilities.device import AMP, choose_device
 from utilities.errors import RunError, Stopped, UsageError, answer, reason
 from utilities.interruption import NUMBERS, Interruption
 from utilities.lock import Lock
+from utilities.ranges import non_negative_int, positive_int
 
 
 def run(opt: Namespace) -> None:

@@ -3,8 +3,9 @@ from argparse import Namespace
 
 from parameters import add_search_flags
 from parameters import build_parser as build_main_parser
-from utilities.command_line import Formatter, Parser, non_negative_int, positive_int
+from utilities.command_line import Formatter, Parser
 from utilities.errors import answer
+from utilities.ranges import non_negative_int, positive_int
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,9 +13,10 @@ from evaluation.search.embedded_set import EmbeddedSet, read_set
 from evaluation.search.nearest import SearchResult, find
 from evaluation.search.page import QUERIES, draw_results
 from evaluation.search.queries import embed_queries, network_of
-from utilities.command_line import Formatter, Parser, positive_int
+from utilities.command_line import Formatter, Parser
 from utilities.device import choose_device
 from utilities.errors import RunError, UsageError, answer
+from utilities.ranges import positive_int
 from utilities.text import printable
 
 

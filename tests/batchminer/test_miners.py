@@ -443,7 +443,7 @@ def test_select_and_constructors_refuse_with_a_sentence():
         select("distanec", seed=0)
     for lower, upper in ((1.5, 1.4), (0.0, 1.4)):
         for name in ("distance", "random_distance", "rho_distance"):
-            with pytest.raises(UsageError, match=f"--miner_{name}_lower_cutoff"):
+            with pytest.raises(UsageError, match="lower_cutoff"):
                 select(name, lower_cutoff=lower, upper_cutoff=upper)
     for name, arguments in (
         ("rho_distance", {"cp": 1.1}),
@@ -453,7 +453,7 @@ def test_select_and_constructors_refuse_with_a_sentence():
         ("parametric", {"n_support": 2}),
         ("parametric", {"mode": "semihard"}),
     ):
-        with pytest.raises(UsageError, match=f"--miner_{name}_{next(iter(arguments))}"):
+        with pytest.raises(UsageError, match=next(iter(arguments))):
             select(name, **arguments)
 
 

@@ -1,0 +1,54 @@
+"""What is refused before data are read: parts that cannot be built, batches without pairs.
+
+Data and weights may take minutes. So the parts of the method are tried out before there are any,
+with a few classes and a narrow feature.
+"""
+from types import SimpleNamespace
+
+import architectures
+from architectures.memory import select as select_memory
+from batchminer.base import Miner
+from criteria.method import LMMetric
+from parameters import kwargs_for
+from training.building import build_method, build_miner
+from utilities.errors import UsageError
+
+FEW_CLASSES = 4
+NARROW = 64
+
+
+def refuse_settings(opt) -> None:
+    """A UsageError for a part that cannot be built, or batches from which it learns nothing."""
+    architectures.check_name(opt.arch)
+    network = SimpleNamespace(feature_dim=opt.relation_hidden or NARROW)
+    method = build_method(opt, network, FEW_CLASSES)
+    select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
+    if opt.n_epochs:
+        refuse_batches(opt, method, build_miner(opt))
+
+
+def refuse_batches(opt, method: LMMetric, miner: Miner | None) -> None:
+    """A UsageError where no batch holds the pairs that the loss, or the policy's reward, needs.
+
+    A cross-batch memory and proxies of the classes bring further pairs to the loss.
+    """
+    more_pairs = opt.xbm_size or opt.proxies_weight or not method.base.compares_images
+    if more_pairs and not method.learns:
+        return
+    images = 2
+    classes = 3 if method.base.needs_quadruplets else 2
+    if miner and miner.positive_class == miner.negative_class == "same":
+        images = 3
+        classes = 1
+    least = f"--loss {opt.loss} learns from {images} images of a class and {classes} classes or more"
+    if method.learns:
+        least += ", and the policy from average precision within a batch"
+    if opt.bs < images + classes - 1:
+        raise UsageError(f"--bs {opt.bs}: {least}; pass --bs {images * classes} or more.")
+    drawn = opt.bs // opt.samples_per_class
+    if opt.data_sampler != "random" and (opt.samples_per_class < images or drawn < classes):
+        raise UsageError(
+            f"--bs {opt.bs} and --samples_per_class {opt.samples_per_class} make batches of "
+            f"{drawn} classes with {opt.samples_per_class} images each, but {least}; pass "
+            f"--samples_per_class {images} or more, and {classes} times that as --bs or more."
+        )
