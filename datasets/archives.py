@@ -21,7 +21,8 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from datasets.files import inner_path, is_stray
+from datasets.files import inner_path
+from datasets.folders import is_stray
 from utilities.download import check_space, disk_error
 from utilities.errors import RunError, first_line
 
