@@ -9,7 +9,8 @@ class Lock:
     """Keeps other processes out of a folder until `release`, or the end of a `with` or the process.
 
     If another process has the lock: a RunError with the sentence `otherwise`, or with None wait.
-    A system without such locks does without.
+    A system without such locks does without. Processes that this one starts do not hold the lock:
+    those that load images may outlive it by seconds.
     """
 
     def __init__(self, folder: Path, otherwise: str | None = None):
@@ -24,6 +25,8 @@ class Lock:
         except BlockingIOError:
             self.release()
             raise RunError(otherwise) from None
+        # the lock ends with the last of the descriptors that share it
+        os.register_at_fork(after_in_child=self.release)
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
