@@ -3,6 +3,7 @@ from pathlib import Path
 
 from datasets import cars196, cub200, glyphs, image_folder, in_shop, online_products
 from datasets.base import Batch, ImageList, Splits, check, split_validation
+from datasets.benchmarks import known_counts, wrong_counts
 from datasets.images import ImageDataset
 from datasets.loader import batches, make_loader
 from utilities.registry import lookup
@@ -23,7 +24,12 @@ __all__ = ["DATASETS", "Batch", "ImageDataset", "ImageList", "Splits", "batches"
 
 def select(name: str, source_path: str | Path, **kwargs) -> Splits:
     """The checked splits of the data set of this name; kwargs are further arguments of its
-    function.
+    function. Prints a line where a benchmark is not whole.
     """
     parser = lookup(DATASETS, name, kind="data set", flag="--dataset")
-    return check(parser(source_path=source_path, **kwargs))
+    splits = check(parser(source_path=source_path, **kwargs))
+    counts = {split: images.counts() for split, images in splits.present().items()}
+    if wrong := wrong_counts(counts, known_counts(name)):
+        print(f"note: this is not the whole of {name} ({', '.join(wrong)}), so that its metrics "
+              "cannot be compared with published ones.")
+    return splits

@@ -1,7 +1,7 @@
 """Safe extraction of .tgz and .zip, whole or not at all.
 
 An archive is not trusted: a member may lead outside the folder, be a link or a device, or be far
-larger than the archive. Only plain files are written, by names that are checked, with the rights
+larger than what the archive holds of it. Only plain files are written, by names that are checked, with the rights
 that new files have. One wrong member refuses the whole archive.
 """
 import gzip
@@ -21,7 +21,8 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from datasets.files import inner_path, is_stray
+from datasets.files import inner_path
+from datasets.folders import is_stray
 from utilities.download import check_space, disk_error
 from utilities.errors import RunError, first_line
 
@@ -32,6 +33,7 @@ MAX_RATIO = 100
 # bytes that any archive may unpack
 SLACK = 2**20
 CHUNK = 2**20  # bytes
+TOO_LARGE = f"it unpacks to more than {MAX_RATIO} times its size"
 FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError,
           RuntimeError, ValueError)
@@ -84,12 +86,15 @@ def extract(archive: Path, folder: Path, place: Place) -> int:
     check_space(folder, packed)
     members = _zip_members if archive.suffix == ".zip" else _tar_members
     written = 0
+    size = 0
     with (_one_sentence(archive), archive.open("rb") as file,
           tqdm(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True,
                leave=False) as bar):
         for number, member in enumerate(members(file, folder), start=1):
             if number > MAX_MEMBERS:
                 raise ValueError(f"it has more than {MAX_MEMBERS} members")
+            size += member.size
+            _check_size(size, file)
             name = posixpath.normpath(inner_path(member.name))
             wanted = member.is_file and not any(map(is_stray, name.split("/")))
             inner = place(name) if wanted else None
@@ -157,13 +162,19 @@ class Bounded:
         content = self.stream.read(size)
         self.left -= len(content)
         if self.left < 0:
-            raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
+            raise ValueError(TOO_LARGE)
         return content
 
 
 def _limit(file):
     """How many bytes an archive may unpack to."""
     return MAX_RATIO * os.fstat(file.fileno()).st_size + SLACK
+
+
+def _check_size(size: int, file: IO[bytes]) -> None:
+    """A ValueError where members of this size together are too large for their archive."""
+    if size > _limit(file):
+        raise ValueError(TOO_LARGE)
 
 
 def _tar_members(file: IO[bytes], folder: Path) -> Iterator[Member]:
@@ -174,8 +185,9 @@ def _tar_members(file: IO[bytes], folder: Path) -> Iterator[Member]:
         stream = Bounded(unpacked, _limit(file))
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for entry in archive:
-                if entry.type not in FILES:
-                    raise ValueError(f"{entry.name} is neither a file nor a folder")
+                # a sparse file is mostly holes, which the archive does not hold
+                if entry.type not in FILES or entry.issparse():
+                    raise ValueError(f"{entry.name} is neither a plain file nor a folder")
                 # Python 3.11.4 and later
                 if hasattr(tarfile, "data_filter"):
                     tarfile.data_filter(entry, folder)
@@ -189,8 +201,8 @@ def _zip_members(file: IO[bytes], folder: Path) -> Iterator[Member]:
     """The entries of a zip in the order of its directory."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        if sum(entry.file_size for entry in entries) > _limit(file):
-            raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
+        # before anything is written
+        _check_size(sum(entry.file_size for entry in entries), file)
         position = 0
         for entry in entries:
             if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):

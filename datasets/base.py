@@ -32,6 +32,10 @@ class ImageList(NamedTuple):
     super_labels: list[int] | None = None
     super_names: list[str] | None = None
 
+    def counts(self) -> tuple[int, int]:
+        """How many images, and how many classes have some."""
+        return len(self.paths), len(set(self.labels))
+
 
 class Splits(NamedTuple):
     """Training, validation (or None) and test images.
@@ -51,8 +55,9 @@ class Splits(NamedTuple):
         return {name: images for name, images in self._asdict().items() if images is not None}
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {len(images.paths)} images of {len(set(images.labels))} classes"
-                         for name, images in self.present().items())
+        counts = {name: images.counts() for name, images in self.present().items()}
+        return ", ".join(f"{name} {images} images of {classes} classes"
+                         for name, (images, classes) in counts.items())
 
 
 class Draw(NamedTuple):

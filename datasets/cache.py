@@ -46,9 +46,11 @@ class ImageCache:
     """cache[path] -> the image's pixels (3, h, w), uint8, and the (height, width) of its file.
 
     `source` is what to map: a file, or memory that `owner` keeps for as long as the cache lives.
+    `keys` (N, 2) are those of the images; a file with others is refused.
     """
 
-    def __init__(self, source: Path, paths: Sequence[Path], owner: BinaryIO | None = None):
+    def __init__(self, source: Path, paths: Sequence[Path], owner: BinaryIO | None = None,
+                 keys: np.ndarray | None = None):
         self.source = source
         self.owner = owner
         self.row_of = {path: row for row, path in enumerate(paths)}
@@ -60,6 +62,13 @@ class ImageCache:
             self.bytes = torch.from_numpy(np.memmap(file, np.uint8, "r"))
         if not self._is_whole():
             raise ValueError(f"{source} is not a whole cache")
+        if keys is not None and not self.holds(keys):
+            raise RunError(f"{source}: another run has rewritten this cache for other images; "
+                           "give each run its own --cache_path.")
+
+    def holds(self, keys: np.ndarray) -> bool:
+        """Whether the images are those of these keys (N, 2), in their order."""
+        return np.array_equal(self.index[:, KEY], keys)
 
     def _is_whole(self) -> bool:
         """Whether the index has its form and the file ends with the last image."""
@@ -84,7 +93,7 @@ class ImageCache:
 
     def __reduce__(self) -> tuple:
         """A worker process receives where the pixels are, not the pixels."""
-        return ImageCache, (self.source, list(self.row_of))
+        return ImageCache, (self.source, list(self.row_of), None, self.index[:, KEY])
 
 
 def open_cache(kind: str, paths: Sequence[Path], side: int, folder: str | Path = ".cache",
@@ -133,14 +142,14 @@ def _on_disk(paths: list[Path], side: int, folder: Path, name: str, workers: int
             older = None
             with suppress(OSError, ValueError, EOFError):
                 older = ImageCache(place, paths)
-            if older is None or not np.array_equal(older.index[:, KEY], keys):
+            if older is None or not older.holds(keys):
                 free = shutil.disk_usage(folder).free
                 _require_room("--cache disk", paths, side, f"in {folder}", free,
                               "another --cache_path")
                 with replacing(place, sync=True) as part, part.open("wb") as file:
                     _fill(file, paths, keys, side, workers, older)
-    return ImageCache(place, paths)
-
+            # before another run may replace the file
+            return ImageCache(place, paths, keys=keys)
 
 
 # ------------------------------------------------------------------------------------------ filling

@@ -9,15 +9,23 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from datasets.crops import Crop
+from datasets.formats import JPEG, LARGEST, open_image, open_regular, scale
 from utilities.errors import RunError, first_line
 
-# how every JPEG file begins
-JPEG = b"\xff\xd8\xff"
 # what a file holds that says which way is up, in EXIF or in XMP
 ORIENTED = (b"Exif\0\0", b"tiff:Orientation")
+# the largest grey of images with fewer bits than their file can hold: 8, 12 or 16
+RANGES = (255, 4095, 65535)
+# the grey value for white of the formats that PIL brings to 32 bits itself
+WHITE = {"PNG": 65535, "PPM": 65535}
+# an image with no value above this, of 255, is nearly black
+DARK = 16
+# the image of which this process has said so
+NOTED: list[str | Path] = []
 # how a traceback introduces the error; only there it starts a line
 _MARK = "\ndatasets.decode.ImageError: "
 
@@ -39,12 +47,17 @@ def decode(path: str | Path) -> Tensor:
     bits brought to 8.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
+            white = WHITE.get(image.format) if image.mode == "I" else None
+            by = scale(*image.size)
+            if by > 1:
+                # a JPEG becomes smaller; nothing else has so many pixels
+                image.draft(None, (image.width // by, image.height // by))
             image.load()
             # an EXIF block may be damaged in any way, and the pixels are still good
             with suppress(Exception):
                 image = ImageOps.exif_transpose(image)
-            return _tensor(to_rgb(image))
+            return _tensor(to_rgb(image, path, white))
     except FileNotFoundError:
         raise ImageError(f"{path}: the image is gone since the data set was read; restore it and "
                          "run again.") from None
@@ -77,7 +90,8 @@ def decode_for(path: str | Path, plan: Callable[[int, int], Crop]) -> Decoded:
         size = tuple(pixels.shape[1:])
         return Decoded(pixels, size, plan(*size))
     crop = plan(*jpeg.size)
-    return Decoded(_decode_jpeg(jpeg, path, crop.reduction()), jpeg.size, crop)
+    reduction = max(crop.reduction(), scale(*jpeg.size))
+    return Decoded(_decode_jpeg(jpeg, path, reduction), jpeg.size, crop)
 
 
 class Jpeg(NamedTuple):
@@ -92,13 +106,13 @@ def read_jpeg(path: str | Path) -> Jpeg | None:
     damaged one too.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             # PIL takes a tenth of a millisecond to say so
             if file.read(len(JPEG)) != JPEG:
                 return None
             data = JPEG + file.read()
         size = _size_if_plain(data)
-        if size is None or size[0] * size[1] > Image.MAX_IMAGE_PIXELS or _turned(data):
+        if size is None or size[0] * size[1] > LARGEST or _turned(data):
             return None
         return Jpeg(data, size)
     # `decode` will say what is wrong
@@ -112,7 +126,7 @@ def _size_if_plain(data: bytes) -> tuple[int, int] | None:
     if library:
         height, width, space, _ = library.decode_jpeg_header(data)
         return (height, width) if space in ("RGB", "YCbCr", "Gray") else None
-    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+    with JpegImageFile(BytesIO(data)) as image:
         return (image.height, image.width) if image.mode in ("RGB", "L") else None
 
 
@@ -122,7 +136,7 @@ def _turned(data: bytes) -> bool:
     """
     if not any(mark in data for mark in ORIENTED):
         return False
-    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+    with JpegImageFile(BytesIO(data)) as image:
         return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
 
 
@@ -153,7 +167,7 @@ def _by_simplejpeg(jpeg: Jpeg, reduction: int) -> Tensor:
 
 def _by_pil(jpeg: Jpeg, reduction: int) -> Tensor:
     """(3, h, w)"""
-    image = Image.open(BytesIO(jpeg.data), formats=("JPEG",))
+    image = JpegImageFile(BytesIO(jpeg.data))
     image.draft(None, (image.width // reduction, image.height // reduction))
     image.load()
     # even RGB to RGB would be a copy
@@ -173,22 +187,42 @@ def _tensor(image):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode of PIL to RGB; transparent parts become white, as on a page."""
+def to_rgb(image: Image.Image, path: str | Path, white: int | None = None) -> Image.Image:
+    """Any mode of PIL to RGB; transparent parts become white, as on a page.
+
+    white: the grey value that stands for white, where the file's format decides it.
+    """
     if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+        full = 65535 if image.mode.startswith("I;16") else white
+        pixels = _to_8_bits(np.asarray(image), full)
+        _note_extremes(pixels, path)
+        image = Image.fromarray(pixels)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image)
     return image.convert("RGB")
 
 
-def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """Integers of 16 bits by their full range; floats by 1, or by 255 where they exceed 1."""
-    if pixels.dtype.kind == "f":
-        factor = 255 if np.nanmax(pixels, initial=0) <= 1 else 1
-        scaled = np.nan_to_num(pixels) * factor
-    else:
-        scaled = pixels.astype(np.float64) / 257
+def _to_8_bits(values: np.ndarray, white: float | None) -> np.ndarray:
+    """Greys by the value for white; without one by the smallest usual range that holds them."""
+    if white is None:
+        largest = float(values[np.isfinite(values)].max(initial=0))
+        usual = (1, *RANGES) if values.dtype.kind == "f" else RANGES
+        white = next((one for one in usual if largest <= one), largest)
+    with np.errstate(over="ignore"):
+        scaled = np.nan_to_num(values) * (255 / white)
     return scaled.round().clip(0, 255).astype(np.uint8)  # (H, W)
+
+
+def _note_extremes(pixels: np.ndarray, path: str | Path) -> None:
+    """Say once that greys of many bits have become nearly black or white."""
+    is_black = pixels.max() <= DARK
+    if not is_black and pixels.min() < 255 - DARK:
+        return
+    worker = torch.utils.data.get_worker_info()
+    if not NOTED and (worker is None or worker.id == 0):
+        NOTED.append(path)
+        print(f"note: {path}: this image is nearly {'black' if is_black else 'white'}, as perhaps "
+              "others are, since its greys use little of the range of their file "
+              "(docs/datasets.md).")

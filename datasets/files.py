@@ -1,21 +1,16 @@
-"""What lies on disk: which files are images, lists of them, and in which folder a data set was
-put.
-"""
+"""What lies on disk: lists of images, and in which folder a data set was put."""
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from datasets.base import Splits, split_in_halves
+from datasets.folders import images_by_class
 from utilities.errors import UsageError, reason
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
-                  ".ppm", ".pgm"}
-# how the names begin, in any case, of files that operating systems leave behind
-STRAY = (".", "__macosx", "@eadir")
 # what to do about a list that is damaged
 EXTRACT = "extract the list from the archive again"
 
@@ -52,57 +47,7 @@ def read_layout(name: str, source_path: str | Path, folders: Sequence[str],
                      f"{' nor '.join(folders)} in it has {wanted}; {get}.")
 
 
-# ------------------------------------------------------------------------------------------ folders
-
-
-def is_stray(name: str) -> bool:
-    """Whether a file or folder of this name is none of the user's (.DS_Store, ._x, __MACOSX and
-    the like).
-    """
-    return name.lower().startswith(STRAY)
-
-
-def is_image(name: str) -> bool:
-    """Whether a file of this name is an image, empty or damaged or not."""
-    return not is_stray(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
-def _entries(folder: Path) -> list[os.DirEntry]:
-    """What a folder holds, sorted by name, without strays; no file is opened, which takes long
-    for many.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            own = [entry for entry in entries if not is_stray(entry.name)]
-    except OSError as error:
-        raise UsageError(f"{folder}: this folder cannot be read ({reason(error)}); allow it, or "
-                         "give another.") from None
-    return sorted(own, key=lambda entry: entry.name)
-
-
-def images_by_class(folder: Path) -> dict[str, list[Path]]:
-    """The images of each folder in a folder, by its name; both sorted, empty ones too."""
-    names = [entry.name for entry in _entries(folder) if entry.is_dir()]
-    images = {name: _images_in(folder / name) for name in names}
-    for name, paths in images.items():
-        _require_utf8([folder / name, *paths])
-    return images
-
-
-def _images_in(folder: Path) -> list[Path]:
-    """The images of a folder. A link that leads nowhere is one, which decoding will not find."""
-    files = [entry for entry in _entries(folder) if is_image(entry.name) and not entry.is_dir()]
-    return [Path(entry.path) for entry in files if entry.is_file() or entry.is_symlink()]
-
-
-def _require_utf8(paths: Iterable[Path]) -> None:
-    """A UsageError for a name that the reports of a run cannot hold."""
-    for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"{path}: this name is not in UTF-8, as the reports of a run are; "
-                             "rename it.") from None
+# ------------------------------------------------------------------------------------------- places
 
 
 def within(folder: Path, name: str) -> Path | None:
@@ -114,15 +59,6 @@ def within(folder: Path, name: str) -> Path | None:
     if path.is_absolute() or PureWindowsPath(path).drive or ".." in path.parts:
         return None
     return folder / path
-
-
-def images_below(folder: Path) -> list[Path]:
-    """All images of a folder and the folders in it, at any depth, sorted."""
-    images = []
-    for place, inner, names in os.walk(folder):
-        inner[:] = [name for name in inner if not is_stray(name)]
-        images += [Path(place) / name for name in names if is_image(name)]
-    return sorted(images)
 
 
 def class_halves(root: Path) -> Splits:

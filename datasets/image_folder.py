@@ -1,6 +1,7 @@
 """Your own images: a folder for each class, or a table of them.
 
-    <source>/<class>/<image>   the first half of the sorted classes trains, the second half tests
+    <source>/<class>/<image>   the first half of the sorted classes trains, the second half tests;
+                               images in folders below a class are of this class
     <source>/labels.csv        columns path,label[,super_label][,split], paths relative to <source>;
                                split is train, val or test, and without the column as above
 """
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets.base import ImageList, Splits, image_list, split_in_halves
-from datasets.files import IMAGE_SUFFIXES, images_by_class, within
+from datasets.files import within
+from datasets.folders import find_table, images_by_class
+from datasets.formats import suffixes
 from utilities.errors import UsageError
 from utilities.labels import Line, read_lines, refuse_spellings
 
@@ -33,8 +36,8 @@ def image_folder(source_path: str | Path) -> Splits:
     if not source.is_dir():
         raise UsageError(f"{source}: there is no such folder; give the one that holds your images "
                          "by --source_path.")
-    table = source / "labels.csv"
-    return _from_table(table) if table.is_file() else _from_classes(source)
+    table = find_table(source)
+    return _from_table(table) if table else _from_classes(source)
 
 
 def _from_classes(source: Path) -> Splits:
@@ -42,8 +45,12 @@ def _from_classes(source: Path) -> Splits:
     rows = [(path, name) for name, paths in images_by_class(source).items() for path in paths]
     if not rows:
         raise UsageError(f"{source}: no images found; expected {source}/<class>/<image> with "
-                         f"endings {' '.join(sorted(IMAGE_SUFFIXES))}, or a labels.csv.")
+                         f"endings {' '.join(sorted(suffixes()))}, or a labels.csv.")
     refuse_spellings((name, str(path.parent)) for path, name in rows)
+    parents = {name.partition("/")[0].lower() for _, name in rows if "/" in name}
+    if parents & set(SPLITS):
+        raise UsageError(f"{source}: {min(parents & set(SPLITS))} holds class folders as a split "
+                         "does; give the folder of one split, or name the splits in a labels.csv.")
     return split_in_halves(source, rows)
 
 

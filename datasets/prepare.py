@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from datasets import DATASETS
 from datasets.archives import extract, staged
+from datasets.benchmarks import BENCHMARKS
 from datasets.cars196 import ANNOTATIONS, read_annotations
 from datasets.in_shop import LIST
-from datasets.verify import BENCHMARKS, find, verify
+from datasets.verify import find, verify
 from utilities import digest
 from utilities.cells import markdown
 from utilities.command_line import Formatter, Parser
@@ -136,7 +137,7 @@ def prepare(name: str, source: Path, url: str | None = None, any_md5: bool = Fal
     if url and not url.endswith("/") and len(own.files) > 1:
         raise UsageError(f"--url {url}: {name} is made from {_named(own.files)}; give the address "
                          "of a folder that holds them, with a slash at its end.")
-    missing = [file for file in own.files if not (source / file.name).exists()]
+    missing = [file for file in own.files if not (source / file.name).is_file()]
     nowhere = [file for file in missing if not (url or file.url)]
     if nowhere:
         raise UsageError(f"{name} cannot be fetched by this command: {own.where}; put "
@@ -217,7 +218,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="python -m datasets.prepare", formatter_class=Formatter,
                     allow_abbrev=False, description="Fetch, unpack and check a data set.")
     add = parser.add_argument
-    add("name", metavar="NAME", choices=[*BENCHMARKS, "sop", "image_folder"],
+    add("name", metavar="NAME", choices=[*BENCHMARKS, "image_folder"],
         help="%(choices)s; sop is online_products; image_folder, your own images, is only checked")
     add("--source_path", required=True, metavar="FOLDER",
         help="Where the data set is or is to be, as --source_path of main.py, and where archives "

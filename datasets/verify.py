@@ -9,21 +9,19 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from datasets import DATASETS, cars196, cub200, in_shop, online_products
+from datasets import DATASETS
 from datasets.base import ImageList, check
+from datasets.benchmarks import BENCHMARKS, Counts, known_counts, wrong_counts
 from datasets.decode import ImageError, decode
-from datasets.files import images_below, possible_folders
+from datasets.files import possible_folders
+from datasets.folders import images_below
 from datasets.workers import computed
 from utilities.digest import md5
 from utilities.errors import UsageError
 
-BENCHMARKS = {"cars196": cars196, "cub200": cub200, "in_shop": in_shop,
-              "online_products": online_products}
 # one of these exists where the data set is, even if damaged
 MARKS = {"cars196": ("images", "car_ims"), "cub200": ("images",), "in_shop": ("img", "Img", "Eval"),
          "online_products": ("Info_Files", "Ebay_train.txt")}
-
-Counts = dict[str, tuple[int, int]]  # images and classes by split
 
 
 class Report(NamedTuple):
@@ -60,12 +58,12 @@ def verify(name: str, source: Path, workers: int = 0) -> Report:
     checked. Raises UsageError where there is nothing of the data set.
     """
     parts, problems = _splits(name, source)
-    known = getattr(BENCHMARKS.get(name), "COUNTS", {})
-    counts = {split: (len(part.paths), len(set(part.labels))) for split, part in parts.items()}
+    known = known_counts(name)
+    counts = {split: part.counts() for split, part in parts.items()}
     owners = [(split, path) for split, images in parts.items() for path in images.paths]
     paths = [path for _, path in owners] or images_below(find(name, source))
     findings = examine(paths, workers)
-    problems += _wrong_counts(counts, known)
+    problems += [f"{line}." for line in wrong_counts(counts, known)]
     problems += [finding.problem for finding in findings if finding.problem]
     notes = _in_no_split(name, source, paths) if parts else []
     return Report(_rows(counts, known), problems, notes + _shared(owners, findings))
@@ -112,17 +110,6 @@ def _rows(counts: Counts, known: Counts) -> dict[str, dict[str, str]]:
     for split, (images, classes) in known.items():
         rows[split]["expected"] = f"{images:,} in {classes:,}"
     return rows
-
-
-def _wrong_counts(counts: Counts, known: Counts) -> list[str]:
-    """Each number that differs from the known one."""
-    wrong = []
-    for split, numbers in counts.items():
-        expected = known.get(split, numbers)
-        for kind, number, right in zip(("images", "classes"), numbers, expected):
-            if number != right:
-                wrong.append(f"{split}: {number:,} {kind} instead of {right:,}.")
-    return wrong
 
 
 def _in_no_split(name: str, source: Path, paths: list[Path]) -> list[str]:

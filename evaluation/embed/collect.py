@@ -5,7 +5,8 @@ from pathlib import Path
 
 from datasets import DATASETS, ImageList
 from datasets.base import image_list
-from datasets.files import IMAGE_SUFFIXES, images_below
+from datasets.folders import find_table, images_by_class
+from datasets.formats import suffixes
 from utilities.errors import UsageError
 
 
@@ -19,10 +20,10 @@ def collect(source: Path, split: str = "all") -> ImageList:
             raise UsageError(f"--split {split}: {source} has no such images; choose another "
                              "split.")
         return images
-    named = _listed(source) if (source / "labels.csv").is_file() else _in_folders(source)
+    named = _listed(source) if find_table(source) else _in_folders(source)
     if not named:
         raise UsageError(f"{source}: no images found; expected endings "
-                         f"{' '.join(sorted(IMAGE_SUFFIXES))}.")
+                         f"{' '.join(sorted(suffixes()))}.")
     return image_list(named)
 
 
@@ -37,14 +38,9 @@ def _listed(source: Path) -> list[tuple[Path, str]]:
 
 
 def _in_folders(source: Path) -> list[tuple[Path, str]]:
-    """Image and class, which is the folder's path within the source, or the source's name."""
-    own_name = source.resolve().name
-    named = []
-    for path in images_below(source):
-        folder = path.parent
-        is_source = folder == source
-        named.append((path, own_name if is_source else folder.relative_to(source).as_posix()))
-    return named
+    """Image and class, as training has them."""
+    classes = images_by_class(source)
+    return [(path, name) for name, paths in classes.items() for path in paths]
 
 
 def fingerprint(images: ImageList) -> str:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from datasets.formats import open_image
+
 WIDTHS = (1600, 1200, 900, 600, 400)  # pixels of a reduced image: the first that is small enough
 QUALITY = 84
 
@@ -24,7 +26,7 @@ def image_data(path: Path, limit: int) -> ImageData | None:
     A larger one, or one that is no PNG, becomes a JPEG.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.format == "PNG" and path.stat().st_size <= limit:
                 image.load()  # a damaged file fails here
                 return _encoded("png", path.read_bytes(), image)

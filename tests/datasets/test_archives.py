@@ -79,7 +79,8 @@ def test_stray_files_stay_behind(tmp_path):
     tree = trees.cub_base(tmp_path / "made", traps={"stray"})
     unpack(trees.make_zip(tree, tmp_path / "set.zip"), tmp_path / "set")
     names = {Path(name).name for name in contents(tmp_path / "set")}
-    assert not {name for name in names if name.startswith(".")} and "Thumbs.db" in names
+    assert not {name for name in names if name.startswith(".")}
+    assert names.isdisjoint({"Thumbs.db", "desktop.ini"}) and "notes.txt" in names
 
 
 @pytest.mark.parametrize("make, kind, hostile", HOSTILE)
@@ -114,6 +115,37 @@ def test_a_tar_that_is_a_bomb(placed, tmp_path):
     with pytest.raises(RunError, match="more than 100 times its size"):
         unpack(archive, tmp_path / "set", lambda name: name if placed else None)
     assert not (tmp_path / "set").exists()
+
+
+SPARSE = {
+    "0.0": {"GNU.sparse.size": str(2**32), "GNU.sparse.numblocks": "0"},
+    "0.1": {"GNU.sparse.size": str(2**32), "GNU.sparse.map": "0,0"},
+    "1.0": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a.jpg",
+            "GNU.sparse.realsize": str(2**32)},
+}
+
+
+@pytest.mark.parametrize("version", SPARSE)
+def test_a_sparse_member_of_four_gigabytes_is_not_written(version, tmp_path):
+    content = b"1\n0\n0\n".ljust(512, b"\0") if version == "1.0" else b""
+    with tarfile.open(tmp_path / "set.tgz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("a.jpg")
+        entry.pax_headers = SPARSE[version]
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    assert (tmp_path / "set.tgz").stat().st_size < 2000
+    with tarfile.open(tmp_path / "set.tgz") as archive:
+        assert archive.next().size == 2**32
+    refused(tmp_path / "set.tgz", tmp_path / "set", "neither a plain file nor a folder")
+
+
+def test_members_are_bounded_before_they_are_written(tmp_path, monkeypatch):
+    """A header may say more than the archive can hold."""
+    written = []
+    monkeypatch.setattr(archives, "_write", lambda *args: written.append(args))
+    archive = save_tgz(tmp_path / "set.tgz", [("a.jpg", bytes(10)), ("b.jpg", bytes(4 * 2**20))])
+    refused(archive, tmp_path / "set", "more than 100 times its size")
+    assert len(written) == 1
 
 
 def test_a_bomb_behind_the_last_member(tmp_path):

@@ -355,3 +355,30 @@ def private_bytes():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     return values["Anonymous"]
+
+
+def test_a_cache_that_another_run_has_rewritten_is_not_taken_for_the_own(paths, tmp_path):
+    cache = opened("disk", paths, tmp_path)
+    handed_over = pickle.dumps(cache)
+    check(pickle.loads(handed_over), paths)
+    others = [save_jpeg(tmp_path / "images" / f"0{i}.jpg", textured(50, 50, i)) for i in range(6)]
+    opened("disk", others, tmp_path)
+    # the file is mapped as it was
+    check(cache, paths)
+    with pytest.raises(RunError, match="another run has rewritten this cache"):
+        pickle.loads(handed_over)
+
+
+def test_a_cache_is_mapped_before_another_run_may_replace_it(paths, tmp_path, monkeypatch):
+    others = [save_jpeg(tmp_path / "images" / f"0{i}.jpg", textured(50, 50, i)) for i in range(6)]
+    opened("disk", others, tmp_path)
+    theirs = file_of(tmp_path).read_bytes()
+    release = module.Lock.release
+
+    def replaced(lock):
+        release(lock)
+        place = file_of(tmp_path)
+        place.unlink()
+        place.write_bytes(theirs)
+    monkeypatch.setattr(module.Lock, "release", replaced)
+    check(opened("disk", paths, tmp_path), paths)

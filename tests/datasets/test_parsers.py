@@ -24,6 +24,7 @@ from datasets import (
     select,
     split_validation,
 )
+from datasets.folders import images_below
 from tests.datasets import trees
 from utilities.errors import RunError, UsageError
 
@@ -356,7 +357,7 @@ def test_images_below(tmp_path):
     for path in ("a/1.jpg", "a/b/2.PNG", "3.jpeg", ".hidden/4.jpg", "__MACOSX/5.jpg"):
         trees.save_jpeg(tmp_path / path)
     trees.add_stray_files(tmp_path / "a")
-    assert [path.relative_to(tmp_path).as_posix() for path in files.images_below(tmp_path)] == [
+    assert [path.relative_to(tmp_path).as_posix() for path in images_below(tmp_path)] == [
         "3.jpeg",
         "a/1.jpg",
         "a/b/2.PNG",

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from datasets import cub200, in_shop, online_products
-from datasets.files import images_below
+from datasets.folders import images_below
 from datasets.verify import Finding, examine, find, verify
 from tests.datasets import trees
 from tests.datasets.conftest import save_table, save_tree

@@ -1,5 +1,9 @@
 """Folders that one process at a time works in."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -32,3 +36,39 @@ def test_without_a_sentence_the_next_one_waits(tmp_path):
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_a_forked_process_does_not_hold_the_lock_of_its_parent(tmp_path):
+    lock = Lock(tmp_path, "taken")
+    child = os.fork()
+    if not child:
+        time.sleep(30)
+        os._exit(0)
+    try:
+        with pytest.raises(RunError, match="taken"):
+            Lock(tmp_path, "taken")
+        lock.release()
+        Lock(tmp_path, "taken").release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+LOADING = """
+import os, sys, time
+from torch.utils.data import DataLoader
+from utilities.lock import Lock
+lock = Lock(sys.argv[1], "taken")
+for item in DataLoader([0] * 100, num_workers=2, collate_fn=lambda row: time.sleep(0.2)):
+    print("loading", os.getpid(), flush=True)
+"""
+
+
+def test_the_lock_ends_with_a_killed_process_and_not_with_its_workers(tmp_path):
+    words = [sys.executable, "-c", LOADING, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.kill()
+        process.wait()
+        # at once, while the workers still wait for their parent
+        Lock(tmp_path, "taken").release()
