@@ -251,6 +251,14 @@ def test_the_built_in_set_where_it_is_meant(tmp_path):
         assert get_options(["--source_path", str(tmp_path), *more]).dataset == "glyphs"
 
 
+def test_a_run_of_the_recipe_repeats_with_its_flags(tmp_path):
+    path = tmp_path / "options.json"
+    for more in ([], ["--tau", "80"], ["--arch", "vit_normalize"], ["--loss", "softmax", "--batch_mining", "distance"]):
+        opt = get_options(["--recipe", "revisiting", "--source", "images", *more])
+        path.write_text(json.dumps({"flags": vars(opt)}))
+        assert vars(get_options(["--repeat", str(path)])) == vars(opt) | {"repeat": str(path)}
+
+
 # ---- whole runs
 
 
