@@ -68,7 +68,6 @@ def train(run: Run, bar: tqdm) -> None:
     exact = nullcontext if run.device.type == "cpu" else partial(full_precision, run.device)
     if not progress.history:
         finish_epoch(run, {"epoch": 0, "step": 0})  # the untrained network
-    progress.update_timers()  # building the run is no training
     while progress.epoch < opt.n_epochs:
         network.hold_backbone(progress.epoch < opt.warmup_epochs)
         network.train()

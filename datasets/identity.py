@@ -1,4 +1,4 @@
-"""Which images a run has seen, in few bytes, so that a later run can tell whether they are the same."""
+"""Which images a run has seen, in few bytes, to tell later whether they are the same."""
 import hashlib
 import os
 from collections import Counter

@@ -14,6 +14,8 @@ from utilities import distributed
 
 def remaining_batches(run: Run) -> Iterator:
     """The batches that are left of the epoch, on the device; all of them, but in a run that is continued."""
+    # building a continued run is no training
+    run.progress.update_timers()
     if run.progress.step < (run.progress.epoch + 1) * run.epoch_steps:
         yield from run.recorder.watch(batches(run.loaders["train"], run.device))
     run.guard.check()

@@ -24,10 +24,10 @@ DRAWN = {"map_images", "map_thumbnails", "explorer_images", "eval_per_class", "f
 
 
 def options(argv: list[str], explicit: dict) -> Namespace:
-    """The flags of a run that is continued, all but those given being its own; else those of the command line.
+    """The flags of a run: those given, and where it is continued all others as it had them.
 
-    Of a run that was left before its first checkpoint the given flags override, with their
-    consequences, those in its options.json.
+    Of a run that was left before its first checkpoint, the given flags override those in its
+    options.json, with their consequences.
     """
     opt = parser_with_defaults(explicit).parse_args(argv)
     folder = run_folder(opt)
@@ -126,7 +126,7 @@ def shown(value) -> str:
 
 
 def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
-    """A UsageError where the run is beyond its last epoch, or has reached it without an evaluation."""
+    """A UsageError where the run is beyond its last epoch, or was not evaluated there."""
     progress = state["progress"]
     least = progress["epoch"]
     is_within = progress["sums"] is not None
@@ -135,8 +135,10 @@ def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
         least += 1
     if opt.n_epochs < least:
         begun = " and has begun another" if is_within else ""
-        raise UsageError(f"--n_epochs {opt.n_epochs}: {path} has trained {progress['epoch']} epochs{begun}; pass "
-                         f"at least {least}, or start a new run.")
+        raise UsageError(
+            f"--n_epochs {opt.n_epochs}: {path} has trained {progress['epoch']} epochs{begun}; "
+            f"pass at least {least}, or start a new run."
+        )
 
 
 def changed_flags(content: dict, opt) -> dict[str, dict]:
@@ -151,7 +153,7 @@ def changed_flags(content: dict, opt) -> dict[str, dict]:
 
 
 def is_finished(opt, state: dict, folder: Path) -> bool:
-    """Whether nothing is left to do: neither a step, nor the results, nor a page that looks other."""
+    """Whether nothing is left to do: no step, no results, and no picture to draw otherwise."""
     progress = state["progress"]
     result = read_json(folder / "result.json")
     if progress["epoch"] < opt.n_epochs or result.get("steps") != progress["step"]:

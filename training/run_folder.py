@@ -30,17 +30,22 @@ def run_folder(opt, path: Path | None) -> Iterator[RunFolder | None]:
     if distributed.rank() > 0:
         yield None
         return
-    new = path is None
-    folder = RunFolder(opt.save_path, opt.dataset, resume.name_of(opt)) if new else RunFolder.at(path)
+    if path:
+        folder = RunFolder.at(path)
+    else:
+        folder = RunFolder(opt.save_path, opt.dataset, resume.name_of(opt))
     try:
         yield folder
     except OSError as error:
         if error.errno in FULL:
-            raise RunError(f"The disk of {folder.path} is full ({error.strerror}); what was complete is intact. Free "
-                           f"space, then --resume {folder.path} continues from the last checkpoint.") from error
+            raise RunError(
+                f"The disk of {folder.path} is full ({error.strerror}); what was complete is "
+                f"intact. Free space, then --resume {folder.path} continues from the last "
+                "checkpoint."
+            ) from error
         raise
     except (UsageError, RunError):
-        if new and not (folder / "metrics.csv").exists():
+        if path is None and not (folder / "metrics.csv").exists():
             folder.remove()
         raise
     finally:

@@ -14,7 +14,15 @@ from evaluation.report.charts import HEIGHT, WIDTH
 from evaluation.report.curves import metric_charts, policy_charts, training_charts
 from evaluation.report.image_data import image_data
 from evaluation.report.scores import headlines, scores
-from evaluation.run_files import EXPLORER, REPORT, Run, read_run, row_numbers, table_rows
+from evaluation.run_files import (
+    EXPLORER,
+    REPORT,
+    Run,
+    continuations,
+    read_run,
+    row_numbers,
+    table_rows,
+)
 from parameters import chosen_flags
 from utilities.cells import metric_names
 from utilities.logger import write_text
@@ -90,6 +98,7 @@ def origin(run: Run) -> dict[str, Any]:
         "system": options.get("system"),
         "threads": options.get("threads"),
         "processes": options.get("processes"),
+        "continued at step": ", ".join(str(entry.get("step")) for entry in continuations(options)) or None,
         "time": duration(result.get("seconds") or last.get("seconds")),
         "time an epoch": duration(result.get("seconds_per_epoch")),
         "steps": result.get("steps"),

@@ -70,7 +70,8 @@ def length_note(rows: list[TableRow]) -> str | None:
     parts = ["; ".join(lengths) for lengths in alike.values() if len(lengths) > 1]
     if not parts:
         return None
-    return f"Runs of different length are not averaged, and stand in rows of their own ({'; '.join(parts)})."
+    return ("Runs of different length are not averaged, and stand in rows of their own "
+            f"({'; '.join(parts)}).")
 
 
 def seed_note(rows: list[TableRow]) -> str | None:

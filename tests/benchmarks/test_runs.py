@@ -29,6 +29,11 @@ def test_two_states_differ_where_they_differ(changes, paths):
     assert kill_and_resume.differences(state(**changes), state()) == paths
 
 
+def test_rows_of_steps_are_compared_without_time_and_memory():
+    row = {"step": "4", "loss": "0.5", "images_per_second": "3", "data_wait": "0.1", "peak_memory_mib": "7"}
+    assert kill_and_resume.unmeasured(row) == {"step": "4", "loss": "0.5"}
+
+
 def test_a_run_is_killed_until_it_is_left_alone():
     sleeper = [sys.executable, "-c", "import time; time.sleep(1)"]
     with tqdm(disable=True) as bar:

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import main
+from benchmarks.kill_and_resume import unmeasured
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
 from tests.training.methods import same
 from training import bookkeeping
 from utilities import checkpoint
 from utilities.logger import RunFolder
+from utilities.table import read_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +43,8 @@ def compare(out, one, other):
     """Everything but names and times of two runs."""
     first, second = (out / "image_folder" / name for name in (one, other))
     assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
+    steps = [[unmeasured(row) for row in read_rows(path / "steps.csv")] for path in (first, second)]
+    assert steps[0] == steps[1] and steps[0]
     states = [checkpoint.load(path / "last.pt") for path in (first, second)]
     for state in states:
         for part in ("options",):

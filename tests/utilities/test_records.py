@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 
 from utilities import checkpoint
 from utilities.errors import RunError, UsageError
-from utilities.logger import RunFolder, provenance
+from utilities.logger import RunFolder, has_uncommitted_changes, provenance
 from utilities.registry import accepted, lookup
 from utilities.seed import RandomStream, preserved_randomness, seed_everything
 
@@ -139,3 +140,26 @@ def test_lookup_and_accepted():
     with pytest.raises(UsageError, match="Did you mean 'margin'.*margin, gpw"):
         lookup({"margin": 1, "gpw": 2}, "margn", "loss", "--loss")
     assert accepted(RandomStream, {"seed": 1, "other": 2}) == {"seed": 1}
+
+
+def test_only_the_code_counts_as_uncommitted_changes(tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=tmp_path, check=True,
+                       capture_output=True)
+    git("init")
+    (tmp_path / "main.py").write_text("")
+    (tmp_path / "criteria").mkdir()
+    (tmp_path / "criteria" / "margin.py").write_text("")
+    git("add", ".")
+    git("commit", "-m", "a")
+    for name in ("data/class0/1.png", "data/tool.py", ".venv/lib/x.py", "notes.txt", "criteria/notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert not has_uncommitted_changes(tmp_path)
+    for name in ("own_losses.py", "criteria/new.py"):
+        (tmp_path / name).write_text("")
+        assert has_uncommitted_changes(tmp_path)
+        (tmp_path / name).unlink()
+    (tmp_path / "criteria" / "margin.py").write_text("1")
+    assert has_uncommitted_changes(tmp_path)
