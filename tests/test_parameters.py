@@ -88,7 +88,6 @@ OPTIONS = {"flags": {}}
     (["--relation", "none", "--memory", "glow"], "--memory none"),
     (["--relation", "none", "--policy_input", "state"], "policy_input statistics"),
     (["--pair_weighting", "constant"], "--policy_constant"),
-    (["--arch", "convnet"], "--arch convnet_normalize"),
     (["--policy_action", "continuous"], "choose from 'sharpness', 'weight'"),
     (["--policy_granularity", "pair"], "choose from 'batch', 'anchor'"),
     (["--policy_reward", "validation"], "choose from 'batch_ap', 'lookahead'"),
