@@ -38,11 +38,11 @@ from utilities.ranges import (
 )
 from utilities.rules import ARGUMENTS, completed, problems
 
-# Flags that no checkpoint decides.
-NOT_REPEATED = {"repeat", "resume", "evaluate_only", "json", "debug", "gpu", "list"}
-MACHINE = NOT_REPEATED | {
-    "save_path", "savename", "device", "kernels", "cache_path", "checkpoint", "weights_dir",
-}
+# Where is written.
+WRITTEN = {"save_path", "cache_path"}
+# Flags that no options.json decides.
+NOT_REPEATED = WRITTEN | {"repeat", "resume", "evaluate_only", "json", "debug", "gpu", "list"}
+MACHINE = NOT_REPEATED | {"savename", "device", "kernels", "checkpoint", "weights_dir"}
 # Flags of older versions that decide nothing any more.
 REMOVED = {"decode", "policy_episode"}
 # Images at a time; the pairs among so many fit in the memory of a large machine.
@@ -872,24 +872,31 @@ def flag_actions() -> dict[str, argparse.Action]:
 def inherited(explicit: dict, trained: dict) -> dict:
     """The defaults that a checkpoint's options give: all, or without --resume all but the machine's.
 
-    Those of the data are left out too where another data set is given. A UsageError for a value
-    that this version does not know, unless the checkpoint is only evaluated.
+    Those of the data are left out too where another data set is given.
     """
     data = ("glyphs_", "data_", "dataset", "source_path")
     another = explicit.get("dataset", trained.get("dataset")) != trained.get("dataset")
-    left_out = NOT_REPEATED if "resume" in explicit else MACHINE
+    left_out = NOT_REPEATED - WRITTEN if "resume" in explicit else MACHINE
     known = flag_actions()
     defaults = {}
     for flag, value in trained.items():
-        if flag not in known or flag in left_out or another and flag.startswith(data):
-            continue
-        choices = known[flag].choices
-        if choices and value not in (*choices, None) and "evaluate_only" not in explicit:
-            raise UsageError(f"the checkpoint was trained with --{flag} {ascii(value)[:60]}, which "
-                             "this version does not have: use the commit that the run's "
-                             "options.json names.")
-        defaults[flag] = value
+        if flag in known and flag not in left_out and not (another and flag.startswith(data)):
+            defaults[flag] = value
+    refuse_flags_of_checkpoint(defaults, evaluated="evaluate_only" in explicit)
     return defaults
+
+
+def refuse_flags_of_checkpoint(flags: dict, evaluated: bool) -> None:
+    """A UsageError for a flag with a value that the command line could not have given.
+
+    evaluated: the checkpoint is not trained any further, so that it may have been trained with
+    choices that this version does not have.
+    """
+    wrong = wrong_flag(flags, any_choice=evaluated)
+    if wrong:
+        raise UsageError(f"the checkpoint was trained with --{wrong} {ascii(flags[wrong])[:60]}, "
+                         "which this version does not have: use the commit that the run's "
+                         "options.json names.")
 
 
 # ------------------------------------------------------------------------- flags of an earlier run
@@ -901,9 +908,22 @@ def repeated(explicit: dict, begun: dict) -> dict:
     What follows from them follows anew: a flag of the command line has the consequences that it
     would have had then.
     """
-    flags = recorded_flags(explicit["repeat"]) if "repeat" in explicit else begun
-    chosen = chosen_flags(flags) if flags else {}
+    if "repeat" not in explicit:
+        return {flag: value for flag, value in chosen_flags(begun or {}).items()
+                if flag not in NOT_REPEATED - WRITTEN}
+    flags = recorded_flags(explicit["repeat"])
+    chosen = chosen_flags(flags)
+    if flags.get("dataset", "glyphs") == "glyphs":
+        # The pictures are drawn into it.
+        chosen.pop("source_path", None)
+    if not is_plain_name(chosen.get("savename", "")):
+        del chosen["savename"]
     return {flag: value for flag, value in chosen.items() if flag not in NOT_REPEATED}
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is that of an entry of a folder, and leads to no other folder."""
+    return name == Path(name).name and name != ".."
 
 
 def chosen_flags(flags: dict) -> dict:
@@ -926,11 +946,10 @@ def recorded_flags(path: str) -> dict:
         shown = ", ".join(ascii(flag)[1:-1][:40] for flag in unknown[:5])
         raise UsageError(f"--repeat {path} has flags that this version does not know: {shown}. "
                          "Remove them from the file, or use the commit that it names.")
-    for flag, value in flags.items():
-        if not _acceptable(known[flag], value):
-            shown = ascii(value)[:60]
-            raise UsageError(f"--repeat {path}: --{flag} cannot be {shown}; "
-                             "correct it in the file.")
+    wrong = wrong_flag(flags)
+    if wrong:
+        raise UsageError(f"--repeat {path}: --{wrong} cannot be {ascii(flags[wrong])[:60]}; "
+                         "correct it in the file.")
     return flags
 
 
@@ -955,13 +974,33 @@ def acceptable_flags(flags: dict) -> dict:
             if flag in known and value is not None and _acceptable(known[flag], value)}
 
 
+def wrong_flag(flags: dict, any_choice: bool = False) -> str | None:
+    """The first flag with a value that the command line could not have given, or None.
+
+    any_choice: of a flag with choices any name counts as one. Flags that this version does not
+    have are not looked at.
+    """
+    known = {flag: action for flag, action in flag_actions().items() if flag in flags}
+    given = {flag: action for flag, action in known.items() if flags[flag] is not None}
+    for flag, action in given.items():
+        if any_choice and action.choices and isinstance(flags[flag], str):
+            continue
+        if not _acceptable(action, flags[flag]):
+            return flag
+    needed = layered_defaults({flag: flags[flag] for flag in given} if not any_choice else {})
+    absent = [flag for flag in known if flag not in given]
+    return next((flag for flag in absent if known[flag].default is not None or flag in needed), None)
+
+
 def _acceptable(action: argparse.Action, value) -> bool:
     """Whether the command line could have given this value."""
     if action.nargs == 0:
         return isinstance(value, bool)
     if action.nargs is None:
         return _readable(action, value)
-    if not isinstance(value, list) or not all(_readable(action, part) for part in value):
+    if not isinstance(value, list | tuple):
+        return False
+    if not all(_readable(action, part) for part in value):
         return False
     if action.nargs == "+":
         return len(value) > 0 or action.default == ()
@@ -970,6 +1009,8 @@ def _acceptable(action: argparse.Action, value) -> bool:
 
 def _readable(action: argparse.Action, value) -> bool:
     """Whether a single value is one of the flag's type and choices."""
+    if not isinstance(value, str | int | float):
+        return False
     try:
         same = (action.type or str)(str(value)) == value
     except (ValueError, argparse.ArgumentTypeError):

@@ -8,6 +8,7 @@ from architectures.backbones.base import run_blank_image
 from architectures.memory import select as select_memory
 from architectures.network import Features, Network
 from datasets import transforms
+from parameters import wrong_flag
 from utilities import checkpoint
 from utilities.errors import RunError, UsageError, in_brief
 from utilities.registry import accepted
@@ -80,6 +81,12 @@ def restore(path: str | Path) -> tuple[Network, dict]:
     """The network of a checkpoint or of a safetensors export, and the options of its run."""
     state = exported.load(path) if Path(path).is_dir() else checkpoint.load(path)
     options = state["options"]
+    wrong = wrong_flag(options, any_choice=True)
+    if wrong:
+        raise RunError(
+            f"{path} is damaged, or was made by another version of the code: its --{wrong} cannot "
+            f"be {ascii(options[wrong])[:60]}."
+        )
     try:
         embed_dim = options["embed_dim"]
         memory = select_memory(options["memory"], embed_dim, **_with_prefix(options, "memory_"))
@@ -90,7 +97,7 @@ def restore(path: str | Path) -> tuple[Network, dict]:
             memory=memory,
             **built_by(options),
         )
-        network.load_state_dict(state["network"])
+        checkpoint.load_weights(network, state["network"], path)
     except (KeyError, TypeError, RuntimeError) as error:
         raise RunError(
             f"{path} was made by another version of the code: its options and its weights give no "

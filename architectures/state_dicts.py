@@ -2,17 +2,31 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from architectures.positions import resized
+from utilities import saved
 from utilities.errors import RunError, UsageError, in_brief
 from utilities.optional import require
 from utilities.text import printable
+from utilities.weights import unusable
 
-# The keys under which files keep the weights.
-CONTAINERS = ("network", "state_dict", "model_state_dict", "model", "teacher")
+# The keys under which files keep the weights; averaged weights are those that authors evaluate.
+CONTAINERS = (
+    "network",
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "net_state",
+    "model",
+    "teacher",
+)
 PREFIXES = (
+    "_orig_mod.",
     "module.",
+    "net.",
+    "extractor.",
     "backbone.",
     "model.",
     "network.",
@@ -21,7 +35,7 @@ PREFIXES = (
     "encoder_q.",
     "base_encoder.",
 )
-# What stands behind a backbone.
+# What stands behind a backbone, and its copies in MoCo and in the base framework.
 HEADS = (
     "fc",
     "last_linear",
@@ -36,9 +50,22 @@ HEADS = (
     "projection",
     "pooling",
     "memory",
+    "projection_head",
+    "projector",
+    "predictor",
+    "prototypes",
+    "queue",
+    "queue_ptr",
+    "encoder_k",
+    "momentum_encoder",
+    "layer_blocks",
 )
 # Of batch norm; old files have none.
 COUNTER = "num_batches_tracked"
+# Containers within each other.
+DEEPEST = 8
+# Bytes before the header of a safetensors file, which hold its length.
+LENGTH = 8
 # Names in a message, and characters of a name.
 SHOWN = 3
 LONGEST = 80
@@ -47,13 +74,16 @@ LONGEST = 80
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of one by torch.save that holds nothing else.
 
-    Containers around them, such as a checkpoint's "state_dict" or "network", are opened.
+    The content tells which it is, whatever the file's name. Containers around the tensors, such as
+    a checkpoint's "state_dict" or "network", are opened.
     """
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file of weights.")
-    content = _safetensors(path) if path.suffix == ".safetensors" else _saved(path)
-    while inner := [content[k] for k in CONTAINERS if isinstance(content.get(k), Mapping)]:
-        content = inner[0]
+    content = _safetensors(path) if is_safetensors(path) else _saved(path)
+    # A container may hold itself.
+    for _ in range(DEEPEST):
+        inner = [content[k] for k in CONTAINERS if isinstance(content.get(k), Mapping)]
+        content = inner[0] if inner else content
     tensors = {
         key: value
         for key, value in content.items()
@@ -65,6 +95,15 @@ def read(path: Path) -> dict[str, Tensor]:
             f"{', '.join(map(repr, CONTAINERS[:-1]))} or {CONTAINERS[-1]!r}."
         )
     return tensors
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as one of safetensors does, or is called so and begins as no other."""
+    with open(path, "rb") as file:
+        start = file.read(LENGTH + 1)
+    if start.startswith((saved.ZIP, saved.OLDER)):
+        return False
+    return start[LENGTH:] == b"{" or path.suffix == ".safetensors"
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -82,7 +121,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _saved(path: Path) -> Mapping:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = saved.load(path)
     # The bytes may be anything.
     except Exception as error:
         raise RunError(
@@ -100,12 +139,14 @@ def load(trunk: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> s
     """
     wanted = trunk.state_dict()
     given, unmatched = match(state, wanted, path)
+    fitting = {key: resized(key, value, wanted[key]) for key, value in given.items()}
+    changed = [key for key, value in fitting.items() if value is not given[key]]
     heads = [key for key in unmatched if strip_prefixes(key, wanted).split(".")[0] in HEADS]
     problems = {
         "missing": [key for key in wanted if key not in given],
         "of another shape": [
             f"{key}: {_shape(value)} instead of {_shape(wanted[key])}"
-            for key, value in given.items()
+            for key, value in fitting.items()
             if value.shape != wanted[key].shape
         ],
         "left over": [key for key in unmatched if key not in heads],
@@ -116,9 +157,16 @@ def load(trunk: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> s
             f"{path} does not fit --arch {name}: {'; '.join(filter(None, found))}. Give the "
             "weights of this architecture, or the --arch of these weights."
         )
-    trunk.load_state_dict(given, strict=False)
-    skipped = _listed(heads, "of a head, left out")
-    return f"{path}: {len(given)} tensors loaded" + (f"; {skipped}." if skipped else ".")
+    flaws = _listed(list(unusable(fitting, wanted)), "tensors that are no finite weights")
+    if flaws:
+        raise UsageError(f"{path} holds {flaws}. Give weights of a floating-point type.")
+    trunk.load_state_dict(fitting, strict=False)
+    notes = [
+        f"{path}: {len(given)} tensors loaded",
+        _listed(changed, "interpolated to this image size"),
+        _listed(heads, "of a head, left out"),
+    ]
+    return "; ".join(filter(None, notes)) + "."
 
 
 def match(

@@ -16,6 +16,7 @@ class AllTriplets(Miner):
     cap: PositiveInt = 65536
 
     one_per_anchor = False
+    flag = "--miner_all_"
 
     def mine(self, x, label, generator, anchors):
         """x (N, D) is not read, label (N,) -> Triplets."""

@@ -46,7 +46,6 @@ rows_of_memory() {
 rows_of_published() {
     tuned_row memory-glow --memory glow "${method[@]}" @full
     tuned_row paper --recipe paper @smoothap.lr
-    tuned_row paper-tuned --recipe paper @smoothap
     tuned_row paper-margin --recipe paper --loss margin @margin
 }
 

@@ -3,11 +3,14 @@ import shutil
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from utilities import saved
 from utilities.errors import RunError, UsageError, reason
 from utilities.files import replacing
 from utilities.flags import as_recorded, as_typed
+from utilities.text import printable
+from utilities.weights import unusable
 
 # Flags that change what a network computes, but not its tensors.
 UNSEEN = (
@@ -50,7 +53,10 @@ def load(path: str | Path) -> dict:
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file; pass last.pt or best_*.pt of a run.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not saved.is_whole(Path(path)):
+            raise ValueError("a part does not have its checksum")
+        state = saved.load(Path(path))
+    # The bytes may be anything.
     except Exception as error:
         raise RunError(
             f"{path} is not a readable checkpoint: it is damaged, or holds more than tensors and "
@@ -81,9 +87,22 @@ def load_network(path: str | Path, network: nn.Module, options: dict) -> None:
     if any(name in UNSEEN for name in differing):
         raise misfit
     try:
-        network.load_state_dict(state["network"])
+        load_weights(network, state["network"], path)
     except RuntimeError as error:
         raise misfit from error
+
+
+def load_weights(network: nn.Module, tensors: dict, path: str | Path) -> None:
+    """Load the tensors of a file into a network; a RunError names those that are no weights."""
+    wanted = network.state_dict()
+    common = {name: value for name, value in tensors.items() if name in wanted}
+    if not all(isinstance(value, Tensor) for value in common.values()):
+        raise RuntimeError("it holds other things than tensors")
+    same = {name: value for name, value in common.items() if value.shape == wanted[name].shape}
+    flaw = next(unusable(same, wanted), None)
+    if flaw:
+        raise RunError(f"{path} holds no finite weights ({printable(flaw)}): it is damaged.")
+    network.load_state_dict(tensors)
 
 
 def _network_flags(options: dict) -> dict:

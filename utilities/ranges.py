@@ -80,6 +80,8 @@ Degrees = Annotated[float, degrees]
 PositiveInt = Annotated[int, positive_int]
 Width = Annotated[int, width]
 Depth = Annotated[int, depth]
+# Where a file is a class that a flag names, and how the flags of its arguments begin.
+ROOMS = {"criteria": "--loss_", "batchminer": "--miner_"}
 PLAIN = {"float": finite, "int": long}
 
 
@@ -98,17 +100,26 @@ def of(annotation: object) -> Number | None:
 def checked(cls: type) -> type:
     """The class, whose constructor refuses arguments outside the ranges of its annotations."""
     construct = cls.__init__
+    prefix = flags_of(cls)
     signature = inspect.signature(construct)
 
     @functools.wraps(construct)
     def __init__(self, *arguments, **keywords):
         given = signature.bind(self, *arguments, **keywords).arguments
         for name, value in given.items():
-            refuse(f"{cls.__name__}: {name}", signature.parameters[name].annotation, value)
+            refuse(f"{prefix}{name}", signature.parameters[name].annotation, value)
         construct(self, *arguments, **keywords)
 
     cls.__init__ = __init__
     return cls
+
+
+def flags_of(cls: type) -> str:
+    """How the flags of a class begin that a flag names; else the class's own name."""
+    room, _, module = cls.__module__.rpartition(".")
+    if room not in ROOMS:
+        return f"{cls.__name__}: "
+    return getattr(cls, "flag", f"{ROOMS[room]}{module}_")
 
 
 def refuse(name: str, annotation: object, value: object) -> None:

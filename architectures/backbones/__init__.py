@@ -19,6 +19,7 @@ from architectures.backbones.published import (
     resnet101,
 )
 from architectures.weights import Source, hub_source
+from utilities.optional import require
 from utilities.registry import lookup
 
 __all__ = [
@@ -53,6 +54,7 @@ def find(name: str) -> Callable[..., Backbone]:
     """The function that builds the backbone of this name; a UsageError lists the names."""
     library, dot, model = name.partition(".")
     if dot and library in LIBRARIES:
+        require(f"--arch {name}", library)
         build, names = LIBRARIES[library]
         known = names()
         if model not in known:

@@ -182,7 +182,7 @@ def test_published_numbers_are_of_rows_and_metrics_that_there_are(file):
             rows.setdefault((opt.dataset, opt.savename.removesuffix("-s1")), set()).update(opt.evaluation_metrics)
     for line in csv.DictReader((ROOT / "scripts" / "expected" / f"{file}.csv").read_text().splitlines()):
         assert line["metric"] in rows[line["dataset"], line["row"]] and line["source"] and line["selection"]
-        assert 50 < float(line["percent"]) < 100
+        assert line["percent"] == "not published" or 50 < float(line["percent"]) < 100
 
 
 @pytest.mark.parametrize("script", TABLES)
