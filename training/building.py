@@ -25,7 +25,7 @@ from criteria.method.relation import Relation
 from datasets import make_loader, samplers, transforms
 from datasets.cache import open_cache
 from parameters import kwargs_for, loss_arguments
-from training import resume
+from training import restored, resume
 from training.ema import AveragedWeights
 from training.guard import FiniteGuard
 from training.optimisation import Optimisation, Schedule, build_optimizer, parameter_groups
@@ -205,7 +205,7 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
 def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, method: LMMetric,
               optimisation: Optimisation, device: torch.device, folder: RunFolder | None, state: dict | None) -> Run:
     """The run of these parts, new or at the state of a checkpoint."""
-    step = state["progress"]["step"] if state else 0
+    step = restored.step_of(state, loaders["train"]) if state else 0
     trackers = None
     if folder:
         flags = accepted(Trackers, vars(opt))
@@ -226,6 +226,6 @@ def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, met
         trackers=trackers,
     )
     if state:
-        run.load_state_dict(state)
+        restored.load(run, state)
         print(f"Continuing at step {step}, in epoch {min(run.progress.epoch + 1, opt.n_epochs)} of {opt.n_epochs}.")
     return run

@@ -53,6 +53,9 @@ ARGUMENTS = (
 )
 # Losses with a term of the rows' length, which says nothing of unit rows.
 LENGTHS = ("angular", "lifted", "npair")
+# Bytes of a number, and of the largest tensor that is tried.
+FLOAT = 4
+MOST = 2**40
 # Flags whose value is a name of a registry, and what the registry holds.
 NAMES = {
     "arch": "backbone",
@@ -75,6 +78,36 @@ def problems(opt: Namespace, explicit: dict) -> Iterator[str]:
     yield from problems_of_images(opt)
     yield from problems_of_batches(opt)
     yield from problems_of_method(opt)
+    for what, numbers in sizes(opt).items():
+        if FLOAT * numbers > MOST:
+            yield f"{what} would take {FLOAT * numbers / MOST:,.0f} TiB: pass smaller numbers"
+
+
+def sizes(opt: Namespace) -> dict[str, int]:
+    """The largest tensors, each with how many numbers it has."""
+    side = opt.crop_size or opt.image_size or 1
+    sizes = {
+        f"a batch of --bs {opt.bs} images of {side} x {side} pixels": 3 * opt.bs * side**2,
+        f"--policy_samples {opt.policy_samples} with --bs {opt.bs}": (
+            opt.policy_samples * opt.bs**2 if opt.pair_weighting != "uniform" else 0
+        ),
+        f"--xbm_size {opt.xbm_size}": opt.xbm_size * max(opt.bs, opt.embed_dim),
+    }
+    if opt.memory == "glow":
+        steps = opt.memory_levels * opt.memory_steps
+        channels = opt.memory_channels
+        sizes[f"--memory_channels {channels}"] = steps * 9 * channels * (channels + opt.embed_dim)
+    if opt.memory == "realnvp":
+        width = opt.memory_hidden
+        sizes[f"--memory_hidden {width}"] = opt.memory_couplings * width * (width + opt.embed_dim)
+    if opt.memory_decode == "mean":
+        draws = opt.memory_samples
+        sizes[f"--memory_samples {draws}"] = draws * opt.bs * opt.embed_dim
+    if opt.loss == "adversarial_separation":
+        parts = opt.loss_adversarial_separation_parts
+        hidden = opt.loss_adversarial_separation_hidden
+        sizes[f"--loss_adversarial_separation_parts {parts}"] = parts * hidden * opt.embed_dim
+    return sizes
 
 
 def check_names(opt: Namespace) -> None:

@@ -15,6 +15,7 @@ from evaluation.tables.rows import TableRow, pick, table_rows, untrained_row
 from utilities.cells import latex, markdown, metric_names
 from utilities.errors import UsageError
 from utilities.registry import lookup
+from utilities.text import printable
 
 
 def run(opt: Namespace) -> None:
@@ -112,7 +113,8 @@ def baselines_of(rows: list[TableRow], names: list[str],
 
 def print_table(lines: list[TableLine], notes: list[str], kind: str, *,
                 with_difference: bool) -> None:
-    """The table and its notes: below it, as comments in LaTeX, and on stderr for CSV."""
+    """The table and its notes, each on one line: below it, as comments in LaTeX, or on stderr."""
+    notes = list(map(printable, notes))
     if kind == "csv":
         print(as_csv(lines))
         print("\n".join(notes), file=sys.stderr)
