@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from architectures.backbones.listing import names as list_names
 from evaluation import QueryMetric, parse_metric
+from evaluation.embed import trained_on
 from training import resume
 from training.bookkeeping import adapt_miner, finish_epoch, log_step, remaining_batches, save_between_epochs
 from training.building import (
@@ -42,6 +43,7 @@ from utilities.errors import UsageError, answer
 from utilities.listing import print_names
 from utilities.logger import write_json
 from utilities.seed import seed_everything
+from utilities.text import printable
 
 STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
                "a smaller --bs")
@@ -132,7 +134,7 @@ def run(opt) -> None:
     network = prepared_network(opt, device)
     loaders = build_loaders(opt, splits, network, device)
     if opt.evaluate_only:
-        evaluate_only(opt, network, loaders, device)
+        evaluate_only(opt, splits, network, loaders, device)
         return
     if opt.compile:
         require_compiler(device)
@@ -158,8 +160,11 @@ def progress_bar(run: Run) -> tqdm:
                 smoothing=0.05, disable=distributed.rank() > 0)
 
 
-def evaluate_only(opt, network, loaders: dict, device: torch.device) -> None:
+def evaluate_only(opt, splits, network, loaders: dict, device: torch.device) -> None:
     """Print the metrics of --evaluate_only, and write them where --json says."""
+    present = [splits.test.class_names[label] for label in set(splits.test.labels)]
+    if note := trained_on(opt.checkpoint, present):
+        print(printable(note))
     metrics = score_split(opt, network, loaders, "test", device, opt.evaluation_metrics,
                           bootstrap=opt.eval_bootstrap)
     print(metric_table({opt.checkpoint: metrics}))

@@ -22,12 +22,13 @@ __all__ = ["DATASETS", "Batch", "ImageDataset", "ImageList", "Splits", "batches"
            "make_loader", "select", "split_validation"]
 
 
-def select(name: str, source_path: str | Path, **kwargs) -> Splits:
+def select(name: str, source_path: str | Path, *, training: bool = True, **kwargs) -> Splits:
     """The checked splits of the data set of this name; kwargs are further arguments of its
-    function. Prints a line where a benchmark is not whole.
+    function. training: whether they must serve to train, not only to test. Prints a line where a
+    benchmark is not whole.
     """
     parser = lookup(DATASETS, name, kind="data set", flag="--dataset")
-    splits = check(parser(source_path=source_path, **kwargs))
+    splits = check(parser(source_path=source_path, **kwargs), training)
     counts = {split: images.counts() for split, images in splits.present().items()}
     if wrong := wrong_counts(counts, known_counts(name)):
         print(f"note: this is not the whole of {name} ({', '.join(wrong)}), so that its metrics "

@@ -103,10 +103,6 @@ def split_in_halves(source: Path, rows: Sequence[tuple[Path, str]],
     """
     held = {name for _, name in rows}
     classes = classes or sorted(held)
-    if len(classes) < 4:
-        raise UsageError(f"{source}: {len(classes)} classes found, at least 4 are needed (half of "
-                         "them train, the others test); add classes, or give a labels.csv with a "
-                         "split column.")
     empty = [name for name in classes if name not in held]
     if empty:
         raise UsageError(f"{source}: {len(empty)} of {len(classes)} classes have no images, the "
@@ -141,24 +137,27 @@ def mixed_seed(*numbers: int) -> int:
 # ------------------------------------------------------------------------------------------- checks
 
 
-def check(splits: Splits) -> Splits:
-    """The splits themselves, when they can be trained and tested on; else a UsageError that says
-    why not.
+def check(splits: Splits, training: bool = True) -> Splits:
+    """The splits themselves, when they can be tested on, and trained on with `training`; else a
+    UsageError that says why not.
     """
     present = splits.present()
     for name, images in present.items():
-        if not images.paths:
+        if not images.paths and (training or name in ("test", "gallery")):
             raise UsageError(f"The {name} split has no images; put some there, or change the "
                              "split.")
-    if len(splits.train.class_names) < 2:
+    if training and len(splits.train.class_names) < 2:
         raise UsageError("The train split has a single class; a metric can only be learned from "
-                         "two or more.")
+                         "two or more. Folders without a split need at least 4 classes: half of "
+                         "them train, the others test.")
     _check_disjoint(present)
     if splits.gallery is not None:
         _check_gallery(splits.test, splits.gallery)
     for name in ("test", "val"):
         images = present.get(name)
         has_gallery = name == "test" and splits.gallery is not None
+        if name == "val" and not training:
+            continue
         if images and not has_gallery and len(images.labels) == len(images.class_names):
             raise UsageError(f"Every class of the {name} split has a single image, so that no "
                              "image has another of its class to find; add images, or change the "

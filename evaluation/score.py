@@ -73,6 +73,15 @@ def numbered(tables: list[list[Line]]) -> list[Tensor]:
     return labels
 
 
+def note_equal_rows(query: Tensor, gallery: Tensor) -> None:
+    """Say how many query rows (Q, D) are also in the gallery (N, D), bit for bit."""
+    known = {row.tobytes() for row in gallery.double().numpy()}
+    inside = sum(row.tobytes() in known for row in query.double().numpy())
+    if inside:
+        print(f"note: {inside} of {len(query)} queries are rows of the gallery too, where each "
+              "finds itself; leave them out of one of the two.", file=sys.stderr)
+
+
 def run(opt: Namespace) -> None:
     """Read, evaluate, print, and write where asked to."""
     for name in opt.metrics:
@@ -89,6 +98,7 @@ def run(opt: Namespace) -> None:
     options = {"bootstrap": opt.eval_bootstrap} | search_arguments(opt)
     if opt.gallery:
         options |= {"gallery": sets[1], "gallery_labels": labels[1]}
+        note_equal_rows(*sets)
     metrics = evaluate(sets[0], labels[0], opt.metrics, **options)
     print(metric_table({Path(opt.embeddings).name: metrics}))
     if opt.out:

@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -206,6 +207,29 @@ def test_evaluate_only_takes_what_is_not_given_from_the_checkpoint(folder, tmp_p
     with pytest.raises(SystemExit):
         main.main(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--dataset", "cub200"])
     assert "needs --source_path" in capsys.readouterr().err
+
+
+def test_evaluate_only_asks_for_nothing_that_only_training_needs(folder, tmp_path, capsys):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", *PLAIN, "--no-figures", "--use_tv_split",
+              "--bs", "8", "--evaluation_metrics", "e_recall@1"))
+    evaluate = ["--evaluate_only", "--checkpoint", str(tmp_path / "image_folder" / "a" / "last.pt"), "--device", "cpu"]
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in ("class6", "class7", "class0"):
+        shutil.copytree(folder / name, few / name)
+    capsys.readouterr()
+    run([*evaluate, "--source_path", str(few)])
+    both = capsys.readouterr().out
+    lines = [f"class{c}/{i}.png,class{c},test" for c in (6, 7) for i in range(12)]
+    (few / "labels.csv").write_text("\n".join(["path,label,split", *lines]))
+    run([*evaluate, "--source_path", str(few)])
+    assert both == capsys.readouterr().out and "note" not in both
+    lines = [line.replace("class6", "class0") for line in lines]
+    (few / "labels.csv").write_text("\n".join(["path,label,split", *lines]))
+    run([*evaluate, "--source_path", str(few)])
+    assert "1 of 2 classes have the name of one that the network was trained on, such as class0" \
+        in capsys.readouterr().out
+    refused(capsys, flags(few, tmp_path, *PLAIN), 2, "train split has no images")
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])

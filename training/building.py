@@ -42,8 +42,9 @@ from utilities.registry import accepted
 
 def read_splits(opt) -> datasets.Splits:
     """The images of the data set, with validation images taken out of the training half where that is asked for."""
-    splits = datasets.select(opt.dataset, opt.source_path, **kwargs_for(opt, f"{opt.dataset}_"))
-    if not opt.use_tv_split:
+    splits = datasets.select(opt.dataset, opt.source_path, training=not opt.evaluate_only,
+                             **kwargs_for(opt, f"{opt.dataset}_"))
+    if opt.evaluate_only or not opt.use_tv_split:
         return splits
     train, val = datasets.split_validation(splits.train, opt.tv_split_perc, opt.tv_split_by_samples, opt.seed)
     return splits._replace(train=train, val=val)
@@ -171,7 +172,30 @@ def build_optimisation(opt, network: Network, method: LMMetric, epoch_steps: int
 
 def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
     """Loaders of train, val (where there is one) and test, and `storage` of all training images where the batch sampler
-    chooses by their embeddings."""
+    chooses by their embeddings. With --evaluate_only those of test and its gallery alone."""
+    # first, as it may refuse the flags, and a cache takes long to fill
+    sampler = None if opt.evaluate_only else build_sampler(opt, splits, device)
+    cached = (splits.test, splits.gallery) if opt.evaluate_only and opt.cache == "ram" else splits
+    cache = open_cache(opt.cache, [path for images in cached if images for path in images.paths], opt.cache_side,
+                       opt.cache_path, name=opt.dataset, workers=opt.kernels)
+    common = {"workers": opt.kernels, "seed": opt.seed, "device": device, "cache": cache}
+    geometry = {"image_size": opt.image_size, "crop_size": opt.crop_size, "augmentation": opt.augmentation}
+    eval_transform = transforms.eval_transform(**geometry, **network.preprocessing)
+    evaluated = {"test": splits.test, "gallery": splits.gallery}
+    loaders = {}
+    if sampler:
+        train_transform = transforms.train_transform(**geometry, **network.preprocessing)
+        loaders["train"] = make_loader(splits.train, train_transform, batch_sampler=sampler, **common)
+        evaluated["val"] = splits.val
+        evaluated["storage"] = splits.train if sampler.needs_storage else None
+    for name, images in evaluated.items():
+        if images is not None:
+            loaders[name] = make_loader(images, eval_transform, batch_size=opt.bs, **common)
+    return loaders
+
+
+def build_sampler(opt, splits: datasets.Splits, device: torch.device) -> samplers.BatchSampler:
+    """What makes the batches of training; says what it does where that is not plain."""
     sampler = samplers.select(
         opt.data_sampler,
         labels=splits.train.labels,
@@ -187,19 +211,7 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
     )
     if sampler.notice:
         print(sampler.notice)
-    cached = (splits.test, splits.gallery) if opt.evaluate_only and opt.cache == "ram" else splits
-    cache = open_cache(opt.cache, [path for images in cached if images for path in images.paths], opt.cache_side,
-                       opt.cache_path, name=opt.dataset, workers=opt.kernels)
-    common = {"workers": opt.kernels, "seed": opt.seed, "device": device, "cache": cache}
-    geometry = {"image_size": opt.image_size, "crop_size": opt.crop_size, "augmentation": opt.augmentation}
-    train_transform = transforms.train_transform(**geometry, **network.preprocessing)
-    eval_transform = transforms.eval_transform(**geometry, **network.preprocessing)
-    loaders = {"train": make_loader(splits.train, train_transform, batch_sampler=sampler, **common)}
-    stored = splits.train if sampler.needs_storage else None
-    for name, images in (("val", splits.val), ("test", splits.test), ("gallery", splits.gallery), ("storage", stored)):
-        if images is not None:
-            loaders[name] = make_loader(images, eval_transform, batch_size=opt.bs, **common)
-    return loaders
+    return sampler
 
 
 def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, method: LMMetric,

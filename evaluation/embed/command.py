@@ -23,6 +23,7 @@ from evaluation.embed.collect import collect, fingerprint
 from evaluation.embed.embedder import Embedder, open_embedder
 from evaluation.embed.embedding import DAMAGED, Tolerant, embedded
 from evaluation.embed.files import WRITTEN, write_set
+from evaluation.embed.seen import trained_on
 from evaluation.embed.unfinished import (
     ROWS,
     begin_or_continue,
@@ -36,6 +37,7 @@ from utilities.errors import RunError, Stopped, UsageError, answer, reason
 from utilities.interruption import NUMBERS, Interruption
 from utilities.lock import Lock
 from utilities.ranges import non_negative_int, positive_int
+from utilities.text import printable
 
 
 def run(opt: Namespace) -> None:
@@ -49,6 +51,8 @@ def run(opt: Namespace) -> None:
     device = choose_device(opt.device)
     embedder = open_embedder(opt.checkpoint, device, geometry=geometry, bs=opt.bs, amp=opt.amp)
     images = collect(source, opt.split)
+    if note := trained_on(opt.checkpoint, images.class_names):
+        print(printable(note), file=sys.stderr)
     try:
         with output_folder(out):
             rows = embed_images(embedder, images, out, workers=opt.kernels, strict=opt.strict)

@@ -94,5 +94,5 @@ def _sheet(cells: list[np.ndarray], side: int) -> bytes:
         x = column * side
         sheet[y:y + side, x:x + side] = cell
     buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "JPEG", quality=QUALITY, optimize=True, subsampling=0)
+    Image.fromarray(sheet).save(buffer, "JPEG", quality=QUALITY, subsampling=0)
     return buffer.getvalue()

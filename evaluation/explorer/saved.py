@@ -12,7 +12,7 @@ from evaluation.explorer.page import Heading, write_explorer
 from evaluation.ranking import nearest, searched
 from evaluation.report import place_images
 from evaluation.run_files import REPORT
-from evaluation.score import numbered, read_embeddings, read_table
+from evaluation.score import note_equal_rows, numbered, read_embeddings, read_table
 from parameters import search_arguments
 from utilities.errors import UsageError
 
@@ -30,6 +30,7 @@ def explore_saved(opt: Namespace) -> None:
     labels = [torch.tensor(images.labels) for images in lists]
     gallery = {}
     if opt.gallery:
+        note_equal_rows(*embeddings)
         gallery = {"gallery": embeddings[1], "gallery_labels": labels[1]}
     search = search_arguments(opt)
     draws = opt.eval_bootstrap

@@ -48,7 +48,7 @@ def _reduced(image: Image.Image, limit: int) -> ImageData:
         small = opaque.convert("RGB")
         small.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+        small.save(buffer, "JPEG", quality=QUALITY)
         if buffer.tell() <= limit:
             break
     return _encoded("jpeg", buffer.getvalue(), small)

@@ -323,3 +323,12 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path):
     (out / DESCRIPTION).write_text(json.dumps(content))
     with pytest.raises(RunError, match="is missing"):
         architectures.restore(out)
+
+
+@pytest.mark.parametrize("patch,expected", [(16, [176]), (14, [168]), (50, [])])
+def test_the_other_side_of_a_comparison_is_one_that_patches_fill(patch, expected):
+    class Patches:
+        def embed(self, image):
+            assert image.shape[2] % patch == 0
+
+    assert onnx.other_side(Patches(), 112) == expected

@@ -153,7 +153,7 @@ def test_no_images(tmp_path):
 
 
 def test_too_few_classes(tmp_path):
-    refused(save_tree(tmp_path, classes=3), tmp_path, "3 classes", "at least 4")
+    refused(save_tree(tmp_path, classes=3), "single class", "at least 4")
 
 
 @pytest.mark.parametrize("columns, said", [

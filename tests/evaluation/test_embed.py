@@ -215,7 +215,7 @@ def test_folders_are_read_as_a_run_reads_them(folder, tmp_path):
     ("{run}/x.pt {images}", 1, "not a readable"),
     ("{run}/last.pt {run}/absent", 2, "no such folder"),
     ("{run}/last.pt {run}", 2, "no images found"),
-    ("{run}/last.pt {images} --split test", 2, "at least 4"),
+    ("{run}/last.pt {images} --split val", 2, "no such images"),
     ("{run}/foreign.pt {images}", 1, "not a checkpoint of main.py"),
     ("{run}/options.pt {images}", 1, "not a checkpoint of main.py"),
     ("{run}/other.pt {images}", 1, "another version"),

@@ -161,6 +161,18 @@ def image(tmp_path):
     return tmp_path / "a.png"
 
 
+def test_sheets_of_colour_noise(tmp_path):
+    """Noise is the least that JPEG can make smaller."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(COLUMNS):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(paths[-1])
+    [sheet] = draw_atlas(paths).sheets
+    assert Image.open(io.BytesIO(sheet)).size == (COLUMNS * SIDES[0], SIDES[0])
+
+
+
 def test_thumbnails_show_the_whole_image_in_a_light_square(image):
     atlas = draw_atlas([image] * 3)
     assert atlas.side == SIDES[0] and len(atlas.sheets) == 1

@@ -89,6 +89,14 @@ def test_gallery_set(tmp_path):
     assert found == {"e_recall@1": hit.double().mean().item()}
 
 
+def test_queries_inside_the_gallery_are_counted(tmp_path, capsys):
+    rows, label = clusters(0, classes=5, per_class=8)
+    query = write(tmp_path, "query", rows[:12].numpy(), label[:12].tolist())
+    gallery = write(tmp_path, "gallery", rows[9:].numpy(), label[9:].tolist())
+    scores(tmp_path, [*query, "--gallery", *gallery, "--metrics", "e_recall@1"])
+    assert "3 of 12 queries are rows of the gallery too" in capsys.readouterr().err
+
+
 def refused(folder, capsys, code):
     """The sentence with which the files are refused."""
     files = [str(folder / "e.npy"), str(folder / "l.csv")]

@@ -1,0 +1,30 @@
+"""What a network has seen of the images that it is to embed."""
+from collections.abc import Collection
+from pathlib import Path
+
+from architectures.exported import describe
+from utilities import checkpoint
+
+
+def trained_on(path: str | Path, classes: Collection[str]) -> str | None:
+    """A note on those of the classes that the network of a checkpoint or an export was trained on.
+
+    None where there are none, or where the file does not say. Classes are told by their names.
+    """
+    known = _training_classes(Path(path))
+    if not isinstance(known, list):
+        return None
+    seen = sorted({name for name in known if isinstance(name, str)} & set(classes))
+    if not seen:
+        return None
+    return (f"note: {len(seen)} of {len(set(classes))} classes have the name of one that the network "
+            f"was trained on, such as {seen[0]}; numbers of these are not of unseen classes.")
+
+
+def _training_classes(path: Path) -> object:
+    """The names of the training classes; anything else where the file does not say."""
+    if path.is_dir():
+        classes = describe(path).get("classes")
+        return classes.get("trained_on") if isinstance(classes, dict) else None
+    classes = checkpoint.load(path).get("classes")
+    return classes.get("train") if isinstance(classes, dict) else None
