@@ -37,6 +37,7 @@ from training.run_folder import record_options, run_folder
 from training.same_images import refuse_other_images
 from training.settings import refuse_settings
 from utilities import checkpoint, distributed
+from utilities.bars import new_bar
 from utilities.cells import metric_table
 from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
 from utilities.errors import UsageError, answer
@@ -69,7 +70,7 @@ def train(run: Run, bar: tqdm) -> None:
     # a CPU computes in full precision as it is
     exact = nullcontext if run.device.type == "cpu" else partial(full_precision, run.device)
     if not progress.history:
-        finish_epoch(run, {"epoch": 0, "step": 0})  # the untrained network
+        finish_epoch(run, {"epoch": 0, "step": 0}, bar)  # the untrained network
     while progress.epoch < opt.n_epochs:
         network.hold_backbone(progress.epoch < opt.warmup_epochs)
         network.train()
@@ -122,8 +123,10 @@ def run(opt) -> None:
         return
     own_gpu = distributed.local_rank()
     set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
-    device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
-    distributed.join(device)
+    # of several processes on a machine without a GPU, each computes on the CPU
+    is_on_gpu = own_gpu is not None and opt.device != "cpu" and torch.cuda.is_available()
+    device = choose_device(opt.device, [own_gpu] if is_on_gpu else opt.gpu)
+    distributed.join(device, opt.timeout_minutes)
     refuse_metrics(opt)
     if not opt.evaluate_only:
         refuse_settings(opt)
@@ -156,8 +159,8 @@ def run(opt) -> None:
 
 def progress_bar(run: Run) -> tqdm:
     """The progress of the whole run."""
-    return tqdm(total=run.opt.n_epochs * run.epoch_steps, initial=run.progress.step, desc="train", unit="step",
-                smoothing=0.05, disable=distributed.rank() > 0)
+    return new_bar(total=run.opt.n_epochs * run.epoch_steps, initial=run.progress.step, desc="train", unit="step",
+                   smoothing=0.05, hidden=distributed.rank() > 0)
 
 
 def evaluate_only(opt, splits, network, loaders: dict, device: torch.device) -> None:
