@@ -36,6 +36,7 @@ from training.run_folder import record_options, run_folder
 from training.same_images import refuse_other_images
 from training.settings import refuse_settings
 from utilities import checkpoint, distributed
+from utilities.bars import new_bar
 from utilities.cells import metric_table
 from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
 from utilities.errors import UsageError, answer
@@ -67,7 +68,7 @@ def train(run: Run, bar: tqdm) -> None:
     # a CPU computes in full precision as it is
     exact = nullcontext if run.device.type == "cpu" else partial(full_precision, run.device)
     if not progress.history:
-        finish_epoch(run, {"epoch": 0, "step": 0})  # the untrained network
+        finish_epoch(run, {"epoch": 0, "step": 0}, bar)  # the untrained network
     while progress.epoch < opt.n_epochs:
         network.hold_backbone(progress.epoch < opt.warmup_epochs)
         network.train()
@@ -154,8 +155,8 @@ def run(opt) -> None:
 
 def progress_bar(run: Run) -> tqdm:
     """The progress of the whole run."""
-    return tqdm(total=run.opt.n_epochs * run.epoch_steps, initial=run.progress.step, desc="train", unit="step",
-                smoothing=0.05, disable=distributed.rank() > 0)
+    return new_bar(total=run.opt.n_epochs * run.epoch_steps, initial=run.progress.step, desc="train", unit="step",
+                   smoothing=0.05, hidden=distributed.rank() > 0)
 
 
 def evaluate_only(opt, network, loaders: dict, device: torch.device) -> None:

@@ -82,8 +82,8 @@ def add_run_flags(parser: Parser) -> None:
         are the run's. Other values are refused, except for more --n_epochs, machine and paths;
         so are other images than the run's.""")
     add("--checkpoint_minutes", type=non_negative, default=10.0, metavar="MINUTES", help="""
-        Time between checkpoints within an epoch. One is also written after every epoch, on SIGTERM
-        and on Ctrl-C.""")
+        Time between checkpoints within an epoch. One is also written after every epoch, on SIGTERM,
+        SIGHUP and Ctrl-C.""")
     add("--evaluate_only", action="store_true", help="""
         Evaluate --checkpoint on the test classes, print the metrics and stop. Flags that are not
         given are those of the checkpoint's run.""")

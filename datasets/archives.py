@@ -19,10 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from tqdm import tqdm
-
 from datasets.files import inner_path
 from datasets.folders import is_stray
+from utilities.bars import new_bar
 from utilities.download import check_space, disk_error
 from utilities.errors import RunError, first_line
 
@@ -88,8 +87,8 @@ def extract(archive: Path, folder: Path, place: Place) -> int:
     written = 0
     size = 0
     with (_one_sentence(archive), archive.open("rb") as file,
-          tqdm(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True,
-               leave=False) as bar):
+          new_bar(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True,
+                  leave=False) as bar):
         for number, member in enumerate(members(file, folder), start=1):
             if number > MAX_MEMBERS:
                 raise ValueError(f"it has more than {MAX_MEMBERS} members")

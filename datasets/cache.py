@@ -19,11 +19,11 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from datasets.crops import Shrink
 from datasets.decode import decode_for
 from datasets.workers import computed
+from utilities.bars import new_bar
 from utilities.errors import RunError, UsageError, reason
 from utilities.files import replacing
 from utilities.lock import Lock
@@ -168,7 +168,7 @@ def _fill(file: BinaryIO, paths: list[Path], keys: np.ndarray, side: int, worker
     changed = [path for path, row in zip(paths, rows) if row is None]
     decoded = computed(partial(_shrunk, side=side), changed, workers)
     start = 0
-    for row, entry in zip(tqdm(rows, desc="caching images", unit="image", leave=False), index):
+    for row, entry in zip(new_bar(rows, desc="caching images", unit="image", leave=False), index):
         pixels, size = next(decoded) if row is None else older.stored(row)
         entry[START:] = start, *pixels.shape[:2], *size
         start += pixels.numel()

@@ -20,6 +20,7 @@ from datasets.base import Splits
 from datasets.glyph_characters import Character, candidates, distinct, font_files
 from datasets.glyph_drawing import draw
 from datasets.image_folder import image_folder
+from utilities.bars import new_bar
 from utilities.errors import RunError, UsageError, reason
 
 # change it with anything that changes the pictures: older folders are then not taken for new ones
@@ -100,11 +101,10 @@ def _publish(made: Path, folder: Path, options: dict[str, int]) -> None:
 
 def _draw_all(made: Path, options: dict[str, int]) -> None:
     """The pictures in a folder for each class, the table, and a record of the arguments."""
-    from tqdm import tqdm
     seed = options["seed"]
     split_of = divided(_choose(options["classes"], seed), seed)
     rows = [("path", "label", "super_label", "split")]
-    bar = tqdm(split_of, desc="drawing glyphs (once)", unit="class", disable=None)
+    bar = new_bar(split_of, desc="drawing glyphs (once)", unit="class")
     for character, split in bar:
         (made / "images" / character.name).mkdir(parents=True)
         for picture in range(options["images_per_class"]):

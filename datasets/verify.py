@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from datasets import DATASETS
 from datasets.base import ImageList, check
 from datasets.benchmarks import BENCHMARKS, Counts, known_counts, wrong_counts
@@ -16,6 +14,7 @@ from datasets.decode import ImageError, decode
 from datasets.files import possible_folders
 from datasets.folders import images_below
 from datasets.workers import computed
+from utilities.bars import new_bar
 from utilities.digest import md5
 from utilities.errors import UsageError
 
@@ -72,7 +71,7 @@ def verify(name: str, source: Path, workers: int = 0) -> Report:
 def examine(paths: Sequence[Path], workers: int = 0) -> list[Finding]:
     """Decode every image, in their order."""
     findings = computed(_examined, paths, workers)
-    return list(tqdm(findings, desc="check", total=len(paths), unit="image", leave=False))
+    return list(new_bar(findings, desc="check", total=len(paths), unit="image", leave=False))
 
 
 def _examined(path: Path) -> Finding:

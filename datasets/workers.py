@@ -42,11 +42,14 @@ def computed(function: Callable, items: Sequence, workers: int) -> Iterator:
 def ignore_signals(main: int, worker: int) -> None:
     """In a worker: only the process `main` decides when it ends.
 
-    Ctrl-C, and SIGTERM as schedulers send it, reach all processes of a run at once. Workers that
-    ended then would take the next batches with them, before the main process has written its
-    checkpoint.
+    Ctrl-C, SIGTERM as schedulers send it, and SIGHUP of a closed terminal reach all processes of a
+    run at once. Workers that ended then would take the next batches with them, before the main
+    process has written its checkpoint.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Windows has none
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # sigwaitinfo tells the sender; macOS has none
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -1,6 +1,7 @@
 """What a training step is followed by: records, adaptation, evaluation and checkpoints, each where it is time."""
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 from tqdm import tqdm
 
@@ -10,6 +11,7 @@ from training.results import evaluate_run, policy_gain_so_far, policy_numbers, s
 from training.resume import LAST
 from training.run import Run, metrics_of
 from utilities import distributed
+from utilities.cells import shown
 
 
 def remaining_batches(run: Run) -> Iterator:
@@ -56,17 +58,18 @@ def save_between_epochs(run: Run) -> None:
         run.stop_if_requested()
 
 
-def finish_epoch(run: Run, row: dict, bar: tqdm | None = None) -> None:
+def finish_epoch(run: Run, row: dict, bar: tqdm) -> None:
     """Evaluate where it is time, add the epoch's row to the history, and keep checkpoints."""
     opt = run.opt
     progress = run.progress
     if progress.epoch % opt.eval_every == 0 or progress.epoch == opt.n_epochs:
         with run.optimisation.averaged():
             row |= evaluate_run(run)
-        if bar is not None:
-            bar.set_postfix({name: f"{row[name]:.3f}" for name in opt.storage_metrics})
+        bar.set_postfix({name: f"{row[name]:.3f}" for name in opt.storage_metrics})
     progress.history.append(row)
     progress.update_timers()
+    if run.folder and bar.disable:
+        print(epoch_line(run, row))
     better = best_metrics(run, row)
     if run.folder:
         run.folder.write_csv("metrics.csv", progress.history)
@@ -75,6 +78,19 @@ def finish_epoch(run: Run, row: dict, bar: tqdm | None = None) -> None:
         run.save(f"best_{name}.pt")
     run.save(LAST)
     run.stop_if_requested()  # a signal that came during the evaluation
+
+
+def epoch_line(run: Run, row: dict) -> str:
+    """What a log says of an epoch, where there is no bar: loss, metrics, rate and time left."""
+    progress = run.progress
+    epochs = run.opt.n_epochs
+    parts = [f"loss {row['loss']:.4g}"] if "loss" in row else []
+    parts += [f"{name} {shown(name, row[name])}" for name in run.opt.storage_metrics if name in row]
+    if progress.epoch and progress.training_seconds:
+        parts.append(f"{progress.step / progress.training_seconds:.3g} steps/s")
+        left = progress.seconds / progress.epoch * (epochs - progress.epoch)
+        parts.append(f"{timedelta(seconds=round(left))} left")
+    return f"epoch {progress.epoch} of {epochs}: {', '.join(parts)}"
 
 
 def best_metrics(run: Run, row: dict) -> list[str]:

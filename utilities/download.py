@@ -14,6 +14,7 @@ import requests
 from tqdm import tqdm
 
 from utilities import digest
+from utilities.bars import new_bar
 from utilities.errors import RunError, UsageError, first_line, reason
 
 TIMEOUT = 30  # seconds without a byte
@@ -197,8 +198,8 @@ def _append(response: requests.Response, part: Part) -> None:
     total = part.size + length
     check_space(part.path.parent, length)
     with (part.path.open("ab", buffering=0) as file,
-          tqdm(desc=part.path.stem, total=total or None, initial=part.size, unit="B",
-               unit_scale=True, leave=False) as bar):
+          new_bar(desc=part.path.stem, total=total or None, initial=part.size, unit="B",
+                  unit_scale=True, leave=False) as bar):
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))

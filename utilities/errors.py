@@ -1,8 +1,10 @@
 """The errors that a user can cause; a command answers with one sentence and an exit code."""
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
+from utilities.streams import OutputError, shown
 from utilities.text import printable
 
 BRIEF = 150  # characters
@@ -37,8 +39,16 @@ def answer(
     """Run a command and print its error as one sentence; `debug` raises it instead.
 
     Returns 0 when all went well, 2 for wrong usage, 1 for what failed while running, 130 when it
-    was interrupted, 143 when it was terminated.
+    was interrupted, 143 when it was terminated, 129 when its terminal was closed.
     """
+    # of damaged EXIF blocks, unusual palettes and the like, for each image
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    with shown():
+        return _answer(program, command, debug, interrupted)
+
+
+def _answer(program: str, command: Callable[[], None], debug: bool, interrupted: str) -> int:
+    """Run the command; its exit code."""
     try:
         command()
         return 0
@@ -52,7 +62,7 @@ def answer(
         if debug:
             raise
         problem = str(error)
-        if not isinstance(error, UsageError | RunError):
+        if not isinstance(error, UsageError | RunError | OutputError):
             problem = f"{type(error).__name__}: {error} (--debug shows where it happened)"
         code = 2 if isinstance(error, UsageError) else 1
     # A progress bar of another process may have begun a line on the same terminal.

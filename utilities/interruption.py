@@ -9,12 +9,16 @@ from utilities import distributed
 from utilities.errors import Stopped
 
 NUMBERS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+# Windows has none.
+SIGHUP = getattr(signal, "SIGHUP", None)
+if SIGHUP:
+    NUMBERS[SIGHUP] = "SIGHUP (the terminal was closed)"
 
 
 class Interruption:
-    """Turns SIGTERM and the first Ctrl-C into a request to stop after the step at hand.
+    """Turns SIGTERM, SIGHUP and the first Ctrl-C into a request to stop after the step at hand.
 
-    A second Ctrl-C interrupts at once.
+    A second Ctrl-C interrupts at once. Under nohup SIGHUP stays without effect.
     """
 
     def __init__(self):
@@ -23,10 +27,12 @@ class Interruption:
     @contextlib.contextmanager
     def catch_signals(self) -> Iterator["Interruption"]:
         """Catch signals inside, if this is the main thread; in others Python delivers none."""
-        try:
-            before = {number: signal.signal(number, self._receive) for number in NUMBERS}
-        except ValueError:
-            before = {}
+        before = {}
+        with contextlib.suppress(ValueError):
+            for number in NUMBERS:
+                before[number] = signal.signal(number, self._receive)
+            if before.get(SIGHUP) == signal.SIG_IGN:
+                signal.signal(SIGHUP, signal.SIG_IGN)
         try:
             yield self
         finally:

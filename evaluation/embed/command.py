@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Subset
-from tqdm import tqdm
 
 from datasets import ImageList
 from datasets.decode import ImageError, decode
@@ -30,6 +29,7 @@ from evaluation.embed.unfinished import (
     read_rows,
     remove_unfinished,
 )
+from utilities.bars import new_bar
 from utilities.command_line import Formatter, Parser
 from utilities.device import AMP, choose_device
 from utilities.errors import RunError, Stopped, UsageError, answer, reason
@@ -120,7 +120,7 @@ def embed_images(embedder: Embedder, images: ImageList, out: Path, *, workers: i
     dataset = loader.dataset if strict else Tolerant(loader.dataset)
     size = len(dataset)
     loader = loader.over(Subset(dataset, range(done, size)))
-    bar = tqdm(total=size, initial=done, desc="embed", unit="image", leave=False)
+    bar = new_bar(total=size, initial=done, desc="embed", unit="image", leave=False)
     with Interruption().catch_signals() as interruption, bar, open(out / ROWS, "ab") as file:
         try:
             for rows, label, _ in embedded(embedder.network, loader, embedder.device,

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
-from tqdm import tqdm
 
 from datasets import Batch, batches
 from datasets.decode import ImageError
 from datasets.loader import Loader
 from utilities import distributed
+from utilities.bars import new_bar
 from utilities.device import autocast
 
 # the class of an image that cannot be decoded
@@ -33,9 +33,9 @@ def embed(network, loader: Loader, device: torch.device, *,
     if world > 1:
         loader = loader.over(Subset(loader.dataset, range(rank, size, world)))
     found = embedded(network, loader, device, amp=amp)
-    progress = tqdm(found, total=len(loader), desc="embed", unit="batch", leave=False,
-                    disable=rank > 0)
-    for embedding, label, index in progress:
+    bar = new_bar(found, total=len(loader), desc="embed", unit="batch", leave=False,
+                  hidden=rank > 0)
+    for embedding, label, index in bar:
         rows[index] = embedding
         labels[index] = label
     if world > 1:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from datasets.decode import ImageError
 from evaluation.report.thumbnails import in_square, load_image
+from utilities.bars import new_bar
 
 # pixels of a thumbnail: whole blocks of 8, so that no JPEG block has parts of two
 SIDES = (96, 80, 64, 48)
@@ -37,7 +37,7 @@ def draw_atlas(paths: Sequence[Path]) -> Atlas:
     atlas = Atlas([], _side(paths), [])
     size = COLUMNS * ROWS
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for start in tqdm(range(0, len(paths), size), desc="thumbnails", unit="sheet", leave=False):
+        for start in new_bar(range(0, len(paths), size), desc="thumbnails", unit="sheet", leave=False):
             part = paths[start:start + size]
             cells = list(pool.map(_thumbnail, part, [atlas.side] * len(part)))
             for i, cell in enumerate(cells):

@@ -165,7 +165,7 @@ def test_two_runs_never_write_to_one_folder(tmp_path, folder, capsys):  # noqa: 
     assert os.listdir(holder.path) == []
 
 
-@pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_with_a_checkpoint_of_that_step(folder, tmp_path, number, code):  # noqa: F811
     """Sent to all processes of the run, those that load images too, as a terminal and schedulers do."""
     argv = flags(folder, tmp_path, "--n_epochs", "100000", "--eval_every", "100000", "--map_images", "0", *PLAIN)
