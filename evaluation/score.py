@@ -36,7 +36,7 @@ def read_embeddings(path: str) -> Tensor:
                          f"{source}") from None
     shape = "several arrays"
     if isinstance(rows, np.ndarray):
-        if rows.ndim == 2 and rows.dtype.kind in "fiu":
+        if rows.ndim == 2 and rows.shape[1] and rows.dtype.kind in "fiu":
             is_short = rows.dtype in (np.float16, np.float32)
             return torch.from_numpy(rows.astype(np.float32 if is_short else np.float64))  # (N, D)
         shape = f"{rows.dtype} {rows.shape}"

@@ -1,8 +1,9 @@
 """The parser of every command."""
 import argparse
 import difflib
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,14 +17,15 @@ class Parser(argparse.ArgumentParser):
         self.rename = rename
 
     def parse_known_args(self, args=None, namespace=None):
-        """As argparse does, but with True after a switch, and with the names of now."""
-        words = sys.argv[1:] if args is None else args
+        """As argparse does, but with True after a switch, with ~ after =, and with the names of now.
+        """
+        words = map(_expanded, sys.argv[1:] if args is None else args)
         namespace, rest = super().parse_known_args(self.bare_switches(words), namespace)
         if self.rename:
             self.rename(namespace)
         return namespace, rest
 
-    def bare_switches(self, words: Sequence[str]) -> list[str]:
+    def bare_switches(self, words: Iterable[str]) -> list[str]:
         """The words without the True of `--switch True` and `--switch=True`; False is refused."""
         kept = []
         for word in words:
@@ -49,6 +51,15 @@ class Parser(argparse.ArgumentParser):
         program = self.prog.split()[-1]
         sys.stderr.write(f"{program}: {message} ({self.prog} --help lists every flag)\n")
         sys.exit(2)
+
+
+def _expanded(word: str) -> str:
+    """A word of the command line, --flag=~/x with the home folder; shells know it after a space.
+    """
+    flag, equals, value = word.partition("=")
+    if flag.startswith("--") and value.startswith("~"):
+        return flag + equals + os.path.expanduser(value)
+    return word
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):

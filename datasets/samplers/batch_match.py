@@ -36,6 +36,8 @@ class BatchMatch(StorageSampler):
         if big < self.bs:
             raise UsageError(f"--data_batchmatch_bigbs {big} is too few to choose batches of --bs "
                              f"{self.bs} from; raise it.")
+        # more than there are would only repeat them
+        big = min(big, len(self.labels))
         self.big_classes = min(len(self.count), big // self.samples_per_class)
         # of each of these classes
         self.big_images = big // self.big_classes
