@@ -121,8 +121,10 @@ def run(opt) -> None:
         return
     own_gpu = distributed.local_rank()
     set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
-    device = choose_device(opt.device, opt.gpu if own_gpu is None or opt.device == "cpu" else [own_gpu])
-    distributed.join(device)
+    # of several processes on a machine without a GPU, each computes on the CPU
+    is_on_gpu = own_gpu is not None and opt.device != "cpu" and torch.cuda.is_available()
+    device = choose_device(opt.device, [own_gpu] if is_on_gpu else opt.gpu)
+    distributed.join(device, opt.timeout_minutes)
     refuse_metrics(opt)
     if not opt.evaluate_only:
         refuse_settings(opt)

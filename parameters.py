@@ -42,11 +42,15 @@ from utilities.rules import ARGUMENTS, completed, problems
 WRITTEN = {"save_path", "cache_path"}
 # Flags that no options.json decides.
 NOT_REPEATED = WRITTEN | {"repeat", "resume", "evaluate_only", "json", "debug", "gpu", "list"}
-MACHINE = NOT_REPEATED | {"savename", "device", "kernels", "checkpoint", "weights_dir"}
+MACHINE = NOT_REPEATED | {
+    "savename", "device", "kernels", "checkpoint", "weights_dir", "timeout_minutes",
+}
 # Flags of older versions that decide nothing any more.
 REMOVED = {"decode", "policy_episode"}
 # Images at a time; the pairs among so many fit in the memory of a large machine.
 BATCH = whole(1, 65_536)
+# From half a second to a week.
+PATIENCE = Number(float, "a number from .01 to 10,080", lambda x: 0.01 <= x <= 10_080)
 # Arguments of a constructor that follow from the run or from other flags.
 NOT_FLAGS = {
     "n_classes", "embed_dim", "seed", "base", "name",
@@ -84,6 +88,9 @@ def add_run_flags(parser: Parser) -> None:
     add("--checkpoint_minutes", type=non_negative, default=10.0, metavar="MINUTES", help="""
         Time between checkpoints within an epoch. One is also written after every epoch, on SIGTERM,
         SIGHUP and Ctrl-C.""")
+    add("--timeout_minutes", type=PATIENCE, default=30.0, metavar="MINUTES", help="""
+        Of several processes (torchrun), how long one waits for another before it ends with a
+        sentence. The first evaluates alone: give more where that takes longer.""")
     add("--evaluate_only", action="store_true", help="""
         Evaluate --checkpoint on the test classes, print the metrics and stop. Flags that are not
         given are those of the checkpoint's run.""")

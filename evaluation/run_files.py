@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from utilities.cells import plain_text
 from utilities.errors import UsageError
 from utilities.table import read_rows
 
@@ -125,9 +126,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def table_rows(path: Path) -> list[dict[str, str]]:
     """The lines of a table; none if it cannot be read."""
     try:
-        return read_rows(path)
+        rows = read_rows(path)
     except (OSError, csv.Error):
         return []
+    return [{column: plain_text(cell) for column, cell in row.items()} for row in rows]
 
 
 def row_numbers(row: dict) -> dict[str, float]:

@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -340,3 +341,18 @@ def test_weights_of_a_file_start_the_backbone_and_are_needed_no_more(folder, tmp
 
 def test_a_size_that_a_network_does_not_take_is_refused_before_training(folder, tmp_path, capsys):
     refused(capsys, flags(folder, tmp_path, "--image_size", "4"), 2, "convnet takes no images of 4 x 4 pixels")
+
+
+def test_a_log_has_a_line_for_every_epoch_and_no_bars(folder, tmp_path, capsys):
+    run(flags(folder, tmp_path, *PLAIN, "--no-figures", "--savename", "a", "--eval_every", "2"))
+    said = capsys.readouterr()
+    untrained, first, last = [line for line in said.out.splitlines() if line.startswith("epoch")]
+    rows = rows_of(read(tmp_path, "a"))
+    score = 100 * float(rows[0]["e_recall@1"])
+    assert untrained == f"epoch 0 of 2: e_recall@1 {score:.1f}"
+    pattern = r"epoch 1 of 2: loss (\S+), (\S+) steps/s, 0:\d\d:\d\d left"
+    loss, rate = re.fullmatch(pattern, first).groups()
+    assert float(loss) == float(f"{float(rows[1]['loss']):.4g}")
+    assert float(rate) > 0
+    assert re.fullmatch(r"epoch 2 of 2: loss \S+, e_recall@1 \S+, \S+ steps/s, 0:00:00 left", last)
+    assert said.err == ""

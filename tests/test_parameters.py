@@ -158,6 +158,12 @@ OPTIONS = {"flags": {}}
     (["--no-figures", "--eval_per_class"], "no effect without --figures"),
     (["--evaluate_only", "--checkpoint", "x", "--no-figures"], "no effect with --evaluate_only"),
     (["--amp", "fp8"], "bf16"),
+    (["--savename", "a/b"], "--savename a/b is not the name of a folder"),
+    (["--savename", ".."], "is not the name of a folder"),
+    (["--savename=~/x"], "is not the name of a folder"),
+    (["--savename", "..\\x"], "is not the name of a folder"),
+    (["--timeout_minutes", "5"], "no effect without other processes"),
+    (["--timeout_minutes", "0"], "from .01 to 10,080"),
     (["--dataset", "image_folder"], "--source_path"),
     (["--storage_metrics", "mrr"], "evaluation_metrics"),
     (["--dataset", "image_folder", "--source_path", "x", "--glyphs_classes", "9"], "no effect with --dataset"),
@@ -367,3 +373,16 @@ def test_what_needs_no_torch_is_answered_without_it(argv, code, words):
 def test_help_of_the_tables_needs_no_torch():
     code, out, _, modules = imported("-m", "evaluation.tables", "--help")
     assert code == 0 and "--best_by" in out and "torch" not in modules
+
+
+def test_the_home_folder_stands_after_an_equals_sign_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    opt = get_options(["--save_path=~/runs", "--weights_dir=~", "--savename", "~here"])
+    assert (opt.save_path, opt.weights_dir) == ("/home/me/runs", "/home/me")
+    # a shell has replaced it where it is not in quotes
+    assert opt.savename == "~here"
+
+
+def test_processes_may_say_how_long_they_wait(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert get_options(["--timeout_minutes", "0.5"]).timeout_minutes == 0.5

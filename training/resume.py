@@ -16,7 +16,8 @@ from utilities.rules import completed
 LAST = "last.pt"
 MAY_CHANGE = {"n_epochs", "kernels", "source_path", "save_path", "savename", "device", "gpu", "resume", "debug",
               "checkpoint_minutes", "map_images", "map_thumbnails", "explorer_images", "eval_per_class", "figures",
-              "tensorboard", "log_online", "project", "group", "cache", "cache_path", "compile", "weights_dir"}
+              "tensorboard", "log_online", "project", "group", "cache", "cache_path", "compile", "weights_dir",
+              "timeout_minutes"}
 # those of which options.json tells the present value
 RECORDED = MAY_CHANGE - NOT_REPEATED - {"savename", "save_path"}
 # those for which a finished run is drawn anew

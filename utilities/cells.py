@@ -3,6 +3,8 @@ import re
 
 from utilities.metric_names import is_share
 
+# What a cell must begin with for a spreadsheet to compute it, and the sign that says it is text.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 LATEX = str.maketrans({
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -99,3 +101,15 @@ def latex(rows: dict[str, dict[str, str]]) -> str:
 def latex_text(text: str) -> str:
     """A text that LaTeX sets as it stands; the minus of a number becomes that of mathematics."""
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text.translate(LATEX))
+
+
+def spreadsheet_text(cell):
+    """A cell of a table for spreadsheets: a text that would be a formula has a ' before it."""
+    is_formula = isinstance(cell, str) and cell.startswith(FORMULA)
+    return f"'{cell}" if is_formula else cell
+
+
+def plain_text(cell):
+    """What `spreadsheet_text` was made from."""
+    is_marked = isinstance(cell, str) and cell[:1] == "'" and cell[1:].startswith(FORMULA)
+    return cell[1:] if is_marked else cell

@@ -13,16 +13,20 @@ from torch import Tensor
 
 from utilities.errors import RunError
 
-# The others wait while the first process computes the metrics.
-TIMEOUT = datetime.timedelta(hours=2)
+# In the sentences of torch about a process that did not answer.
+LATE = ("timed out", "timeout")
 
 
-def join(device: torch.device) -> None:
-    """Join the processes that torchrun has started, by nccl on GPUs and gloo on CPUs."""
+def join(device: torch.device, minutes: float) -> None:
+    """Join the processes that torchrun has started, by nccl on GPUs and gloo on CPUs.
+
+    minutes: how long each waits for another, also for the first while it computes the metrics.
+    """
     if _started_by_torchrun() and not _joined():
         gpu = device if device.type == "cuda" else None
         backend = "nccl" if gpu else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT, device_id=gpu)
+        limit = datetime.timedelta(minutes=minutes)
+        dist.init_process_group(backend, timeout=limit, device_id=gpu)
 
 
 def leave() -> None:
@@ -33,14 +37,20 @@ def leave() -> None:
 
 @contextlib.contextmanager
 def name_lost_processes() -> Iterator[None]:
-    """Turn the error of an exchange with a process that has ended into one sentence."""
+    """Turn the error of an exchange with a process that has ended or hangs into one sentence."""
     try:
         yield
     except RuntimeError as error:
         lost = isinstance(error, dist.DistError) or "gloo" in str(error)
-        if lost and world() > 1:
+        if lost and _started_by_torchrun():
+            own = os.environ.get("RANK")
+            if any(word in str(error).lower() for word in LATE):
+                raise RunError(
+                    f"Process {own} ends: another one has not answered for --timeout_minutes. It "
+                    "may hang, or need longer: --resume continues from the last checkpoint."
+                ) from error
             raise RunError(
-                f"Process {rank()} ends too: it has lost the others, of which one has failed and "
+                f"Process {own} ends too: it has lost the others, of which one has failed and "
                 "says why."
             ) from error
         raise

@@ -14,6 +14,7 @@ from typing import IO
 import torch
 
 from utilities import distributed
+from utilities.cells import spreadsheet_text
 from utilities.errors import RunError, reason
 from utilities.files import remove, replacing_text
 from utilities.flags import as_recorded
@@ -97,13 +98,14 @@ class RunFolder:
     def write_csv(self, name: str, rows: list[dict], columns: Sequence[str] = ()) -> None:
         """Write rows as CSV: first `columns`, then the others in order of appearance.
 
-        What a row does not have stays empty.
+        What a row does not have stays empty. People open these files: no name is a formula there.
         """
         names = itertools.chain(columns, *rows)
         with _written(self.path / name) as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(names)))
             writer.writeheader()
-            writer.writerows(rows)
+            for row in rows:
+                writer.writerow({column: spreadsheet_text(cell) for column, cell in row.items()})
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -3,12 +3,14 @@
 The rules look at the parsed flags alone and import no room: a wrong command is refused before torch
 is loaded. What a reward, memory or sampler takes is read from its source: a new one needs no rule.
 """
+import os
 import re
 from argparse import Namespace
 from collections.abc import Iterator
 
 from utilities.choices import BESIDE, belongs, benchmarks, benchmarks_in, loss_names, registry, takers
 from utilities.registry import lookup
+from utilities.text import printable
 
 # Flags, and when they have no effect. A name with _ at its end: all flags that begin with it.
 #   with --flag           the flag is given
@@ -184,6 +186,11 @@ def problems_of_run(opt: Namespace, explicit: dict) -> Iterator[str]:
         yield "--repeat starts a run and --resume continues one: pass one of them"
     if opt.evaluate_only and not opt.checkpoint:
         yield "--evaluate_only needs --checkpoint FILE"
+    if opt.savename and not is_folder_name(opt.savename):
+        yield (f"--savename {printable(opt.savename)} is not the name of a folder: pass one without "
+               "slashes; --save_path says where it lies")
+    if "timeout_minutes" in explicit and int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield "--timeout_minutes has no effect without other processes, as torchrun starts them"
     if opt.gpu and (len(opt.gpu) > 1 or opt.device == "cpu"):
         yield "--gpu takes the number of one GPU, and none with --device cpu"
     if explicit.get("weights") and (explicit.get("not_pretrained") or opt.checkpoint):
@@ -214,6 +221,11 @@ def problems_of_source(opt: Namespace, explicit: dict) -> Iterator[str]:
     content = f"holds {' and '.join(found)}" if found else "does not say what it holds"
     yield (f"--source_path {opt.source_path} {content}: pass --dataset {' or '.join(known)}; for a "
            "command of the base framework add --recipe revisiting, whose data set is cub200")
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a folder of this name lies in the folder where it is made, on any system."""
+    return name not in (".", "..") and not set(name) & set("/\\\0")
 
 
 def problems_of_images(opt: Namespace) -> Iterator[str]:

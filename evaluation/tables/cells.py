@@ -7,7 +7,7 @@ import pandas as pd
 from evaluation.tables.expected import NOT_PUBLISHED, Expected
 from evaluation.tables.paired import Difference, paired_difference
 from evaluation.tables.rows import TableRow
-from utilities.cells import shown
+from utilities.cells import shown, spreadsheet_text
 from utilities.metric_names import is_lower_better
 
 NO_PAIRS = Difference(math.nan, math.nan, math.nan, better=0, pairs=0)
@@ -98,10 +98,10 @@ def as_csv(lines: list[TableLine]) -> str:
 def numbers(line: TableLine) -> dict[str, object]:
     """A line of the CSV table."""
     columns: dict[str, object] = {
-        "row": line.row.name,
+        "row": spreadsheet_text(line.row.name),
         "n": len(line.row.runs),
         "seeds": " ".join(map(str, sorted(line.row.runs))),
-        "baseline": line.base.name if line.base else None,
+        "baseline": spreadsheet_text(line.base.name) if line.base else None,
     }
     for metric, cell in line.cells.items():
         columns[f"{metric}_mean"] = cell.values.mean()

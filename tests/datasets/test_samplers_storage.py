@@ -357,3 +357,14 @@ def test_on_the_gpu_the_same_batches(name):
     assert torch.equal(resumed.storage, there.storage) and torch.equal(
         resumed.plan(0), there.plan(0)
     )
+
+
+@pytest.mark.parametrize("name", MATCHES)
+def test_a_large_batch_has_at_most_the_training_images(name):
+    plans = []
+    for number in (N, 10**9):
+        torch.manual_seed(0)
+        sampler = made(name, batchmatch_bigbs=number)
+        assert sampler.big_classes * sampler.big_images <= N
+        plans.append(list(sampler))
+    assert plans[0] == plans[1]

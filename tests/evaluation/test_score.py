@@ -102,6 +102,7 @@ def refused(folder, capsys, code):
 @pytest.mark.parametrize(("rows", "words"), [
     (np.array([[{}]], dtype=object), "not a readable .npy"),
     (np.zeros(4), "shape (N, D)"),
+    (np.zeros((4, 0)), "shape (N, D)"),
     (np.zeros((2, 2), dtype=complex), "complex"),
 ])
 def test_refused_embeddings(tmp_path, capsys, rows, words):

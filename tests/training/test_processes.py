@@ -69,7 +69,7 @@ def work(rank, place):
     torch.set_num_threads(1)
     os.environ |= {"WORLD_SIZE": str(WORLD), "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": (place / "port").read_text()}
-    distributed.join(torch.device("cpu"))
+    distributed.join(torch.device("cpu"), 10)
     found = {case: train(case, rank, WORLD) for case in CASES}
     rows = torch.arange(6.0).view(2, 3) + 10 * rank
     found["gathered"] = distributed.gather_rows(rows)
@@ -131,7 +131,7 @@ def test_one_process_is_left_alone():
     assert distributed.broadcast_from_first({"a": 1.0}, ["a"], torch.device("cpu")) == {"a": 1.0}
     assert distributed.largest(15, torch.device("cpu")) == 15
     distributed.sum_in_place([rows])
-    distributed.join(torch.device("cpu"))
+    distributed.join(torch.device("cpu"), 10)
     assert distributed.world() == 1
 
 

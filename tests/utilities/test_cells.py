@@ -1,6 +1,8 @@
 """How numbers stand in tables."""
 
-from utilities.cells import markdown, metric_table, shown
+import pytest
+
+from utilities.cells import markdown, metric_table, plain_text, shown, spreadsheet_text
 
 
 def cells(text):
@@ -33,3 +35,24 @@ def test_distances_are_no_shares_on_validation_classes_either():
 
 def test_a_bar_in_a_cell_does_not_end_it():
     assert r"a\|b" in markdown({"a|b": {"x": "1"}})
+
+
+@pytest.mark.parametrize("text, cell", [
+    ("=1+1", "'=1+1"),
+    ("+a", "'+a"),
+    ("-a", "'-a"),
+    ("@SUM(A1)", "'@SUM(A1)"),
+    ("\t=1", "'\t=1"),
+    ("'=1", "''=1"),
+    ("a=1", "a=1"),
+    ("", ""),
+    (-0.5, -0.5),
+    (None, None),
+])
+def test_no_name_is_a_formula_in_a_spreadsheet_and_reading_gives_it_back(text, cell):
+    assert spreadsheet_text(text) == cell
+    assert plain_text(cell) == text
+
+
+def test_a_name_in_quotes_stays():
+    assert plain_text("'a") == "'a"

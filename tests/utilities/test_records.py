@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.run_files import table_rows
 from utilities import checkpoint
 from utilities.errors import RunError, UsageError
 from utilities.logger import RunFolder, has_uncommitted_changes, provenance
@@ -163,3 +164,12 @@ def test_only_the_code_counts_as_uncommitted_changes(tmp_path):
         (tmp_path / name).unlink()
     (tmp_path / "criteria" / "margin.py").write_text("1")
     assert has_uncommitted_changes(tmp_path)
+
+
+def test_names_in_tables_of_a_run_are_no_formulas_and_its_pages_have_them(tmp_path):
+    folder = RunFolder(tmp_path, "glyphs", "a")
+    rows = [{"class": "=HYPERLINK(1)", "nmi": -0.5}, {"class": "b", "nmi": 1}]
+    folder.write_csv("per_class.csv", rows)
+    text = (folder / "per_class.csv").read_text()
+    assert text.splitlines() == ["class,nmi", "'=HYPERLINK(1),-0.5", "b,1"]
+    assert [row["class"] for row in table_rows(folder / "per_class.csv")] == ["=HYPERLINK(1)", "b"]
