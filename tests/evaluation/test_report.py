@@ -128,7 +128,9 @@ def run(tmp_path):
     """A finished run with everything that a folder can contain."""
     folder = tmp_path / "the run"
     folder.mkdir()
-    opt = get_options(["--lr", "0.5", "--savename", EVIL, "--evaluation_metrics", *METRICS])
+    opt = get_options(["--lr", "0.5", "--evaluation_metrics", *METRICS])
+    # as a file of hostile origin has it
+    opt.savename = EVIL
     options = provenance(vars(opt), "cpu")
     options |= {"commit": "abc123", "uncommitted_changes": True}
     (folder / "options.json").write_text(json.dumps(options))
