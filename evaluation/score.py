@@ -30,7 +30,8 @@ def read_embeddings(path: str) -> Tensor:
         rows = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file; {source}") from None
-    except (OSError, ValueError, EOFError) as error:
+    # numpy raises errors of many types for a damaged header
+    except Exception as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path} is not a readable .npy file of numbers ({reason}); "
                          f"{source}") from None
@@ -42,6 +43,10 @@ def read_embeddings(path: str) -> Tensor:
         shape = f"{rows.dtype} {rows.shape}"
     raise UsageError(f"{path} holds {shape}; expected real numbers of shape (N, D), one row an "
                      "image.")
+
+
+# Of a label that is taken for a number.
+DIGITS = 18
 
 
 def read_table(path: str, rows: int, needed: Sequence[str] = ("label",)) -> list[Line]:
@@ -63,7 +68,7 @@ def numbered(tables: list[list[Line]]) -> list[Tensor]:
     column = "class" if by_class else "label"
     refuse_spellings((line[column], line.where) for line in lines)
     names = {line[column] for line in lines}
-    are_numbers = all(name.isdecimal() for name in names)
+    are_numbers = all(name.isdecimal() and len(name) <= DIGITS for name in names)
     order = sorted(names, key=int if are_numbers else None)
     number = {name: i for i, name in enumerate(order)}
     labels = []

@@ -7,6 +7,8 @@ import math
 from numbers import Real
 from typing import Any
 
+from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from training.run import Run
@@ -33,18 +35,25 @@ def refuse_foreign(state: dict, loader: DataLoader) -> None:
     progress = state["progress"]
     place = state["sampler"]
     compare(PROGRESS, progress, "progress")
-    compare(loader.batch_sampler.sampler.state_dict(), place, "sampler")
+    own_place = loader.batch_sampler.sampler.state_dict()
+    compare(own_place, place, "sampler")
+    if place["seed"] != own_place["seed"]:
+        raise ValueError(f"the sampler has the seed {place['seed']}")
     if progress["step"] != place["epoch"] * len(loader) + place["position"]:
         raise ValueError(f"the sampler does not stand at step {progress['step']}")
+    # After the last batch of an epoch the sampler is already in the next one.
+    behind = place["epoch"] - progress["epoch"]
+    if behind not in ((0, 1) if place["position"] == 0 else (0,)):
+        raise ValueError(f"the sampler is not in epoch {progress['epoch']}")
     compare(RECORDED, state["recorder"], "recorder")
     compare([], state["records"], "records")
     compare([], state["history"], "history")
     for row in state["history"]:
         compare({"epoch": 0, "step": 0}, row, "history")
-        if not all(isinstance(value, Real | None) for value in row.values()):
-            raise ValueError("history holds other things than numbers")
+        refuse_other_than_numbers(row, "history")
     for name, entry in state["best"].items():
         compare(BEST, entry, f"best {name}")
+        refuse_other_than_numbers(entry["metrics"], f"best {name}")
 
 
 def compare(own: Any, saved: Any, name: str) -> None:
@@ -61,23 +70,41 @@ def compare(own: Any, saved: Any, name: str) -> None:
         compare(own[key], saved[key], f"{name} {key}")
 
 
+def refuse_other_than_numbers(row: dict, name: str) -> None:
+    """A ValueError where an entry is neither a number nor None."""
+    if not all(isinstance(value, Real | None) for value in row.values()):
+        raise ValueError(f"{name} holds other things than numbers")
+
+
 def load(run: Run, state: dict) -> None:
     """Continue `run` where the state was saved; a RunError where the state is of no such run."""
     try:
-        groups = state["optimisation"]["optimizer"]["param_groups"]
-        for own, saved in zip(run.optimisation.optimizer.param_groups, groups):
-            refuse_other_settings(own, saved)
+        refuse_other_optimizer(run.optimisation.optimizer, state["optimisation"]["optimizer"])
         run.load_state_dict(state)
     # The error's type depends on the part.
     except Exception as error:
         raise misfit(error) from error
 
 
-def refuse_other_settings(own: dict, saved: dict) -> None:
-    """A ValueError where a group of the optimizer has other settings than the flags give."""
-    for name in own.keys() & saved.keys() - {"params", "lr"}:
-        if own[name] != saved[name]:
-            raise ValueError(f"{name} of the optimizer is {ascii(saved[name])[:40]}")
+def refuse_other_optimizer(optimizer: Optimizer, saved: dict) -> None:
+    """A ValueError where settings are not those of the flags, or a state is not of its parameter."""
+    groups = optimizer.state_dict()["param_groups"]
+    for own, other in zip(groups, saved["param_groups"], strict=True):
+        for name in own.keys() & other.keys() - {"lr"}:
+            if own[name] != other[name]:
+                raise ValueError(f"{name} of the optimizer is {ascii(other[name])[:40]}")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, entries in saved["state"].items():
+        for name, value in entries.items():
+            refuse_other_entry(f"{name} of the optimizer", value, parameters[number])
+
+
+def refuse_other_entry(name: str, value: Any, parameter: Tensor) -> None:
+    """A ValueError where an entry of the optimizer's state is not of the parameter's kind."""
+    compare(parameter.data, value, name)
+    fits = value.shape in (parameter.shape, ())
+    if not fits or not value.is_floating_point() or not value.isfinite().all():
+        raise ValueError(f"{name} is of another shape or type, or not finite")
 
 
 def misfit(error: Exception) -> RunError:

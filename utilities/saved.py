@@ -41,8 +41,9 @@ def load(path: Path) -> Any:
         unpacked = sum(part.file_size for part in parts)
         if any(part.compress_type for part in parts) or unpacked > path.stat().st_size:
             raise ValueError("its parts are compressed, which torch.save never does")
-    with torch.serialization.safe_globals(HARMLESS):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    # Given a name, torch would look at its ending.
+    with open(path, "rb") as file, torch.serialization.safe_globals(HARMLESS):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def is_whole(path: Path) -> bool:

@@ -7,16 +7,24 @@ import json
 import os
 import pickle
 import threading
+import tracemalloc
+import zipfile
+from argparse import Namespace
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
+from torchvision.models import get_model
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 import architectures
 from architectures import state_dicts
+from architectures.positions import resized
 from architectures.weights import Source, load_file, load_source, preprocessing_beside
+from utilities import checkpoint
 from utilities.errors import RunError, UsageError
 
 
@@ -599,3 +607,134 @@ def test_prefixes_are_cut_only_where_the_network_has_no_such_name():
     )
     assert state_dicts.strip_prefixes("model.encoder.weight", wanted) == "weight"
     assert state_dicts.strip_prefixes("other.weight", wanted) == "other.weight"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.model.", "model.module.model."]
+)
+def test_prefixes_of_wrappers_in_any_order(state, tmp_path, prefix):
+    assert same(load({prefix + key: value for key, value in state.items()}, tmp_path)[0], body())
+
+
+def test_averaged_weights_are_taken_first(state, tmp_path):
+    other = {key: torch.zeros_like(value) for key, value in state.items()}
+    for wrapped in ({"state_dict_ema": state, "state_dict": other}, {"net_state": state, "config": {}}):
+        assert same(load(wrapped, tmp_path)[0], body())
+
+
+LAYOUTS = {
+    "moco": lambda state: {"state_dict": {
+        **{f"module.encoder_q.{key}": value for key, value in state.items()},
+        **{f"module.encoder_k.{key}": value + 1 for key, value in state.items()},
+        "module.queue": torch.zeros(4, 3), "module.queue_ptr": torch.zeros(1).long()}},
+    "swav": lambda state: {
+        **{f"module.{key}": value for key, value in state.items()},
+        "module.projection_head.0.weight": torch.zeros(2, 2), "module.prototypes.weight": torch.zeros(2, 2)},
+    "base framework": lambda state: {"opt": Namespace(arch="resnet50_frozen", seed=1), "state_dict": {
+        **{f"model.{key}": value for key, value in state.items()},
+        "layer_blocks.0.weight": state["layer1.weight"], "model.last_linear.weight": torch.zeros(4, 8)},
+        "progress": {"loss": [np.float64(0.5), np.float32(0.25)]}, "aux": torch.device("cpu")},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_others(state, tmp_path, layout):
+    trunk, said = load(LAYOUTS[layout](state), tmp_path)
+    assert same(trunk, body()) and "of a head, left out" in said
+
+
+@pytest.mark.parametrize("damage,words", [
+    (lambda value: value.to(torch.int8), "conv1.weight: int8"),
+    (lambda value: value.to(torch.complex64), "conv1.weight: complex64"),
+    (lambda value: value > 0, "conv1.weight: bool"),
+    (lambda value: value.clone().index_fill_(0, torch.tensor(0), torch.nan), "conv1.weight: NaN or inf"),
+    (lambda value: value.to_sparse(), "conv1.weight: without plain values"),
+    (lambda value: value.to("meta"), "conv1.weight: without plain values"),
+])
+def test_tensors_that_are_no_weights_are_refused_by_name(state, tmp_path, damage, words):
+    state["conv1.weight"] = damage(state["conv1.weight"])
+    refused(state, tmp_path, words)
+
+
+def test_half_precision_is_loaded(state, tmp_path):
+    trunk, _ = load({key: value.half() for key, value in state.items() if "tracked" not in key}, tmp_path)
+    assert torch.equal(trunk.conv1.weight, state["conv1.weight"].half().float())
+
+
+def test_the_content_tells_what_a_file_is(state, tmp_path):
+    for name in ("pytorch_model.bin", "w.SAFETENSORS", "w.pt"):
+        safetensors.torch.save_file(state, tmp_path / name)
+        trunk = body(1)
+        load_file(trunk, str(tmp_path / name), "resnet18")
+        assert same(trunk, body())
+    for older in (False, True):
+        path = tmp_path / f"{older}.safetensors"
+        torch.save(state, path, _use_new_zipfile_serialization=not older)
+        trunk = body(1)
+        load_file(trunk, str(path), "resnet18")
+        assert same(trunk, body())
+
+
+def test_a_container_that_holds_itself_comes_to_an_end(tmp_path):
+    endless = {}
+    endless["state_dict"] = endless
+    refused(endless, tmp_path, "no weights by name")
+
+
+def test_compressed_parts_are_never_unpacked(tmp_path):
+    bomb = tmp_path / "w.pth"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data.pkl", b"\x80\x02}q\x00." + bytes(100_000_000))
+        archive.writestr("w/version", "3")
+    assert bomb.stat().st_size < 200_000
+    tracemalloc.start()
+    refused(None, tmp_path, "not a readable file of weights", RunError)
+    with pytest.raises(RunError, match="not a readable checkpoint"):
+        checkpoint.load(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def positions(tokens, dim=6, seed=0):
+    return torch.randn(1, tokens, dim, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_positions_of_timm_are_as_timm_interpolates_them(before):
+    timm = pytest.importorskip("timm")
+    given = positions(before + 7 * 7)
+    wanted = positions(before + 4 * 4)
+    expected = timm.layers.resample_abs_pos_embed(given, [4, 4], num_prefix_tokens=before)
+    found = resized("pos_embed", given, wanted)
+    assert found.shape == wanted.shape
+    torch.testing.assert_close(found, expected)
+    if before:
+        assert torch.equal(resized("pos_embed", given, positions(4 * 4)), found[:, before:])
+
+
+def test_positions_of_torchvision_are_as_torchvision_interpolates_them():
+    given = positions(1 + 7 * 7)
+    name = "encoder.pos_embedding"
+    expected = interpolate_embeddings(40, 4, OrderedDict({name: given}))[name]
+    torch.testing.assert_close(resized(name, given, positions(1 + 10 * 10)), expected)
+
+
+def test_other_tensors_and_other_widths_are_left_as_they_are():
+    given = positions(1 + 7 * 7)
+    for name, wanted in (
+        ("norm.weight", positions(1 + 4 * 4)), ("pos_embed", positions(1 + 4 * 4, dim=5)),
+        ("pos_embed", positions(8)), ("pos_embed", torch.zeros(6)),
+        ("pos_embed", positions(2 + 4 * 4)),
+    ):
+        assert resized(name, given, wanted) is given
+
+
+def test_a_transformer_takes_weights_of_another_image_size(tmp_path):
+    small = get_model("vit_b_32", weights=None, image_size=64).state_dict()
+    torch.save(small, tmp_path / "w.pth")
+    network = architectures.select("torchvision.vit_b_32", embed_dim=4, pretrained=False, image_size=96)
+    name = "encoder.pos_embedding"
+    said = load_file(network.backbone, str(tmp_path / "w.pth"), "torchvision.vit_b_32")
+    assert f"1 interpolated to this image size ({name})" in said
+    expected = interpolate_embeddings(96, 32, OrderedDict({name: small[name]}))[name]
+    torch.testing.assert_close(network.backbone.state_dict()[name], expected)

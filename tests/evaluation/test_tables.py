@@ -501,3 +501,13 @@ def test_neither_help_nor_a_table_imports_more_than_it_needs(tmp_path, argv, abs
                           capture_output=True)
     assert done.returncode == 0, done.stderr
     assert not set(absent) & set(done.stdout.splitlines()[-1].split())
+
+
+def test_text_of_a_file_stays_within_its_comment(tmp_path, capsys):
+    versions = {"torch\n\\input{secret}": "1\n\\end{document}"}
+    runs = [make_run(tmp_path, "a-s1", 1, 0.5, options={"versions": versions}),
+            make_run(tmp_path, "b-s1", 1, 0.5, loss="margin", options={"versions": {"torch": "2"}})]
+    assert main([*runs, "--format", "latex"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    hostile = [line for line in lines if "secret" in line or "end{document}" in line]
+    assert hostile and all(line.startswith("%") for line in hostile)

@@ -199,6 +199,18 @@ def test_flags_of_the_command_line_go_before_those_of_the_file_with_their_conseq
     assert (opt.lr, opt.memory, opt.loss, opt.batch_mining, opt.gpu) == (0.25, "none", "margin", "distance", None)
 
 
+def test_no_file_decides_where_is_written(tmp_path):
+    folders = {"save_path": "/a", "cache_path": "/b", "source_path": "/c", "json": "/d"}
+    for name in ("../out", "/abs", "a/b", ".."):
+        opt = get_options(["--repeat", recorded(tmp_path, [], savename=name, **folders)])
+        assert (opt.save_path, opt.savename, opt.cache_path, opt.json) == ("runs", "", ".cache", None)
+        # The glyphs are drawn into it.
+        assert opt.source_path == ".cache"
+    images = {"dataset": "image_folder", "source_path": "/c", "savename": "fine"}
+    opt = get_options(["--repeat", recorded(tmp_path, [], **images), "--save_path", "mine"])
+    assert (opt.source_path, opt.savename, opt.save_path) == ("/c", "fine", "mine")
+
+
 def test_chosen_flags_are_those_that_differ_from_their_defaults():
     flags = vars(get_options(["--loss", "margin", "--lr", "0.5", "--arch", "resnet18_normalize"]))
     assert chosen_flags(flags) == {"loss": "margin", "lr": 0.5, "arch": "resnet18_normalize"}
