@@ -1,9 +1,10 @@
 """A trained network for use elsewhere: `python -m architectures.export CHECKPOINT --format onnx`.
 
 What is written is the embedder, backbone, projection and memory: an image goes in, a unit row comes
-out. A folder holds the weights, `model.safetensors` or `model.onnx`, and model.json: how images are
-prepared, names and shapes of input and output, the flags, the metrics of the checkpoint, the
-classes that it was trained on and those that it never saw, versions, and checksums.
+out. A folder holds the weights, `model.safetensors` or `model.onnx`; preprocess.py, which prepares
+an image by Pillow and NumPy alone; and model.json: how images are prepared, names and shapes of
+input and output, the flags, the metrics of the checkpoint, the classes that it was trained on and
+those that it never saw, versions, and checksums.
 """
 import math
 import sys
@@ -31,6 +32,8 @@ from utilities.optional import require
 
 # Flags that are not exported.
 PRIVATE = MACHINE | {"source_path", "log_online", "tensorboard", "project", "group"}
+# What a user runs to prepare an image, without this program.
+PREPROCESS = Path(__file__).with_name("preprocess.py")
 STEPS = (
     "decode to 8-bit RGB, upright; bring the shorter side to `resize` pixels (bilinear with "
     "antialiasing, the longer side rounded down); cut the central square of `crop` pixels; put the "
@@ -201,7 +204,11 @@ def run(opt: Namespace) -> None:
         content["weights"] = {"file": weights.name, "bytes": size, "sha256": sha256(weights)}
         content["checkpoint"] = {"file": path.name, "sha256": sha256(path)}
         write_json(folder / DESCRIPTION, content)
-    print(f"{out}: {weights.name} ({size / 2**20:.1f} MiB) and {DESCRIPTION}. {remark}")
+        (folder / PREPROCESS.name).write_bytes(PREPROCESS.read_bytes())
+    print(
+        f"{out}: {weights.name} ({size / 2**20:.1f} MiB), {DESCRIPTION} and {PREPROCESS.name}. "
+        f"{remark}"
+    )
 
 
 def build_parser() -> Parser:

@@ -3,8 +3,11 @@
 What ONNX has no operation for is computed beforehand.
 """
 import copy
+import signal
+import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,6 +26,8 @@ TOLERANCE = 1e-4
 # Axes of the input that may have any size.
 FREE = {0: "N", 2: "H", 3: "W"}
 BATCH = {0: "N"}
+# For the search of sides that a network takes; for windows that shift, as in Swin, it never ends.
+SECONDS = 120
 # Batch sizes that are compared, and the pixels added to a side for a comparison at another size: the
 # first that the network allows, as patches of 16 or of 14 do.
 BATCHES = (1, 7)
@@ -107,10 +112,39 @@ def _trace_freest(
 ) -> tuple[torch.export.ExportedProgram, dict[int, str]]:
     """The graph with as many free axes as the network allows, and these."""
     try:
-        return _trace(embedder, side, FREE), FREE
+        with at_most(SECONDS):
+            return _trace(embedder, side, FREE), FREE
+    except TimeIsUp:
+        print(f"Height and width are fixed at {side} pixels: to find what they may be took longer "
+              f"than {SECONDS} s.")
     # The errors are of many types; usually the network is built for one size.
     except Exception:
-        return _trace(embedder, side, BATCH), BATCH
+        pass
+    return _trace(embedder, side, BATCH), BATCH
+
+
+class TimeIsUp(BaseException):
+    """Raised by `at_most`; no Exception, since tracing catches these."""
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Raise TimeIsUp in the block after so many seconds; nothing where there are no such timers."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, stop)
+    # Again each second, for a `finally` may have swallowed it.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _trace(embedder: Embedder, side: int, free: Iterable[int]) -> torch.export.ExportedProgram:

@@ -4,6 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from evaluation.report.figures import INK, QUIET
+from evaluation.report.letters import drawable, families
 
 HIT = "#2b8a4b"
 MISS = "#c0392b"
@@ -33,9 +34,9 @@ def pixel_axes(width: int, height: int, headline: str, note: str):
 
 
 def write(axes, x: float, y: float, text: str, size: float, colour: str = INK, **style):
-    """A text as it is, its middle at the height y."""
-    fixed = {"va": "center", "parse_math": False, "clip_on": True}
-    return axes.text(x, y, text, fontsize=size, color=colour, **fixed | style)
+    """A text as it is, as far as the fonts go, its middle at the height y."""
+    fixed = {"va": "center", "parse_math": False, "clip_on": True, "family": families()}
+    return axes.text(x, y, drawable(text), fontsize=size, color=colour, **fixed | style)
 
 
 class Canvas:

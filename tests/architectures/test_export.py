@@ -1,7 +1,10 @@
 """Exported networks: equal embeddings, what model.json says, and errors in one sentence."""
 
+import contextlib
 import importlib.util
 import json
+import signal
+import time
 
 import pytest
 import torch
@@ -138,6 +141,23 @@ def test_a_network_of_one_size_keeps_it_and_a_free_batch(tmp_path):
         onnx.write_onnx(Network(Backbone(Placed(16, 24), 32), 8), 16, path)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_a_search_of_sides_that_never_ends_is_given_up(monkeypatch, capsys):
+    def trace(embedder, side, free):
+        while free == onnx.FREE:
+            with contextlib.suppress(Exception):
+                time.sleep(0.01)
+        return "graph"
+
+    monkeypatch.setattr(onnx, "_trace", trace)
+    monkeypatch.setattr(onnx, "SECONDS", 1)
+    before = signal.getsignal(signal.SIGALRM)
+    assert onnx._trace_freest(None, 32) == ("graph", onnx.BATCH)
+    assert "fixed at 32 pixels" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
 @pytest.mark.parametrize("off,accepted", [(9e-5, True), (2e-4, False), (float("nan"), False)])
 def test_a_file_that_differs_from_the_network_is_refused(
     tmp_path, capsys, monkeypatch, off, accepted
@@ -263,7 +283,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path, capsys, monke
     assert "never overwritten" in capsys.readouterr().err
     assert run(path, "--format", "safetensors", "--out", tmp_path / "out") == 0
     written = {file.name for file in (tmp_path / "out").iterdir()}
-    assert written == {"model.safetensors", "model.json"}
+    assert written == {"model.safetensors", "model.json", "preprocess.py"}
 
     def write_json(path, content):
         raise OSError(28, "No space left")
