@@ -487,13 +487,15 @@ def add_loss_flags(parser: Parser) -> None:
 
 
 def add_constructor_flag(group, flag: str, explained: Explained) -> None:
-    """A flag for an argument; False becomes a switch, a tuple a list of values."""
+    """A flag for an argument; a truth value becomes a switch, a tuple a list of values."""
     names = (flag, *SYNONYMS.get(flag, ()))
     default = explained.default
     kind = explained.limits or (str if isinstance(default, tuple) else type(default))
     settings = {"type": kind, "default": default}
     if default is False:
         settings = {"action": "store_true"}
+    elif default is True:
+        settings = {"action": argparse.BooleanOptionalAction, "default": True}
     elif isinstance(default, tuple):
         settings["nargs"] = "+"
     group.add_argument(*names, help=explained.help, **settings)

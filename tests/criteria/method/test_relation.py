@@ -60,7 +60,7 @@ def test_attention_does_not_read_the_order():
 
 
 def test_attention_refuses_a_width_that_its_heads_cannot_share():
-    with pytest.raises(UsageError, match="among 4 heads, but its width is 66: pass a multiple of 4 as --relation_hidden"):
+    with pytest.raises(UsageError, match="among 4 heads, but its width is 66: pass a multiple of 4"):
         Attention(10, 6, hidden=66)
 
 
