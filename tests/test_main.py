@@ -161,7 +161,7 @@ def test_evaluation_never_touches_training(folder, tmp_path, case):
 def test_a_run_is_repeated_from_its_options(folder, tmp_path, capsys):
     run(flags(folder, tmp_path, "--savename", "a", "--ema", "0.9", "--grad_clip", "1", "--map_images", "0"))
     options = tmp_path / "image_folder" / "a" / "options.json"
-    run(["--repeat", str(options), "--savename", "b"])
+    run(["--repeat", str(options), "--savename", "b", "--save_path", str(tmp_path)])
     assert "--savename: 'b' instead of 'a'" in capsys.readouterr().out
     assert read(tmp_path, "b") == read(tmp_path, "a")
     last = [checkpoint.load(tmp_path / "image_folder" / name / "last.pt") for name in ("a", "b")]
