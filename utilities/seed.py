@@ -54,7 +54,7 @@ class RandomStream:
             generator = torch.Generator(device).manual_seed(self.seed)
             return generator if self._state is None else generator.set_state(self._state)
         # A checkpoint of any origin has both.
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise RunError(
                 f"A state of random draws in the checkpoint is damaged ({in_brief(error)}): "
                 "continue from another checkpoint of the run, or start a new run."
