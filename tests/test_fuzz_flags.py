@@ -30,7 +30,7 @@ def values(action, chance, tame):
     pool = NUMBERS if action.type else WORDS
     if names:
         pool = [*names, *names, *WORDS]
-    several = {None: 1, "+": chance.choice([1, 2, 5])}
+    several = {None: 1, "+": chance.choice([1, 2, 5]), "?": 1, "*": 2}
     return [chance.choice(pool) for _ in range(several.get(action.nargs, action.nargs))]
 
 

@@ -4,6 +4,8 @@ A checkpoint may be of any origin, and each part of it of any type. What is not 
 refused by name: otherwise it would end in a traceback, or in other numbers.
 """
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -12,29 +14,59 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from training.run import Run
-from utilities.errors import RunError, in_brief
+from utilities.errors import RunError, UsageError, in_brief
 
 # What every run saves, besides the parts that check themselves as they load.
-PROGRESS = {"step": 0, "epoch": 0, "seconds": 0.0, "training_seconds": 0.0}
+PROGRESS = {
+    "step": 0,
+    "epoch": 0,
+    "seconds": 0.0,
+    "training_seconds": 0.0,
+    "terms": None,
+    "sums": None,
+}
 RECORDED = {"sums": {}, "counts": {}}
 BEST = {"value": 0.0, "epoch": 0, "chosen_on": "", "metrics": {}}
 KINDS = {float: Real}
 
 
-def step_of(state: dict, loader: DataLoader) -> int:
-    """The step at which the state was saved; a RunError where its parts are of no run of ours."""
+@contextmanager
+def damage_in_one_sentence() -> Iterator[None]:
+    """Inside, an unforeseen error becomes a RunError: the state is of no run of ours."""
     try:
-        refuse_foreign(state, loader)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise misfit(error) from error
-    return state["progress"]["step"]
+        yield
+    except (RunError, UsageError):
+        raise
+    # The error's type depends on the part.
+    except Exception as error:
+        raise RunError(
+            "The checkpoint's state of training is damaged, or of another version of the code "
+            f"({in_brief(error)}): continue from another checkpoint of the run, or start a new run."
+        ) from error
 
 
-def refuse_foreign(state: dict, loader: DataLoader) -> None:
-    """A ValueError, or another error, at a part of the state that no such run has saved."""
+@damage_in_one_sentence()
+def refuse_foreign(state: dict) -> None:
+    """A RunError at a part of the state that no run has saved."""
+    compare(PROGRESS, state["progress"], "progress")
+    compare(RECORDED, state["recorder"], "recorder")
+    compare([], state["records"], "records")
+    compare([], state["history"], "history")
+    if not state["history"]:
+        raise ValueError("history is empty")
+    for row in state["history"]:
+        compare({"epoch": 0, "step": 0}, row, "history")
+        refuse_other_than_numbers(row, "history")
+    for name, entry in state["best"].items():
+        compare(BEST, entry, f"best {name}")
+        refuse_other_than_numbers(entry["metrics"], f"best {name}")
+
+
+@damage_in_one_sentence()
+def step_of(state: dict, loader: DataLoader) -> int:
+    """The step at which the state was saved; a RunError where the sampler stands elsewhere."""
     progress = state["progress"]
     place = state["sampler"]
-    compare(PROGRESS, progress, "progress")
     own_place = loader.batch_sampler.sampler.state_dict()
     compare(own_place, place, "sampler")
     if place["seed"] != own_place["seed"]:
@@ -45,15 +77,7 @@ def refuse_foreign(state: dict, loader: DataLoader) -> None:
     behind = place["epoch"] - progress["epoch"]
     if behind not in ((0, 1) if place["position"] == 0 else (0,)):
         raise ValueError(f"the sampler is not in epoch {progress['epoch']}")
-    compare(RECORDED, state["recorder"], "recorder")
-    compare([], state["records"], "records")
-    compare([], state["history"], "history")
-    for row in state["history"]:
-        compare({"epoch": 0, "step": 0}, row, "history")
-        refuse_other_than_numbers(row, "history")
-    for name, entry in state["best"].items():
-        compare(BEST, entry, f"best {name}")
-        refuse_other_than_numbers(entry["metrics"], f"best {name}")
+    return progress["step"]
 
 
 def compare(own: Any, saved: Any, name: str) -> None:
@@ -76,14 +100,11 @@ def refuse_other_than_numbers(row: dict, name: str) -> None:
         raise ValueError(f"{name} holds other things than numbers")
 
 
+@damage_in_one_sentence()
 def load(run: Run, state: dict) -> None:
     """Continue `run` where the state was saved; a RunError where the state is of no such run."""
-    try:
-        refuse_other_optimizer(run.optimisation.optimizer, state["optimisation"]["optimizer"])
-        run.load_state_dict(state)
-    # The error's type depends on the part.
-    except Exception as error:
-        raise misfit(error) from error
+    refuse_other_optimizer(run.optimisation.optimizer, state["optimisation"]["optimizer"])
+    run.load_state_dict(state)
 
 
 def refuse_other_optimizer(optimizer: Optimizer, saved: dict) -> None:
@@ -105,11 +126,3 @@ def refuse_other_entry(name: str, value: Any, parameter: Tensor) -> None:
     fits = value.shape in (parameter.shape, ())
     if not fits or not value.is_floating_point() or not value.isfinite().all():
         raise ValueError(f"{name} is of another shape or type, or not finite")
-
-
-def misfit(error: Exception) -> RunError:
-    """The sentence for a state that no run continues from."""
-    return RunError(
-        "The checkpoint's state of training is damaged, or of another version of the code "
-        f"({in_brief(error)}): continue from another checkpoint of the run, or start a new run."
-    )

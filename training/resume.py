@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evaluation.run_files import REPORT, continuations, read_json
 from parameters import NOT_REPEATED, acceptable_flags, get_options, parser_with_defaults
+from training import restored
 from utilities import checkpoint
 from utilities.errors import UsageError
 from utilities.flags import as_recorded
@@ -95,6 +96,7 @@ def state_of(opt) -> dict | None:
     if "progress" not in state:
         raise UsageError(f"--resume {path}: this checkpoint holds a network but not the state of its training; pass "
                          f"--checkpoint {path} to start from its weights.")
+    restored.refuse_foreign(state)
     return state
 
 

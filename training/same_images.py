@@ -8,6 +8,7 @@ from pathlib import Path
 
 from datasets import Splits
 from datasets.identity import image_record
+from training.restored import damage_in_one_sentence
 from utilities.errors import UsageError
 
 SHOWN = 5  # differences in a sentence
@@ -19,6 +20,7 @@ def data_record(splits: Splits) -> dict[str, dict]:
     return {"classes": classes, "images": image_record(splits)}
 
 
+@damage_in_one_sentence()
 def refuse_other_images(past: dict, splits: Splits, path: Path) -> None:
     """A UsageError that names the classes and images that are not those of a run's past."""
     now = data_record(splits)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from utilities.errors import UsageError, reason
 
-NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?")
+# Python reads no number of more than 4300 digits.
+NUMBER = re.compile(r"[+-]?[0-9]{1,4000}(\.0*)?")
 
 
 class Line(dict):

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from utilities.errors import RunError, in_brief
+
 
 def seed_everything(seed: int) -> None:
     """Seed python, numpy and torch (all devices)."""
@@ -43,11 +45,20 @@ class RandomStream:
     def on(self, device: torch.device) -> torch.Generator:
         """The generator, on `device`."""
         if self._generator is None or self._generator.device.type != device.type:
-            self._generator = torch.Generator(device).manual_seed(self.seed)
-            if self._state is not None:
-                self._generator.set_state(self._state)
-                self._state = None
+            self._generator = self._restored(device)
+            self._state = None
         return self._generator
+
+    def _restored(self, device: torch.device) -> torch.Generator:
+        try:
+            generator = torch.Generator(device).manual_seed(self.seed)
+            return generator if self._state is None else generator.set_state(self._state)
+        # A checkpoint of any origin has both.
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise RunError(
+                f"A state of random draws in the checkpoint is damaged ({in_brief(error)}): "
+                "continue from another checkpoint of the run, or start a new run."
+            ) from error
 
     def state_dict(self) -> dict:
         """The seed and the generator's state (an empty tensor before the first draw)."""

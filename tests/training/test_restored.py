@@ -28,7 +28,7 @@ def run(made, tmp_path):
 
 
 def change(run, path, value):
-    """The run's checkpoint with a value at a path, by dots."""
+    """The run's checkpoint with a value at a path."""
     state = torch.load(run / "last.pt", weights_only=True)
     *outer, last = path.split("/")
     part = state
@@ -40,7 +40,7 @@ def change(run, path, value):
 
 @pytest.mark.parametrize("path,value,words", [
     ("progress/step", 10**30, "does not stand at step"), ("progress/step", "8", "progress step is '8'"),
-    ("progress/epoch", 7, "not in epoch 7"), ("progress/seconds", float("nan"), "progress seconds is nan"),
+    ("progress/epoch", 0, "not in epoch 0"), ("progress/seconds", float("nan"), "progress seconds is nan"),
     ("sampler/position", -10**12, "does not stand"), ("sampler/seed", 9, "seed 9"),
     ("sampler", None, "sampler is None"),
     ("history", {}, "history is {}"), ("best/e_recall@1", 1, "best e_recall@1 is 1"),
@@ -72,6 +72,21 @@ def test_options_of_a_checkpoint_are_checked_as_those_of_the_command_line(run, c
     for argv in (["--resume", str(run)], ["--evaluate_only", "--checkpoint", str(run / "last.pt")]):
         assert main.main([*argv, "--device", "cpu"]) == 2
         assert f"--{flag} " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key,value", [("seed", {}), ("seed", 10**30), ("state", torch.zeros(2))])
+def test_a_damaged_random_stream_is_one_sentence(run, capsys, key, value):
+    change(run, f"method/policy._extra_state/{key}", value)
+    assert main.main(["--resume", str(run), "--n_epochs", "3", "--device", "cpu", "--no-figures"]) == 1
+    error = capsys.readouterr().err
+    assert "random draws in the checkpoint is damaged" in error and "--debug" not in error
+
+
+@pytest.mark.parametrize("classes", [[1], {"val": ["class1", None]}, {"train": 3}])
+def test_damaged_classes_are_one_sentence(run, capsys, classes):
+    change(run, "classes", classes)
+    assert main.main(["--resume", str(run), "--n_epochs", "3", "--device", "cpu", "--no-figures"]) in (1, 2)
+    assert "--debug" not in capsys.readouterr().err
 
 
 def test_the_options_of_a_run_are_right(made):

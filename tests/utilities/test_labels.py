@@ -86,3 +86,8 @@ def test_score_and_search_read_one_table_alike(tmp_path):
     lines = score.read_table(str(path), 8)
     assert read_set(str(tmp_path)).lines == lines
     assert lines[5] == {"path": "a5.png", "label": "2", "class": CAFE}
+
+
+def test_a_name_of_many_digits_is_a_name():
+    long = "9" * 5000
+    assert same_name(long) == long and same_name("0" * 3999 + "7") == "7"
