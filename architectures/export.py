@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 import architectures
+import datasets
 from architectures.exported import DESCRIPTION, WEIGHTS, describe
 from architectures.network import Network
 from architectures.onnx import INPUT, OUTPUT, compare, write_onnx
@@ -33,7 +34,7 @@ from utilities.optional import require
 # Flags that are not exported.
 PRIVATE = MACHINE | {"source_path", "log_online", "tensorboard", "project", "group"}
 # What a user runs to prepare an image, without this program.
-PREPROCESS = Path(__file__).with_name("preprocess.py")
+PREPROCESS = Path(datasets.__file__).with_name("preprocess.py")
 STEPS = (
     "decode to 8-bit RGB, upright; bring the shorter side to `resize` pixels (bilinear with "
     "antialiasing, the longer side rounded down); cut the central square of `crop` pixels; put the "

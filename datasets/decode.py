@@ -8,20 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from datasets.crops import Crop
 from datasets.formats import JPEG, LARGEST, open_image, open_regular, scale
+from datasets.preprocess import has_many_bits, to_rgb
 from utilities.errors import RunError, first_line
 
 # what a file holds that says which way is up, in EXIF or in XMP
 ORIENTED = (b"Exif\0\0", b"tiff:Orientation")
-# the largest grey of images with fewer bits than their file can hold: 8, 12 or 16
-RANGES = (255, 4095, 65535)
-# the grey value for white of the formats that PIL brings to 32 bits itself
-WHITE = {"PNG": 65535, "PPM": 65535}
 # an image with no value above this, of 255, is nearly black
 DARK = 16
 # the image of which this process has said so
@@ -48,7 +45,7 @@ def decode(path: str | Path) -> Tensor:
     """
     try:
         with open_image(path) as image:
-            white = WHITE.get(image.format) if image.mode == "I" else None
+            kind = image.format
             by = scale(*image.size)
             if by > 1:
                 # a JPEG becomes smaller; nothing else has so many pixels
@@ -57,7 +54,10 @@ def decode(path: str | Path) -> Tensor:
             # an EXIF block may be damaged in any way, and the pixels are still good
             with suppress(Exception):
                 image = ImageOps.exif_transpose(image)
-            return _tensor(to_rgb(image, path, white))
+            pixels = _tensor(to_rgb(image, kind))
+            if has_many_bits(image):
+                _note_extremes(pixels, path)
+            return pixels
     except FileNotFoundError:
         raise ImageError(f"{path}: the image is gone since the data set was read; restore it and "
                          "run again.") from None
@@ -187,35 +187,7 @@ def _tensor(image):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
 
 
-def to_rgb(image: Image.Image, path: str | Path, white: int | None = None) -> Image.Image:
-    """Any mode of PIL to RGB; transparent parts become white, as on a page.
-
-    white: the grey value that stands for white, where the file's format decides it.
-    """
-    if image.mode.startswith("I") or image.mode == "F":
-        full = 65535 if image.mode.startswith("I;16") else white
-        pixels = _to_8_bits(np.asarray(image), full)
-        _note_extremes(pixels, path)
-        image = Image.fromarray(pixels)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
-
-
-def _to_8_bits(values: np.ndarray, white: float | None) -> np.ndarray:
-    """Greys by the value for white; without one by the smallest usual range that holds them."""
-    if white is None:
-        largest = float(values[np.isfinite(values)].max(initial=0))
-        usual = (1, *RANGES) if values.dtype.kind == "f" else RANGES
-        white = next((one for one in usual if largest <= one), largest)
-    with np.errstate(over="ignore"):
-        scaled = np.nan_to_num(values) * (255 / white)
-    return scaled.round().clip(0, 255).astype(np.uint8)  # (H, W)
-
-
-def _note_extremes(pixels: np.ndarray, path: str | Path) -> None:
+def _note_extremes(pixels: Tensor, path: str | Path) -> None:
     """Say once that greys of many bits have become nearly black or white."""
     is_black = pixels.max() <= DARK
     if not is_black and pixels.min() < 255 - DARK:

@@ -3,9 +3,10 @@
     from preprocess import prepare
     image = prepare("photo.jpg")  # (1, 3, H, W) float32
 
-The steps are those of the network's own program: decode, upright by EXIF; greys of more than 8 bits
-to 8; transparent parts on white; the shorter side resized; the central square; the numbers of
-`preprocessing` in model.json.
+A copy of this file lies beside every exported model, so it imports nothing else of the program. The
+steps are those of the program, which uses `to_rgb` itself: decode, upright by EXIF; greys of more
+than 8 bits to 8; transparent parts on white; the shorter side resized; the central square; the
+numbers of `preprocessing` in model.json.
 """
 import json
 from contextlib import suppress
@@ -67,7 +68,7 @@ def is_upright(image: Image.Image) -> bool:
 
 def to_rgb(image: Image.Image, kind: str) -> Image.Image:
     """Any mode of Pillow to RGB; transparent parts become white. kind: the file's format."""
-    if image.mode.startswith("I") or image.mode == "F":
+    if has_many_bits(image):
         is_full = image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM"))
         image = Image.fromarray(to_8_bits(np.asarray(image), 65535 if is_full else None))
     if image.mode in TRANSPARENT or "transparency" in image.info:
@@ -75,6 +76,11 @@ def to_rgb(image: Image.Image, kind: str) -> Image.Image:
         background = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(background, image)
     return image.convert("RGB")
+
+
+def has_many_bits(image: Image.Image) -> bool:
+    """Whether its greys have more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F"
 
 
 def to_8_bits(values: np.ndarray, white: float | None) -> np.ndarray:

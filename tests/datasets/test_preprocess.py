@@ -9,9 +9,9 @@ from PIL import ExifTags, Image
 
 import architectures
 from architectures import export
-from architectures.preprocess import prepare
 from datasets.crops import CentreCrop
 from datasets.decode import decode_for
+from datasets.preprocess import prepare
 from datasets.transforms import Normalise
 from tests.architectures.test_export import make
 
