@@ -36,7 +36,7 @@ from utilities.ranges import (
     whole,
     width,
 )
-from utilities.rules import ARGUMENTS, completed, problems
+from utilities.rules import ARGUMENTS, completed, is_folder_name, problems
 
 # Where is written.
 WRITTEN = {"save_path", "cache_path"}
@@ -50,7 +50,7 @@ REMOVED = {"decode", "policy_episode"}
 # Images at a time; the pairs among so many fit in the memory of a large machine.
 BATCH = whole(1, 65_536)
 # From half a second to a week.
-PATIENCE = Number(float, "a number from .01 to 10,080", lambda x: 0.01 <= x <= 10_080)
+PATIENCE = Number(float, "a number from 0.01 to 10,080", lambda x: 0.01 <= x <= 10_080)
 # Arguments of a constructor that follow from the run or from other flags.
 NOT_FLAGS = {
     "n_classes", "embed_dim", "seed", "base", "name",
@@ -925,14 +925,9 @@ def repeated(explicit: dict, begun: dict) -> dict:
     if flags.get("dataset", "glyphs") == "glyphs":
         # The pictures are drawn into it.
         chosen.pop("source_path", None)
-    if not is_plain_name(chosen.get("savename", "")):
+    if not is_folder_name(chosen.get("savename", "")):
         del chosen["savename"]
     return {flag: value for flag, value in chosen.items() if flag not in NOT_REPEATED}
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name is that of an entry of a folder, and leads to no other folder."""
-    return name == Path(name).name and name != ".."
 
 
 def chosen_flags(flags: dict) -> dict:

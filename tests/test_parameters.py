@@ -163,7 +163,7 @@ OPTIONS = {"flags": {}}
     (["--savename=~/x"], "is not the name of a folder"),
     (["--savename", "..\\x"], "is not the name of a folder"),
     (["--timeout_minutes", "5"], "no effect without other processes"),
-    (["--timeout_minutes", "0"], "from .01 to 10,080"),
+    (["--timeout_minutes", "0"], "from 0.01 to 10,080"),
     (["--dataset", "image_folder"], "--source_path"),
     (["--storage_metrics", "mrr"], "evaluation_metrics"),
     (["--dataset", "image_folder", "--source_path", "x", "--glyphs_classes", "9"], "no effect with --dataset"),
