@@ -37,6 +37,7 @@ from training.run_folder import record_options, run_folder
 from training.same_images import refuse_other_images
 from training.settings import refuse_settings
 from utilities import checkpoint, distributed
+from utilities.allocator import keep_freed_memory
 from utilities.bars import new_bar
 from utilities.cells import metric_table
 from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
@@ -126,6 +127,8 @@ def run(opt) -> None:
     # of several processes on a machine without a GPU, each computes on the CPU
     is_on_gpu = own_gpu is not None and opt.device != "cpu" and torch.cuda.is_available()
     device = choose_device(opt.device, [own_gpu] if is_on_gpu else opt.gpu)
+    if device.type == "cpu":
+        keep_freed_memory()
     distributed.join(device, opt.timeout_minutes)
     refuse_metrics(opt)
     if not opt.evaluate_only:

@@ -15,7 +15,7 @@ from datasets.cache import ImageCache
 from datasets.images import ImageDataset, collate
 from datasets.samplers import BatchSampler
 from datasets.transforms import Normalise
-from datasets.workers import ignore_signals, one_sentence
+from datasets.workers import one_sentence, start_worker
 
 
 @dataclass
@@ -35,8 +35,8 @@ class Loader(DataLoader):
     """A DataLoader of Batch whose images are uint8; `batches` normalises them on the device."""
 
     def __init__(self, dataset: Dataset, *, normalise: Normalise | None = None, **kwargs):
-        start_worker = partial(ignore_signals, os.getpid())
-        super().__init__(dataset, collate_fn=collate, worker_init_fn=start_worker, **kwargs)
+        worker = partial(start_worker, os.getpid())
+        super().__init__(dataset, collate_fn=collate, worker_init_fn=worker, **kwargs)
         self.normalise = normalise
 
     def over(self, dataset: Dataset) -> "Loader":

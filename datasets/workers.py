@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils.data import DataLoader
 
+from utilities.allocator import keep_freed_memory
 from utilities.errors import RunError
 
 
@@ -39,8 +40,15 @@ def computed(function: Callable, items: Sequence, workers: int) -> Iterator:
         yield from loader
 
 
-def ignore_signals(main: int, worker: int) -> None:
-    """In a worker: only the process `main` decides when it ends.
+def start_worker(main: int, worker: int) -> None:
+    """In a worker, before its first image: it keeps its memory, and `main` decides when it ends.
+    """
+    keep_freed_memory()
+    _ignore_signals(main)
+
+
+def _ignore_signals(main: int) -> None:
+    """Only the process `main` decides when this one ends.
 
     Ctrl-C, SIGTERM as schedulers send it, and SIGHUP of a closed terminal reach all processes of a
     run at once. Workers that ended then would take the next batches with them, before the main

@@ -30,6 +30,7 @@ from evaluation.embed.unfinished import (
     read_rows,
     remove_unfinished,
 )
+from utilities.allocator import keep_freed_memory
 from utilities.bars import new_bar
 from utilities.command_line import Formatter, Parser
 from utilities.device import AMP, choose_device
@@ -49,6 +50,8 @@ def run(opt: Namespace) -> None:
                          "overwritten; name another folder by --out.")
     geometry = {"image_size": opt.image_size} if opt.image_size else None
     device = choose_device(opt.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     embedder = open_embedder(opt.checkpoint, device, geometry=geometry, bs=opt.bs, amp=opt.amp)
     images = collect(source, opt.split)
     if note := trained_on(opt.checkpoint, images.class_names):
