@@ -73,7 +73,7 @@ def train(run: Run, bar: tqdm) -> None:
     if not progress.history:
         finish_epoch(run, {"epoch": 0, "step": 0}, bar)  # the untrained network
     while progress.epoch < opt.n_epochs:
-        network.hold_backbone(progress.epoch < opt.warmup_epochs)
+        network.hold_backbone(opt.freeze or progress.epoch < opt.warmup_epochs)
         network.train()
         method.train()
         for batch in remaining_batches(run):                                         # fetch

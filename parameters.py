@@ -669,6 +669,13 @@ def add_training_flags(parser: Parser) -> None:
     add("--warmup_epochs", type=non_negative_int, metavar="EPOCHS", help="""
         First epochs in which only new layers train; the backbone stays as it is, batch norm
         statistics too.""")
+    add("--freeze", action="store_true", help="""
+        Keep the backbone as it is in all epochs. Its features are then computed once, and an epoch
+        of the new layers takes seconds; with --cache disk they are kept for later runs in
+        --cache_path.""")
+    add("--freeze_views", type=whole(1, 1024), default=4, metavar="VIEWS", help="""
+        With --freeze, how many augmented views of each training image features are computed of; a
+        batch takes one of them at random.""")
     add_optimizer_flags(add)
 
 

@@ -65,7 +65,13 @@ class Network(nn.Module):
         self.hold_backbone(False)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> Features; the embedding is not normalised.
+        """(B, 3, H, W), or (B, F) of `pooled`, -> Features; the embedding is not normalised."""
+        feature = image if image.ndim == 2 else self.pooled(image)
+        with torch.autocast(image.device.type, enabled=False):
+            return Features(feature, self.projection(feature))
+
+    def pooled(self, image: Tensor) -> Tensor:
+        """The features of images, (B, 3, H, W) -> (B, F).
 
         Mixed precision is for the backbone: what follows is small, and a ranking needs more than
         8 bits of a similarity.
@@ -76,9 +82,7 @@ class Network(nn.Module):
         feature_map = at_least_float32(backbone(image))  # (B, F, h, w), or (B, F)
         with torch.autocast(image.device.type, enabled=False):
             feature = self.pooling(feature_map)  # (B, F)
-            if self.feature_norm:
-                feature = layer_norm(feature, feature.shape[1:])
-            return Features(feature, self.projection(feature))
+            return layer_norm(feature, feature.shape[1:]) if self.feature_norm else feature
 
     def combine(self, embedding: Tensor, context: Tensor | None) -> Tensor:
         """What the criterion sees, (B, D): e + c, or e without c; unit rows if `normalize`."""
@@ -87,7 +91,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def embed(self, image: Tensor, index: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) -> unit rows (B, D), the same in training and evaluation mode.
+        """(B, 3, H, W), or (B, F) of `pooled`, -> unit rows (B, D), the same in both modes.
 
         Row i depends on image i alone. index (B,): the images' numbers, needed only by
         `--memory_decode sample`, which draws by them.

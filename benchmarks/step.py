@@ -42,8 +42,9 @@ GRADIENT = "backbone, forward and backward"
 BASE = "+ its optimizer"
 PAPER = "as published (--recipe paper)"
 UNIFORM = ["--memory", "none", "--pair_weighting", "uniform"]
+PLAIN = ["--relation", "none", *UNIFORM]
 VARIANTS = {
-    "+ criterion (smoothap)": ["--relation", "none", *UNIFORM],
+    "+ criterion (smoothap)": PLAIN,
     "+ relation": UNIFORM,
     "+ policy": ["--memory", "none"],
     "+ memory: the full method": [],
@@ -78,8 +79,10 @@ def bare_step(argv: list[str], device: torch.device, optimizes: bool) -> tuple[S
     return step, held([backbone], optimizer)
 
 
-def method_step(argv: list[str], device: torch.device) -> tuple[Step, float]:
-    """A step of the method on fixed random images, and the MiB held between steps."""
+def method_step(argv: list[str], device: torch.device,
+                image: torch.Tensor | None = None) -> tuple[Step, float]:
+    """A step of the method on fixed random images, or these rows, and the MiB held between steps.
+    """
     opt = get_options(argv)
     network = training_network(opt, device)
     method = build_method(opt, network, opt.bs).to(device)
@@ -88,7 +91,8 @@ def method_step(argv: list[str], device: torch.device) -> tuple[Step, float]:
         network, method, build_miner(opt), amp=opt.amp, scaler=take.scaler, chunk=opt.accumulate
     )
     index = torch.arange(opt.bs, device=device)
-    batch = Batch(images(opt, device), index // opt.samples_per_class, index)
+    image = images(opt, device) if image is None else image
+    batch = Batch(image, index // opt.samples_per_class, index)
 
     def step() -> None:
         compute(batch)

@@ -124,7 +124,7 @@ def _in_memory(paths: list[Path], side: int, workers: int) -> ImageCache:
     _require_room("--cache ram", paths, side, "of memory", available_memory(), "--cache disk")
     file = os.fdopen(os.memfd_create("images"), "w+b")
     with _explained("--cache ram", "pass a smaller --cache_side, or --cache disk"):
-        _fill(file, paths, _keys(paths), side, workers)
+        _fill(file, paths, keys_of(paths), side, workers)
     return ImageCache(Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"), paths, owner=file)
 
 
@@ -138,7 +138,7 @@ def _on_disk(paths: list[Path], side: int, folder: Path, name: str, workers: int
         folder.mkdir(parents=True, exist_ok=True)
         lock.touch()
         with Lock(lock):
-            keys = _keys(paths)
+            keys = keys_of(paths)
             older = None
             with suppress(OSError, ValueError, EOFError):
                 older = ImageCache(place, paths)
@@ -184,7 +184,7 @@ def _shrunk(path: Path, side: int) -> tuple[Tensor, Size]:
     return crop.cut(pixels, size).permute(1, 2, 0).contiguous(), size  # (h, w, 3)
 
 
-def _keys(paths):
+def keys_of(paths: Sequence[Path]) -> np.ndarray:
     """For each image two numbers that change with its path, its size and its time of change,
     (N, 2).
     """

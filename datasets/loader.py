@@ -3,7 +3,7 @@ workers.
 """
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -34,16 +34,24 @@ class _Draws:
 class Loader(DataLoader):
     """A DataLoader of Batch whose images are uint8; `batches` normalises them on the device."""
 
-    def __init__(self, dataset: Dataset, *, normalise: Normalise | None = None, **kwargs):
+    def __init__(self, dataset: Dataset, *, normalise: Normalise | None = None,
+                 collate_fn: Callable = collate, **kwargs):
         worker = partial(start_worker, os.getpid())
-        super().__init__(dataset, collate_fn=collate, worker_init_fn=worker, **kwargs)
+        super().__init__(dataset, collate_fn=collate_fn, worker_init_fn=worker, **kwargs)
         self.normalise = normalise
 
     def over(self, dataset: Dataset) -> "Loader":
         """A loader like this one, of all of `dataset` in order."""
         return Loader(dataset, normalise=self.normalise, batch_size=self.batch_size,
                       num_workers=self.num_workers, pin_memory=self.pin_memory,
-                      generator=self.generator)
+                      generator=self.generator, collate_fn=self.collate_fn)
+
+    def drawn_by(self, sampler: BatchSampler, seed: int) -> "Loader":
+        """A loader of the sampler's batches of the same images, in the main process."""
+        # without a generator of its own every iteration would draw from the global stream
+        return Loader(replace(self.dataset, seed=seed), normalise=self.normalise,
+                      batch_sampler=_Draws(sampler), pin_memory=self.pin_memory,
+                      generator=torch.Generator().manual_seed(seed), collate_fn=self.collate_fn)
 
 
 def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor],
@@ -57,15 +65,20 @@ def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor],
     images, if given. Iterate by `batches`.
     """
     on_gpu = torch.device(device or "cpu").type == "cuda"
-    order = {"batch_size": batch_size}
-    if batch_sampler is not None:
-        order = {"batch_sampler": _Draws(batch_sampler)}
+    dataset = ImageDataset(images, transform, seed=seed, cache=cache)
     # without a generator of its own every iteration would draw from the global stream
-    return Loader(ImageDataset(images, transform, seed=seed, cache=cache), **order,
+    return Loader(dataset, **order_of(batch_sampler, batch_size),
                   num_workers=workers, persistent_workers=workers > 0,
                   pin_memory=on_gpu,
                   normalise=getattr(transform, "normalise", None),
                   generator=torch.Generator().manual_seed(seed))
+
+
+def order_of(batch_sampler: BatchSampler | None, batch_size: int) -> dict:
+    """The arguments of a DataLoader for the sampler's batches, or for all rows in order."""
+    if batch_sampler is None:
+        return {"batch_size": batch_size}
+    return {"batch_sampler": _Draws(batch_sampler)}
 
 
 def batches(loader: DataLoader, device: torch.device | str | None = None) -> Iterator[Batch]:

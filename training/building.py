@@ -1,4 +1,6 @@
 """The parts of a run, each built from its flags."""
+from functools import partial
+
 import torch
 
 import architectures
@@ -23,10 +25,11 @@ from criteria.method import (
 )
 from criteria.method.relation import Relation
 from datasets import make_loader, samplers, transforms
-from datasets.cache import open_cache
+from datasets.cache import ImageCache, open_cache
 from parameters import kwargs_for, loss_arguments
 from training import restored, resume
 from training.ema import AveragedWeights
+from training.frozen import frozen_loader
 from training.guard import FiniteGuard
 from training.optimisation import Optimisation, Schedule, build_optimizer, parameter_groups
 from training.records import STEPS, StepRecorder
@@ -53,8 +56,12 @@ def read_splits(opt) -> datasets.Splits:
 def prepared_network(opt, device: torch.device) -> Network:
     """The network with its first weights, on the device."""
     network = build_network(opt)
-    if opt.checkpoint and not resume.checkpoint_of(opt):
+    resumed = resume.checkpoint_of(opt)
+    if opt.checkpoint and not resumed:
         checkpoint.load_network(opt.checkpoint, network, vars(opt))
+    # its features are computed before the rest of the run's state is loaded
+    if opt.freeze and resumed:
+        checkpoint.load_network(resumed, network, vars(opt))
     settle_sizes(opt, network)
     architectures.check_side(network, opt.arch, transforms.sides(opt.image_size, opt.crop_size, opt.augmentation).input)
     network.to(device, memory_format=torch.channels_last if opt.channels_last else torch.contiguous_format)
@@ -175,23 +182,28 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
     chooses by their embeddings. With --evaluate_only those of test and its gallery alone."""
     # first, as it may refuse the flags, and a cache takes long to fill
     sampler = None if opt.evaluate_only else build_sampler(opt, splits, device)
-    cached = (splits.test, splits.gallery) if opt.evaluate_only and opt.cache == "ram" else splits
-    cache = open_cache(opt.cache, [path for images in cached if images for path in images.paths], opt.cache_side,
-                       opt.cache_path, name=opt.dataset, workers=opt.kernels)
-    common = {"workers": opt.kernels, "seed": opt.seed, "device": device, "cache": cache}
+    make = frozen_loader(opt, network) if opt.freeze else partial(make_loader, cache=build_cache(opt, splits))
+    common = {"workers": opt.kernels, "seed": opt.seed, "device": device}
     geometry = {"image_size": opt.image_size, "crop_size": opt.crop_size, "augmentation": opt.augmentation}
     eval_transform = transforms.eval_transform(**geometry, **network.preprocessing)
     evaluated = {"test": splits.test, "gallery": splits.gallery}
     loaders = {}
     if sampler:
         train_transform = transforms.train_transform(**geometry, **network.preprocessing)
-        loaders["train"] = make_loader(splits.train, train_transform, batch_sampler=sampler, **common)
+        loaders["train"] = make(splits.train, train_transform, batch_sampler=sampler, **common)
         evaluated["val"] = splits.val
         evaluated["storage"] = splits.train if sampler.needs_storage else None
     for name, images in evaluated.items():
         if images is not None:
-            loaders[name] = make_loader(images, eval_transform, batch_size=opt.bs, **common)
+            loaders[name] = make(images, eval_transform, batch_size=opt.bs, **common)
     return loaders
+
+
+def build_cache(opt, splits: datasets.Splits) -> ImageCache | None:
+    """The decoded images that the run will need, or None."""
+    cached = (splits.test, splits.gallery) if opt.evaluate_only and opt.cache == "ram" else splits
+    paths = [path for images in cached if images for path in images.paths]
+    return open_cache(opt.cache, paths, opt.cache_side, opt.cache_path, name=opt.dataset, workers=opt.kernels)
 
 
 def build_sampler(opt, splits: datasets.Splits, device: torch.device) -> samplers.BatchSampler:

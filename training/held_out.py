@@ -8,7 +8,7 @@ from architectures.network import Network
 from batchminer.base import Miner
 from criteria.method import LMMetric
 from criteria.method.health import held_out_advantage
-from datasets import batches, make_loader, samplers
+from datasets import batches, samplers
 from utilities.device import full_precision
 
 COLUMNS = ("held_out_advantage", "held_out_advantage_error")  # of metrics.csv and steps.csv
@@ -31,10 +31,8 @@ def policy_gain(method: LMMetric, network: Network, loader: DataLoader, miner: M
         return None
     sampler = samplers.select("class_random", labels=images.labels, bs=classes * samples_per_class,
                               seed=seed, samples_per_class=samples_per_class)
-    held_out = make_loader(images, loader.dataset.transform, batch_sampler=sampler, workers=0,
-                           seed=seed, cache=loader.dataset.cache)
     with full_precision(device):
-        some = itertools.islice(batches(held_out, device), at_most)
+        some = itertools.islice(batches(loader.drawn_by(sampler, seed), device), at_most)
         return held_out_advantage(method, network, miner, some, device)
 
 

@@ -20,7 +20,9 @@ from utilities.text import printable
 NO_EFFECT = (
     ("cache_", "with --cache none"),
     ("cache_path", "with --cache ram"),
+    ("cache_side compile warmup_epochs frozen_bn_affine", "with --freeze"),
     ("data_mb_", "with --data_storage_no_update"),
+    ("freeze_views", "without --freeze"),
     ("glyphs_", "unless --dataset glyphs"),
     ("json", "without --evaluate_only"),
     ("lr_min", "unless --scheduler cosine"),
@@ -232,6 +234,8 @@ def problems_of_images(opt: Namespace) -> Iterator[str]:
     """Where images come from, and their size."""
     if opt.dataset != "glyphs" and not opt.source_path:
         yield f"--dataset {opt.dataset} needs --source_path FOLDER, where your images are"
+    if opt.freeze and opt.pooling == "gem":
+        yield "--pooling gem learns its power, which --freeze cannot: pass --pooling avg"
     if not opt.crop_size:
         return
     if not opt.image_size:

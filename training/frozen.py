@@ -1,0 +1,121 @@
+"""A backbone that stays as it is: its features are computed once and take the place of the images."""
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from architectures.network import Network
+from datasets import batches
+from datasets.base import Draw, ImageList
+from datasets.cache import available_memory, keys_of
+from datasets.images import ImageDataset
+from datasets.loader import Loader
+from datasets.rows import row_loader
+from datasets.samplers import BatchSampler
+from utilities.bars import new_bar
+from utilities.device import autocast
+from utilities.errors import RunError, UsageError, reason
+from utilities.files import replacing
+from utilities.lock import Lock
+
+# of the views, which all runs share
+SEED = 0
+# change it with anything that changes the features
+VERSION = 1
+
+
+def frozen_loader(opt, network: Network) -> Callable[..., Loader]:
+    """What takes the place of `make_loader` where the backbone is frozen."""
+    return partial(_loader, opt, network)
+
+
+def _loader(opt, network: Network, images: ImageList, transform, batch_sampler: BatchSampler | None = None,
+            batch_size: int = 128, workers: int = 0, seed: int = 0, device: torch.device | None = None) -> Loader:
+    """A loader of features: with a sampler of the augmented views, without one of the images as they are tested."""
+    purpose = "train" if batch_sampler else "test"
+    n_views = opt.freeze_views if batch_sampler else 1
+    dataset = ImageDataset(images, transform, seed=SEED)
+    compute = partial(computed_features, network, dataset, n_views, workers=workers, bs=opt.bs, amp=opt.amp,
+                      device=device)
+    shape = (n_views, len(dataset), network.feature_dim)
+    if opt.cache == "disk":
+        name = f"{opt.dataset}-{purpose}-{digest(opt, network, images, purpose)}.npy"
+        views = on_disk(Path(opt.cache_path) / name, shape, compute)
+    else:
+        views = in_memory(shape, compute)
+    return row_loader(views, images, batch_sampler, batch_size, seed)
+
+
+def in_memory(shape: tuple[int, int, int], compute: Callable) -> np.ndarray:
+    """The features (V, N, F), gone with the run."""
+    refuse_too_many(shape, available_memory(), "memory", "--cache disk, or fewer --freeze_views")
+    views = np.empty(shape, np.float32)
+    for view, index, feature in compute():
+        views[view, index] = feature
+    return views
+
+
+def on_disk(place: Path, shape: tuple[int, int, int], compute: Callable) -> np.ndarray:
+    """The features (V, N, F) mapped from their file, which is written whole where it is not there; a run that needs
+    it while another writes it waits."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = place.with_suffix(".lock")
+        lock.touch()
+        with Lock(lock):
+            if not place.is_file():
+                free = shutil.disk_usage(place.parent).free
+                refuse_too_many(shape, free, f"space in {place.parent}", "another --cache_path, or fewer "
+                                "--freeze_views")
+                with replacing(place, sync=True) as part:
+                    views = np.lib.format.open_memmap(part, "w+", np.float32, shape)
+                    for view, index, feature in compute():
+                        views[view, index] = feature
+                    views.flush()
+            return np.load(place, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise RunError(f"--cache_path {place.parent}: the features {place.name} cannot be kept there "
+                       f"({reason(error)}); free space, remove the file, or name another folder.") from None
+
+
+def refuse_too_many(shape: tuple[int, int, int], free: int, where: str, cure: str) -> None:
+    """A UsageError where the features do not fit into `free` bytes."""
+    needed = 4 * int(np.prod(shape))
+    if needed > free:
+        raise UsageError(f"--freeze needs {needed / 2**30:.1f} GiB of {where} for the features and "
+                         f"{free / 2**30:.1f} GiB are free: pass {cure}.")
+
+
+@torch.no_grad()
+def computed_features(network: Network, dataset: ImageDataset, n_views: int, *, workers: int, bs: int, amp: str,
+                      device: torch.device) -> Iterator[tuple[int, Tensor, np.ndarray]]:
+    """Batch by batch: the view, the rows (B,), their features (B, F)."""
+    order = [[Draw(index, view, index) for index in rows.tolist()] for view in range(n_views)
+             for rows in torch.arange(len(dataset)).split(bs)]
+    loader = Loader(dataset, normalise=dataset.transform.normalise, batch_sampler=order, num_workers=workers,
+                    pin_memory=device.type == "cuda", generator=torch.Generator())
+    was_training = network.training
+    network.eval()
+    found = new_bar(batches(loader, device), total=len(order), desc="features", unit="batch", leave=False)
+    for draws, (image, _, index) in zip(order, found):
+        with autocast(device, amp):
+            feature = network.pooled(image)
+        yield draws[0].epoch, index.cpu(), feature.cpu().numpy()
+    network.train(was_training)
+
+
+def digest(opt, network: Network, images: ImageList, purpose: str) -> str:
+    """What the features follow from: the images, how they are cropped, and the backbone's weights."""
+    found = hashlib.sha256(keys_of(images.paths).tobytes())
+    flags = [opt.arch, opt.pooling, opt.feature_norm, opt.image_size, opt.crop_size, opt.augmentation, opt.freeze_views,
+             opt.bs, opt.amp, opt.channels_last]
+    found.update(repr([VERSION, purpose, *flags, network.preprocessing, torch.__version__]).encode())
+    for name, tensor in sorted(network.backbone.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
