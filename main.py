@@ -5,7 +5,7 @@
 """
 import sys
 
-from parameters import answer_early, explicit_flags, get_options
+from parameters import answer_early, evaluation_arguments, explicit_flags, get_options
 
 if __name__ == "__main__":
     answer_early(sys.argv[1:])  # --help, --list and wrong flags, before the imports that load torch
@@ -172,7 +172,7 @@ def evaluate_only(opt, splits, network, loaders: dict, device: torch.device) -> 
     if note := trained_on(opt.checkpoint, present):
         print(printable(note))
     metrics = score_split(opt, network, loaders, "test", device, opt.evaluation_metrics,
-                          bootstrap=opt.eval_bootstrap)
+                          **evaluation_arguments(opt))
     print(metric_table({opt.checkpoint: metrics}))
     if opt.json:
         write_json(opt.json, metrics)

@@ -735,6 +735,7 @@ def add_evaluation_flags(parser: Parser) -> None:
         Metrics whose best checkpoint is kept as best_METRIC.pt; the best is the lowest value of
         fnmr, dists@intra and rho_spectrum, the highest of the others.""")
     add_search_flags(group)
+    add_context_flags(group)
     add("--eval_every", type=positive_int, metavar="EPOCHS", help="""
         Epochs between evaluations (the untrained and the final network are always evaluated).""")
     add("--eval_per_class", action="store_true", help="""
@@ -768,6 +769,37 @@ def add_search_flags(group) -> None:
     add("--eval_bootstrap", type=whole(0, 1_000_000), default=0, metavar="DRAWS", help="""
         Draws of test classes from which each metric gets a 95 %% interval; 1000 is usual, 0: no
         intervals.""")
+
+
+def add_context_flags(group) -> None:
+    """Context from the collection; embed, score and search of evaluation take the same flags."""
+    add = group.add_argument
+    add("--eval_context", type=non_negative_int, default=0, metavar="K", help="""
+        Add to each embedding the mean of its K nearest others in the collection, which is the
+        gallery where there is one; metrics of these are ctx_METRIC, beside the plain ones. 8 is
+        usual, 0: no context. It sees all test images (docs/metrics.md).""")
+    add("--eval_context_power", type=non_negative, default=3.0, metavar="POWER", help="""
+        Neighbours weigh as much as their cosine similarity to this power; 0: all alike.""")
+
+
+def with_context_flags(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
+    """The flags of a command that has those of add_context_flags."""
+    # argparse leaves what is there already
+    opt = parser.parse_args(argv, argparse.Namespace(eval_context_power=None))
+    if opt.eval_context_power is None:
+        opt.eval_context_power = parser.get_default("eval_context_power")
+    elif not opt.eval_context:
+        parser.error("--eval_context_power has no effect with --eval_context 0")
+    return opt
+
+
+def evaluation_arguments(opt: argparse.Namespace) -> dict:
+    """What else is computed beside the metrics, as arguments of evaluation.evaluate."""
+    return {
+        "bootstrap": opt.eval_bootstrap,
+        "context": opt.eval_context,
+        "context_power": opt.eval_context_power,
+    }
 
 
 def search_arguments(opt: argparse.Namespace) -> dict:

@@ -29,6 +29,7 @@ from utilities.digest import sha256
 from utilities.errors import RunError, UsageError, answer, reason
 from utilities.files import remove, replacing
 from utilities.logger import provenance, write_json
+from utilities.metric_names import reported
 from utilities.optional import require
 
 # Flags that are not exported.
@@ -100,7 +101,9 @@ def metrics(state: dict[str, Any]) -> dict[str, Any]:
     if row.get("step", -1) != progress.get("step"):
         row = {}
     names = []
-    for name in state["options"].get("evaluation_metrics", ()):
+    options = state["options"]
+    known = options.get("evaluation_metrics", [])
+    for name in reported(known, options.get("eval_context")):
         names += [name, f"{name}_low", f"{name}_high"]
     splits = {"val": "validation_classes", "test": "test_classes"}
     best = {

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from utilities.cells import plain_text
 from utilities.errors import UsageError
+from utilities.metric_names import reported
 from utilities.table import read_rows
 
 # a folder with one of these is that of a run
@@ -36,7 +37,7 @@ class Run(NamedTuple):
     @property
     def metrics(self) -> list[str]:
         """The metrics that it evaluates."""
-        return self.names("evaluation_metrics")
+        return reported(self.names("evaluation_metrics"), self.flags.get("eval_context"))
 
     @property
     def finished(self) -> bool:

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from evaluation import evaluate, parse_metric
-from parameters import add_search_flags, search_arguments
+from evaluation.embed.files import refuse_context
+from parameters import (
+    add_context_flags,
+    add_search_flags,
+    evaluation_arguments,
+    search_arguments,
+    with_context_flags,
+)
 from parameters import build_parser as build_main_parser
 from utilities.cells import metric_table
 from utilities.command_line import Formatter, Parser
@@ -97,10 +104,12 @@ def run(opt: Namespace) -> None:
     sets = []
     tables = []
     for embeddings, table in files:
+        if opt.eval_context:
+            refuse_context(Path(embeddings))
         sets.append(read_embeddings(embeddings))
         tables.append(read_table(table, len(sets[-1])))
     labels = numbered(tables)
-    options = {"bootstrap": opt.eval_bootstrap} | search_arguments(opt)
+    options = evaluation_arguments(opt) | search_arguments(opt)
     if opt.gallery:
         options |= {"gallery": sets[1], "gallery_labels": labels[1]}
         note_equal_rows(*sets)
@@ -128,12 +137,13 @@ def build_parser() -> Parser:
     add("--debug", action="store_true",
         help="Show the traceback of an error instead of one sentence.")
     add_search_flags(parser)
+    add_context_flags(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 for success, 2 for wrong usage, 1 for an error while running."""
-    opt = build_parser().parse_args(argv)
+    opt = with_context_flags(build_parser(), argv)
     return answer("evaluation.score", lambda: run(opt), debug=opt.debug)
 
 

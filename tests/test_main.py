@@ -139,6 +139,37 @@ def test_the_best_epoch_is_the_lowest_value_where_lower_is_better(folder, tmp_pa
         assert kept["metrics"][name] == choose(values) and kept["epoch"] == values.index(choose(values))
 
 
+def test_metrics_with_context_are_in_all_that_a_run_reports(folder, tmp_path, capsys):
+    common = ["--bs", "8", "--n_epochs", "1", "--use_tv_split", "--tv_split_perc", "0.5", "--map_images", "0",
+              "--evaluation_metrics", "e_recall@1", "mAP_r", "dists@intra", *PLAIN]
+    run(flags(folder, tmp_path, "--savename", "plain", *common))
+    run(flags(folder, tmp_path, "--savename", "context", *common, "--eval_context", "5", "--storage_metrics",
+              "ctx_dists@intra", "e_recall@1"))
+    capsys.readouterr()
+    plain, context = (tmp_path / "image_folder" / name for name in ("plain", "context"))
+    for before, after in zip(rows_of(read(tmp_path, "plain")), rows_of(read(tmp_path, "context")), strict=True):
+        assert {name: after[name] for name in before} == before
+        added = after.keys() - before.keys()
+        names = ("e_recall@1", "mAP_r", "dists@intra")
+        assert added == {f"{split}ctx_{name}" for split in ("", "val_") for name in names}
+        assert float(after["ctx_dists@intra"]) < float(after["dists@intra"])
+    result = json.loads((context / "result.json").read_text())
+    assert "ctx_mAP_r" in result["final"] and "ctx_mAP_r" in result["untrained"]
+    assert "ctx_mAP_r" in (context / "report.html").read_text()
+    best = result["best"]["ctx_dists@intra"]
+    values = [float(row["val_ctx_dists@intra"]) for row in rows_of(read(tmp_path, "context"))]
+    assert best["chosen_on"] == "val" and best["value"] == min(values)
+    assert (context / "best_ctx_dists@intra.pt").is_file()
+    # a run that was trained without it
+    out = tmp_path / "metrics.json"
+    run(["--evaluate_only", "--checkpoint", str(plain / "last.pt"), "--eval_context", "5", "--json", str(out)])
+    assert json.loads(out.read_text()) == result["final"]
+    assert "ctx_mAP_r" in capsys.readouterr().out
+    # and one that was trained with it
+    run(["--evaluate_only", "--checkpoint", str(context / "last.pt"), "--eval_context", "0", "--json", str(out)])
+    assert set(json.loads(out.read_text())) == {"e_recall@1", "mAP_r", "dists@intra"}
+
+
 EVALUATED = {"full method": ["--eval_bootstrap", "20"], "averaged": ["--ema", "0.9"], "mined": ["--loss", "margin"],
              "published": ["--recipe", "paper", "--memory_channels", "8", "--memory_steps", "2"],
              "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "1"], "proxies": ["--proxies_weight", "1"]}
@@ -282,6 +313,8 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(folder, tmp_path, capsys):
              (["--memory", "glo"], "glow"), (["--data_sampler", "x"], "class_random"),
              (["--eval_per_class", "--evaluation_metrics", "nmi", "--storage_metrics", "nmi"], "such as e_recall@1"),
              (["--checkpoint", "nowhere.pt"], "nowhere.pt"),
+             (["--eval_context", "48"], "48 images; pass at most 47"),
+             (["--eval_context", "24", "--use_tv_split", "--tv_split_perc", "0.5"], "24 images"),
              (["--source_path", str(tmp_path / "absent")], "absent")]
     for argv, words in cases:
         refused(capsys, flags(folder, tmp_path, *argv), 2, words)

@@ -166,6 +166,12 @@ OPTIONS = {"flags": {}}
     (["--timeout_minutes", "0"], "from 0.01 to 10,080"),
     (["--dataset", "image_folder"], "--source_path"),
     (["--storage_metrics", "mrr"], "evaluation_metrics"),
+    (["--storage_metrics", "ctx_e_recall@1"], "need --eval_context"),
+    (["--storage_metrics", "ctx_mrr", "--eval_context", "8"], "not among --evaluation_metrics"),
+    (["--eval_context_power", "3"], "no effect with --eval_context 0"),
+    (["--eval_context", "-1"], "at least 0"),
+    (["--eval_context", "8", "--eval_context_power", "-0.1"], "at least 0"),
+    (["--eval_context", "8", "--eval_context_power", "inf"], "at least 0"),
     (["--dataset", "image_folder", "--source_path", "x", "--glyphs_classes", "9"], "no effect with --dataset"),
 ])
 def test_what_cannot_work_is_refused_in_one_sentence(capsys, tmp_path, argv, words):

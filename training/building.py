@@ -26,6 +26,7 @@ from criteria.method import (
 from criteria.method.relation import Relation
 from datasets import make_loader, samplers, transforms
 from datasets.cache import ImageCache, open_cache
+from evaluation.ranking import check_neighbours
 from parameters import kwargs_for, loss_arguments
 from training import restored, resume
 from training.ema import AveragedWeights
@@ -47,10 +48,21 @@ def read_splits(opt) -> datasets.Splits:
     """The images of the data set, with validation images taken out of the training half where that is asked for."""
     splits = datasets.select(opt.dataset, opt.source_path, training=not opt.evaluate_only,
                              **kwargs_for(opt, f"{opt.dataset}_"))
-    if opt.evaluate_only or not opt.use_tv_split:
-        return splits
-    train, val = datasets.split_validation(splits.train, opt.tv_split_perc, opt.tv_split_by_samples, opt.seed)
-    return splits._replace(train=train, val=val)
+    if opt.use_tv_split and not opt.evaluate_only:
+        train, val = datasets.split_validation(splits.train, opt.tv_split_perc, opt.tv_split_by_samples, opt.seed)
+        splits = splits._replace(train=train, val=val)
+    if opt.eval_context:
+        refuse_context(opt, splits)
+    return splits
+
+
+def refuse_context(opt, splits: datasets.Splits) -> None:
+    """A UsageError where what is evaluated has too few images for --eval_context."""
+    collections = [splits.gallery or splits.test]
+    if splits.val and not opt.evaluate_only:
+        collections.append(splits.val)
+    for images in collections:
+        check_neighbours(opt.eval_context, len(images.paths))
 
 
 def prepared_network(opt, device: torch.device) -> Network:

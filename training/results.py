@@ -22,7 +22,7 @@ from evaluation.report import (
     plot_progress,
     write_report,
 )
-from parameters import search_arguments
+from parameters import evaluation_arguments, search_arguments
 from training import held_out
 from training.building import build_miner
 from training.guard import room_for
@@ -33,6 +33,7 @@ from utilities import distributed
 from utilities.cells import metric_table
 from utilities.device import full_precision
 from utilities.logger import RunFolder
+from utilities.metric_names import reported
 from utilities.seed import preserved_randomness
 
 EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
@@ -68,7 +69,7 @@ def evaluate_run(run: Run) -> dict:
     for split, prefix in (("val", "val_"), ("test", "")):
         if split in loaders:
             values = score_split(opt, run.network, loaders, split, run.device, opt.evaluation_metrics,
-                                 bootstrap=opt.eval_bootstrap)
+                                 **evaluation_arguments(opt))
             metrics |= {prefix + name: value for name, value in values.items()}
     if distributed.rank() == 0:
         has_other_classes = "val" in loaders and not opt.tv_split_by_samples
@@ -109,17 +110,17 @@ def fill_storage(run: Run) -> None:
 
 
 def score_split(opt, network: Network, loaders: dict, split: str, device: torch.device, names: list[str],
-                bootstrap: int = 0) -> dict:
-    """The metrics called for, of the images of one split, searched among each other or in the gallery; all processes
-    embed, the first computes, and all learn the result."""
+                bootstrap: int = 0, context: int = 0, context_power: float = 3.0) -> dict:
+    """The metrics called for, of the images of one split, searched among each other or in the gallery, and what
+    `evaluation_arguments` adds; all processes embed, the first computes, and all learn the result."""
     with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
         own = embed_split(opt, network, loaders, split, device)
         metrics = None
         if distributed.rank() == 0:
-            metrics = evaluate(own.rows, own.labels, names, bootstrap=bootstrap, **own.gallery_arguments(),
-                               **search_arguments(opt))
+            metrics = evaluate(own.rows, own.labels, names, bootstrap=bootstrap, context=context,
+                               context_power=context_power, **own.gallery_arguments(), **search_arguments(opt))
         ends = ("", "_low", "_high") if bootstrap else ("",)
-        columns = [name + end for name in names for end in ends]
+        columns = [name + end for name in reported(names, context) for end in ends]
         return distributed.broadcast_from_first(metrics, columns, device)
 
 
@@ -168,7 +169,8 @@ def trained_parts(run: Run) -> str:
 def draw_curves(run: Run) -> None:
     """progress.png, and policy.png where a policy was trained."""
     history = run.progress.history
-    plot_progress(history, run.opt.evaluation_metrics, run.folder / "progress.png")
+    metrics = reported(run.opt.evaluation_metrics, run.opt.eval_context)
+    plot_progress(history, metrics, run.folder / "progress.png")
     if run.progress.policy_records:
         policy = run.method.policy
         plot_policy(run.progress.policy_records, run.folder / "policy.png", policy.grid_positive.tolist(),

@@ -5,16 +5,29 @@ import math
 NO_SHARES = ("dists@", "rho_spectrum@")
 # Compact classes, few rejected pairs and an even spectrum are better. Of all others more is better.
 LOWER_IS_BETTER = ("dists@intra", "fnmr@", "rho_spectrum@")
+# what the name of a metric of rows with context begins with
+CONTEXT = "ctx_"
+
+
+def reported(metrics: list[str], context: int) -> list[str]:
+    """The metrics; where there is a context from the collection, also those of rows with it."""
+    of_context = [CONTEXT + name for name in metrics] if context else []
+    return [*metrics, *of_context]
+
+
+def _bare(metric: str) -> str:
+    """The name of the metric itself; val_METRIC is that of the validation classes."""
+    return metric.removeprefix("val_").removeprefix(CONTEXT)
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is shown in percent; val_METRIC is that of the validation classes."""
-    return not metric.removeprefix("val_").startswith(NO_SHARES)
+    """Whether a metric is shown in percent."""
+    return not _bare(metric).startswith(NO_SHARES)
 
 
 def is_lower_better(metric: str) -> bool:
     """Whether the lower of two values is the better one."""
-    return metric.removeprefix("val_").startswith(LOWER_IS_BETTER)
+    return _bare(metric).startswith(LOWER_IS_BETTER)
 
 
 def is_better(metric: str, value: float, other: float) -> bool:

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 
 from utilities.choices import BESIDE, belongs, benchmarks, benchmarks_in, loss_names, registry, takers
+from utilities.metric_names import CONTEXT, reported
 from utilities.registry import lookup
 from utilities.text import printable
 
@@ -22,6 +23,7 @@ NO_EFFECT = (
     ("cache_path", "with --cache ram"),
     ("cache_side compile warmup_epochs frozen_bn_affine", "with --freeze"),
     ("data_mb_", "with --data_storage_no_update"),
+    ("eval_context_power", "with --eval_context 0"),
     ("freeze_views", "without --freeze"),
     ("glyphs_", "unless --dataset glyphs"),
     ("json", "without --evaluate_only"),
@@ -205,9 +207,12 @@ def problems_of_run(opt: Namespace, explicit: dict) -> Iterator[str]:
                f"pass less than --n_epochs {opt.n_epochs}")
     if opt.search_precision == "half" and opt.search_backend == "faiss":
         yield "--search_precision half is torch's: pass --search_backend torch or auto"
-    for name in opt.storage_metrics:
-        if name not in opt.evaluation_metrics:
-            yield f"--storage_metrics {name} is not among --evaluation_metrics"
+    known = reported(opt.evaluation_metrics, opt.eval_context)
+    is_chosen = "storage_metrics" in explicit or not opt.evaluate_only
+    for name in opt.storage_metrics if is_chosen else ():
+        if name not in known:
+            yield (f"--storage_metrics {name} is not among --evaluation_metrics ({CONTEXT} metrics "
+                   "need --eval_context too)")
 
 
 def problems_of_source(opt: Namespace, explicit: dict) -> Iterator[str]:

@@ -30,6 +30,8 @@ from evaluation.embed.unfinished import (
     read_rows,
     remove_unfinished,
 )
+from evaluation.ranking import check_neighbours
+from parameters import add_context_flags, with_context_flags
 from utilities.allocator import keep_freed_memory
 from utilities.bars import new_bar
 from utilities.command_line import Formatter, Parser
@@ -44,7 +46,8 @@ from utilities.text import printable
 def run(opt: Namespace) -> None:
     """Embed the images of a folder; a setting that is not given is that of the network's run."""
     source = Path(opt.source)
-    out = Path(opt.out or default_out(opt.checkpoint, opt.source, opt.split))
+    context = (opt.eval_context, opt.eval_context_power)
+    out = Path(opt.out or default_out(opt.checkpoint, opt.source, opt.split, opt.eval_context))
     if any((out / name).exists() for name in WRITTEN) and not is_begun(out):
         raise UsageError(f"{out}: there are embeddings or labels already, which are never "
                          "overwritten; name another folder by --out.")
@@ -54,6 +57,8 @@ def run(opt: Namespace) -> None:
         keep_freed_memory()
     embedder = open_embedder(opt.checkpoint, device, geometry=geometry, bs=opt.bs, amp=opt.amp)
     images = collect(source, opt.split)
+    if opt.eval_context:
+        check_neighbours(opt.eval_context, len(images.paths))
     if note := trained_on(opt.checkpoint, images.class_names):
         print(printable(note), file=sys.stderr)
     try:
@@ -64,23 +69,32 @@ def run(opt: Namespace) -> None:
             if is_damaged.all():
                 remove_unfinished(out)
                 raise RunError("None of the images can be decoded; nothing was written.")
-            write_set(out, embedder, images, source, rows, is_damaged)
+            write_set(out, embedder, images, source, rows, is_damaged, context)
             remove_unfinished(out)
     except OSError as error:
         raise RunError(f"--out {out} cannot be written ({reason(error)}); free space, or name "
                        "another folder.") from None
     kept = np.array(images.labels)[~is_damaged]
     print(f"{len(kept)} images of {len(set(kept))} classes embedded in {rows.shape[1]} dimensions, "
-          f"{is_damaged.sum()} skipped. Written to {out}")
+          f"{is_damaged.sum()} skipped. {context_words(*context)}Written to {out}")
 
 
-def default_out(checkpoint: str, source: str, split: str) -> Path:
-    """A folder beside the checkpoint, under the names of checkpoint, source and split."""
+def context_words(neighbours: int, power: float) -> str:
+    """A sentence about the context of the rows, if they have one."""
+    if not neighbours:
+        return ""
+    return f"Each holds the context of {neighbours} neighbours (power {power:g}). "
+
+
+def default_out(checkpoint: str, source: str, split: str, context: int = 0) -> Path:
+    """A folder beside the checkpoint, under the names of checkpoint, source, split and context."""
     path = Path(checkpoint)
     name = path.name if path.is_dir() else path.stem
     name += "-" + (Path(source).resolve().name or "images")
     if split != "all":
         name += f"-{split}"
+    if context:
+        name += f"-context{context}"
     return path.with_name(name)
 
 
@@ -187,10 +201,11 @@ def build_parser() -> Parser:
         help="Worker processes that load images; 0 loads in the main process.")
     add("--debug", action="store_true",
         help="Show the traceback of an error instead of one sentence.")
+    add_context_flags(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, or 2 for wrong usage, 1 for what failed while running."""
-    opt = build_parser().parse_args(argv)
+    opt = with_context_flags(build_parser(), argv)
     return answer("evaluation.embed", lambda: run(opt), debug=opt.debug)

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from datasets.base import ImageList
 from evaluation.embed.embedder import GEOMETRY, Embedder
+from evaluation.ranking import with_context
 from utilities.device import AMP
 from utilities.digest import sha256
-from utilities.errors import RunError
+from utilities.errors import RunError, UsageError
 from utilities.files import replacing
 from utilities.logger import provenance, write_json
 
@@ -21,8 +23,18 @@ WRITTEN = (EMBEDDINGS, LABELS, DESCRIPTION)
 
 
 def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, rows: np.ndarray,
-              is_damaged: np.ndarray) -> None:
-    """The three files of all images whose is_damaged (N,) is false; rows (N, D)."""
+              is_damaged: np.ndarray, context: tuple[int, float] = (0, 0.0)) -> None:
+    """The three files of all images whose is_damaged (N,) is false; rows (N, D).
+
+    context: neighbours and power, as in evaluation.ranking.with_context; no neighbours: rows as
+    they are.
+    """
+    neighbours, power = context
+    kept = rows[~is_damaged]  # (n, D)
+    more = {}
+    if neighbours:
+        kept = with_context(torch.from_numpy(kept), None, neighbours, power)[0].numpy()
+        more["context"] = {"neighbours": neighbours, "power": power}
     paths = [path.relative_to(source).as_posix() for path in images.paths]
     with (replacing(out / LABELS, sync=True) as temporary,
           open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file):
@@ -31,7 +43,6 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
         for path, label, damaged in zip(paths, images.labels, is_damaged):
             if not damaged:
                 writer.writerow([path, label, images.class_names[label]])
-    kept = rows[~is_damaged]  # (n, D)
     with (replacing(out / EMBEDDINGS, sync=True) as temporary, open(temporary, "wb") as file):
         np.save(file, kept)
     made = provenance({}, embedder.device.type)
@@ -46,7 +57,7 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
         "skipped": [path for path, damaged in zip(paths, is_damaged) if damaged],
         "versions": made["versions"],
         "commit": made["commit"],
-    })
+    } | more)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -63,6 +74,14 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise RunError(f"{path} is damaged; remove it and pass --checkpoint, or embed the images "
                        "again.")
     return content
+
+
+def refuse_context(file: Path) -> None:
+    """A UsageError where these embeddings have context already."""
+    content = read_description(file.parent)
+    if "context" in content and content["embeddings"] == sha256(file):
+        raise UsageError(f"{file}: these rows have context already ({DESCRIPTION}), and cannot take "
+                         "it twice: embed the images without --eval_context.")
 
 
 def _is_description(content: dict[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from evaluation.metrics.retrieval import (
 from evaluation.metrics.sets import EvaluatedSet
 from evaluation.metrics.verification import fnmr_at_fmr
 from utilities.errors import UsageError
+from utilities.metric_names import CONTEXT
 from utilities.registry import lookup
 
 FLAG = "--evaluation_metrics"
@@ -102,6 +103,9 @@ def parse_metric(name: str) -> tuple[QueryMetric | SetMetric, float]:
         if kind and re.fullmatch(re.escape(stem) + NUMBERS[kind], name):
             number = name.removeprefix(stem)
             return metric, float(number) if kind == "<rate>" else int(number)
+    if name.startswith(CONTEXT):
+        raise UsageError(f"{FLAG} {name}: --eval_context K adds {CONTEXT} metrics beside the plain "
+                         f"ones; name {name.removeprefix(CONTEXT)} here.")
     if "<" in name:
         _, _, kind = name.partition("@")
         raise UsageError(f"{FLAG} {name}: write a number for {kind}, as in e_recall@1.")

@@ -11,13 +11,16 @@ from evaluation.ranking import (
     Search,
     SearchOptions,
     check_finite,
+    check_neighbours,
     is_narrow,
     is_unit,
     ranks,
     scaled,
     searched,
+    with_context,
 )
 from utilities.errors import RunError, UsageError
+from utilities.metric_names import CONTEXT
 
 # a metric, and the number in its name
 Parsed = tuple[QueryMetric | SetMetric, float]
@@ -26,7 +29,8 @@ Parsed = tuple[QueryMetric | SetMetric, float]
 @torch.no_grad()
 def evaluate(embeddings: Tensor, labels: Tensor, metrics: list[str], *,
              gallery: Tensor | None = None, gallery_labels: Tensor | None = None, seed: int = 0,
-             bootstrap: int = 0, **options) -> dict[str, float]:
+             bootstrap: int = 0, context: int = 0, context_power: float = 3.0,
+             **options) -> dict[str, float]:
     """The metrics asked for, by name, in that order; METRICS lists them, docs/metrics.md defines them.
 
     embeddings (N, D), labels (N,), on the CPU or an accelerator: each row is a query among the
@@ -34,8 +38,25 @@ def evaluate(embeddings: Tensor, labels: Tensor, metrics: list[str], *,
         the set then take both together.
     seed: of k-means; no global random state is read or changed.
     bootstrap: with so many draws of classes also NAME_low and NAME_high, a 95 % interval.
+    context: with so many neighbours, and their similarity to the power context_power as weight,
+        also each metric of the rows with context (evaluation.ranking.with_context), as ctx_NAME.
     options: those of evaluation.ranking.SearchOptions; the numbers do not depend on them.
     """
+    if context:
+        check_neighbours(context, len(embeddings if gallery is None else gallery))
+    more = {"gallery_labels": gallery_labels, "seed": seed, "bootstrap": bootstrap} | options
+    found = _evaluated(embeddings, labels, metrics, gallery=gallery, **more)
+    if context:
+        rows, other = with_context(embeddings, gallery, context, context_power, **options)
+        again = _evaluated(rows, labels, metrics, gallery=other, **more)
+        found |= {CONTEXT + name: value for name, value in again.items()}
+    return found
+
+
+def _evaluated(embeddings: Tensor, labels: Tensor, metrics: list[str], *, gallery: Tensor | None,
+               gallery_labels: Tensor | None, seed: int, bootstrap: int,
+               **options) -> dict[str, float]:
+    """The metrics of these rows, with their intervals."""
     values, query = query_values(embeddings, labels, metrics, gallery=gallery,
                                  gallery_labels=gallery_labels, **options)
     label = labels.to(embeddings.device)

@@ -58,7 +58,9 @@ def nearest(query: Tensor | Rows, gallery: Tensor | Rows, k: int, *, exclude_sel
     itself = torch.arange(len(query), device=device) if exclude_self else None
     similarity = torch.empty(len(query), k, device=device)
     index = torch.empty(len(query), k, dtype=torch.long, device=device)
-    offset = query.offset
+    # of rows of length one, less a centre or not, the distance gives the cosine
+    is_shifted = query.narrow and query.cosine
+    offset = torch.ones_like(query.offset) if is_shifted else query.offset
     blocks = neighbour_blocks(query, gallery, k, itself, SearchOptions(**options))
     for place, score, number in blocks:
         similarity[place] = (score + offset[place, None]).float()

@@ -31,7 +31,7 @@ def rescore(rows: Rows, gallery: Rows, steps: list[Step], k: int, wanted: int,
     score = score.double() - rows.offset[:, None]
     cut = score[:, -1]
     if itself is not None:
-        score, index = _without(score, index, itself)  # (B, m - 1)
+        score, index = without(score, index, itself)  # (B, m - 1)
     open_end = (score[:, k - 1] - cut <= tolerance) & (wanted < len(gallery))  # (B,)
     tolerance = tolerance.masked_fill(open_end, -1)
     score, index = _ranked(rows, gallery, score, index, tolerance, k)
@@ -42,7 +42,7 @@ def rescore(rows: Rows, gallery: Rows, steps: list[Step], k: int, wanted: int,
     return score, index
 
 
-def _without(score: Tensor, index: Tensor, itself: Tensor) -> tuple[Tensor, Tensor]:
+def without(score: Tensor, index: Tensor, itself: Tensor) -> tuple[Tensor, Tensor]:
     """The candidates without the query itself, or without the last where it is not among them."""
     own = index[:, :-1] == itself[:, None]  # (B, m - 1)
     column = torch.arange(own.shape[1], device=own.device)

@@ -12,20 +12,21 @@ class Rows:
     product (N, E) float32; given (N, D) float32 or float64; offset (N,) float64. For a query row q
     and a gallery row g, -|q - g|^2 / 2 is their product less the offset of q. Where given is None,
     the product itself ranks. narrow: whether differences of the given vectors decide all that is
-    close, not only what is near.
+    close, not only what is near. cosine: whether the vectors have length one.
     """
 
     product: Tensor
     given: Tensor | None
     offset: Tensor
     narrow: bool = False
+    cosine: bool = False
 
     def __len__(self) -> int:
         return len(self.product)
 
     def __getitem__(self, place: slice | Tensor) -> "Rows":
         given = None if self.given is None else self.given[place]
-        return Rows(self.product[place], given, self.offset[place], self.narrow)
+        return Rows(self.product[place], given, self.offset[place], self.narrow, self.cosine)
 
     def split(self, size: int) -> list["Rows"]:
         """The rows in blocks of `size`, as views."""

@@ -50,8 +50,8 @@ def searched(embeddings: Tensor, gallery: Tensor | None, cosine: bool) -> tuple[
         query = query.double() - centre
         given = given.double() - centre
     product, other_product = euclidean(query.float(), given.float())
-    rows = Rows(product, query, _squares(query) / 2, narrow)
-    return rows, Rows(other_product, given, _squares(given) / 2, narrow)
+    rows = Rows(product, query, _squares(query) / 2, narrow, cosine)
+    return rows, Rows(other_product, given, _squares(given) / 2, narrow, cosine)
 
 
 def _unit_rows(rows: Tensor) -> Tensor:

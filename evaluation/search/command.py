@@ -13,6 +13,7 @@ from evaluation.search.embedded_set import EmbeddedSet, read_set
 from evaluation.search.nearest import SearchResult, find
 from evaluation.search.page import QUERIES, draw_results
 from evaluation.search.queries import embed_queries, network_of
+from parameters import add_context_flags, with_context_flags
 from utilities.command_line import Formatter, Parser
 from utilities.device import choose_device
 from utilities.errors import RunError, UsageError, answer
@@ -22,7 +23,10 @@ from utilities.text import printable
 
 def run(opt: Namespace) -> None:
     """Embed the queries, search, print, draw."""
-    gallery = read_set(opt.embeddings, opt.images)
+    gallery = read_set(opt.embeddings, opt.images, opt.eval_context, opt.eval_context_power)
+    if "context" in gallery.description:
+        print(f"note: the rows of {gallery.file} have context, which queries are not given.",
+              file=sys.stderr)
     picture = None if opt.no_picture else picture_path(opt, gallery.file.parent)
     paths = [Path(path) for path in opt.queries]
     embedder = network_of(gallery, opt.checkpoint, choose_device(opt.device))
@@ -32,7 +36,8 @@ def run(opt: Namespace) -> None:
     seconds = time.perf_counter() - start
     for result in results:
         print_result(result)
-    print(f"{len(gallery.rows)} embeddings searched in {seconds:.3f} s.")
+    context = f" with the context of {opt.eval_context} neighbours" if opt.eval_context else ""
+    print(f"{len(gallery.rows)} embeddings{context} searched in {seconds:.3f} s.")
     if picture:
         save_picture(results, gallery, picture)
 
@@ -107,10 +112,11 @@ def build_parser() -> Parser:
         help="Where to embed the queries.")
     add("--debug", action="store_true",
         help="Show the traceback of an error instead of one sentence.")
+    add_context_flags(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, or 2 for wrong usage, 1 for what failed while running."""
-    opt = build_parser().parse_args(argv)
+    opt = with_context_flags(build_parser(), argv)
     return answer("evaluation.search", lambda: run(opt), debug=opt.debug)

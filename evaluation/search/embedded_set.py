@@ -7,7 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from evaluation.embed.files import DESCRIPTION, EMBEDDINGS, LABELS, read_description
+from evaluation.embed.files import (
+    DESCRIPTION,
+    EMBEDDINGS,
+    LABELS,
+    read_description,
+    refuse_context,
+)
+from evaluation.ranking import with_context
 from evaluation.score import read_embeddings, read_table
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
@@ -18,6 +25,8 @@ class EmbeddedSet:
     """The rows (N, D) of a file, a line of labels.csv for each, and what embeddings.json says.
 
     root: the folder that the paths in labels.csv start from, None where it is unknown.
+    context: (neighbours, power) of evaluation.ranking.with_context and the rows (N, D) that have it;
+        None: the rows are searched as they are.
     """
 
     file: Path
@@ -25,6 +34,7 @@ class EmbeddedSet:
     lines: list[dict[str, str]]
     description: dict[str, Any]
     root: Path | None
+    context: tuple[int, float, Tensor] | None = None
 
     def class_of(self, row: int) -> str:
         """The class of a row."""
@@ -46,13 +56,17 @@ class EmbeddedSet:
         return {line["path"]: row for row, line in enumerate(self.lines)}
 
 
-def read_set(place: str, images: str | None = None) -> EmbeddedSet:
+def read_set(place: str, images: str | None = None, neighbours: int = 0,
+             power: float = 3.0) -> EmbeddedSet:
     """Read a folder of evaluation.embed, or its embeddings.npy.
 
-    images: the folder that paths start from; None: the one that was embedded. Raises UsageError
-    or RunError where the files are not those of one set.
+    images: the folder that paths start from; None: the one that was embedded. neighbours, power:
+    of the context that every row is given; 0: none. Raises UsageError or RunError where the files
+    are not those of one set.
     """
     file = _embeddings_file(Path(place))
+    if neighbours:
+        refuse_context(file)
     rows = read_embeddings(str(file))
     if not len(rows):
         raise UsageError(f"{file} holds no rows; embed some images.")
@@ -63,7 +77,12 @@ def read_set(place: str, images: str | None = None) -> EmbeddedSet:
         raise RunError(f"{file} is not the file that {DESCRIPTION} beside it describes; embed the "
                        f"images again, or remove {DESCRIPTION} and pass --checkpoint.")
     root = images or description.get("images")
-    return EmbeddedSet(file, rows, lines, description, Path(root) if root else None)
+    context = None
+    if neighbours:
+        # faiss would copy the rows first, as in a search
+        augmented, _ = with_context(rows, None, neighbours, power, backend="torch")
+        context = (neighbours, power, augmented)
+    return EmbeddedSet(file, rows, lines, description, Path(root) if root else None, context)
 
 
 def _embeddings_file(place: Path) -> Path:

@@ -2,9 +2,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from evaluation.ranking import nearest, searched
+from evaluation.ranking import add_neighbours, nearest, searched
 from evaluation.search.embedded_set import EmbeddedSet
 from utilities.errors import UsageError
 from utilities.labels import same_name
@@ -32,7 +33,8 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
          query_class: str | None = None) -> list[SearchResult]:
     """The k nearest images of each query (Q, D), by cosine, ties by the lower row.
 
-    A query that is in the gallery does not find itself. query_class: the class of all queries;
+    A query that is in the gallery does not find itself. Where the gallery has context, a query is
+    given that of its nearest other rows in the gallery as they are. query_class: the class of all queries;
     None: known only of those in the gallery. Raises UsageError where D or k does not fit.
     """
     _check_dimensions(query, gallery)
@@ -45,7 +47,13 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
         raise UsageError(f"--k {k}: a query can find at most {most} images here; ask for 1 to "
                          f"{most}.")
     # faiss would copy the gallery first, which takes longer than the search; the ranking is equal
-    rows = searched(query, gallery.rows, cosine=True)
+    stored = gallery.rows
+    if gallery.context:
+        neighbours, power, augmented = gallery.context
+        itself = torch.tensor([-1 if row is None else row for row in own_rows])
+        query = add_neighbours(query, stored, neighbours, power, itself=itself, backend="torch")
+        stored = augmented
+    rows = searched(query, stored, cosine=True)
     similarity, index = nearest(*rows, k + extra, backend="torch")
     results = []
     for path, own, scores, rows in zip(paths, own_rows, similarity.tolist(), index.tolist()):

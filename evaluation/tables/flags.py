@@ -23,6 +23,9 @@ def row_flags(flags: dict[str, Any],
     """
     if flags.get("dataset") == "image_folder":
         left_out = tuple(name for name in left_out if name != "source_path")
+    if not flags.get("eval_context"):
+        # older runs do not have it
+        left_out += ("eval_context", "eval_context_power")
     return {name: value for name, value in flags.items()
             if value is not None and name not in left_out}
 

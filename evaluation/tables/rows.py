@@ -19,7 +19,7 @@ OF_THE_START = (
     "dataset", "glyphs_", "arch", "embed_dim", "pooling", "feature_norm", "not_pretrained", "weights",
     "checkpoint", "image_size", "crop_size", "input_", "relation", "memory", "memory_decode",
     "memory_couplings", "memory_hidden", "memory_levels", "memory_steps", "memory_channels",
-    "memory_samples", "memory_temperature",
+    "memory_samples", "memory_temperature", "eval_context", "eval_context_power",
 )
 
 

@@ -1,5 +1,6 @@
 """Embedding a whole set: order, values, precision, processes, damaged images, and the command."""
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -12,8 +13,10 @@ import architectures
 from architectures.memory import select as select_memory
 from datasets import batches, make_loader
 from datasets.transforms import eval_transform
+from evaluation import score
 from evaluation.embed import DAMAGED, Tolerant, command, embed, embedder
 from evaluation.embed.collect import collect
+from evaluation.ranking import with_context
 from utilities import checkpoint
 
 CPU = torch.device("cpu")
@@ -243,6 +246,38 @@ def test_what_cannot_be_done_is_one_sentence(folder, trained, tmp_path, capsys, 
     assert said.startswith("evaluation.embed: ")
     assert words in said
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_with_context_say_so_and_are_given_it_once(folder, trained, tmp_path, capsys):
+    plain = tmp_path / "plain"
+    assert run(trained, folder, "--out", plain) == 0
+    assert "context" not in json.loads((plain / "embeddings.json").read_text())
+    beside = trained.parent / f"last-{folder.name}-context2"
+    assert run(trained, folder, "--eval_context", 2, "--eval_context_power", 4) == 0
+    assert "the context of 2 neighbours (power 4)" in capsys.readouterr().out
+    rows = np.load(beside / "embeddings.npy")
+    wanted, _ = with_context(torch.from_numpy(np.load(plain / "embeddings.npy")), None, 2, 4.0)
+    assert np.array_equal(rows, wanted.numpy())
+    assert not np.array_equal(rows, np.load(plain / "embeddings.npy"))
+    assert lines(beside) == lines(plain)
+    description = json.loads((beside / "embeddings.json").read_text())
+    assert description["context"] == {"neighbours": 2, "power": 4.0}
+    files = [str(beside / "embeddings.npy"), str(beside / "labels.csv")]
+    assert score.main(files) == 0
+    assert score.main([*files, "--eval_context", "2"]) == 2
+    assert "cannot take it twice" in capsys.readouterr().err
+
+
+def test_more_neighbours_than_images_are_refused(folder, trained, tmp_path, capsys):
+    assert run(trained, folder, "--out", tmp_path / "out", "--eval_context", 7) == 2
+    assert "7 images; pass at most 6" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    broken = damage(folder, tmp_path)
+    assert run(trained, broken, "--out", tmp_path / "out", "--eval_context", 6) == 2
+    assert "6 images; pass at most 5" in capsys.readouterr().err
+    # what was embedded is not lost
+    assert run(trained, broken, "--out", tmp_path / "out", "--eval_context", 5) == 0
+    assert np.load(tmp_path / "out" / "embeddings.npy").shape == (6, 8)
 
 
 def test_nothing_is_overwritten(folder, trained, tmp_path, capsys):

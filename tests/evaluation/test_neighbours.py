@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from evaluation.ranking import check_finite, exact, nearest, neighbours
+from evaluation.ranking import check_finite, exact, nearest, neighbours, searched
 from tests.evaluation.sets import SETS, clusters, exact_similarity, generator
 from tests.oracles.metrics import rankings
 from utilities.device import full_precision
@@ -102,6 +102,19 @@ def test_self_is_left_out_by_index_not_by_place(backend):
     rows = torch.tensor([[2.0, 0.0], [6.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
     found = nearest_others(rows, 1, backend=backend)
     assert found[:, 0].tolist() == [1, 0, 0, 1]
+
+
+@backends
+@pytest.mark.parametrize("noise", [1, 0.02, 1e-5])
+def test_the_similarity_of_rows_searched_by_cosine_is_their_cosine(backend, noise):
+    """Also where rows are so close together that a centre is subtracted first."""
+    rows = 3 + noise * torch.randn(50, 16, generator=generator(0), dtype=torch.float64)
+    for gallery in (None, rows[20:]):
+        found = nearest(*searched(rows, gallery, cosine=True), 7, backend=backend)
+        others = normalize(rows if gallery is None else gallery, dim=1)
+        cosine = normalize(rows, dim=1) @ others.T
+        wanted = cosine.sort(dim=1, descending=True).values[:, :7]
+        torch.testing.assert_close(found[0], wanted.float(), rtol=0, atol=2e-6)
 
 
 def test_long_rows_are_no_infinities():

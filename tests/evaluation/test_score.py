@@ -97,6 +97,43 @@ def test_queries_inside_the_gallery_are_counted(tmp_path, capsys):
     assert "3 of 12 queries are rows of the gallery too" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_metrics_with_context_are_added(tmp_path, apart):
+    rows, label = clusters(0, classes=5, per_class=8)
+    arguments = write(tmp_path, "query", rows[::2].numpy(), label[::2].tolist())
+    gallery = {}
+    if apart:
+        gallery = {"gallery": rows[1::2], "gallery_labels": label[1::2]}
+        arguments += ["--gallery", *write(tmp_path, "gallery", rows[1::2].numpy(),
+                                          label[1::2].tolist())]
+    arguments += ["--metrics", "e_recall@1", "mAP_r"]
+    found = scores(tmp_path, [*arguments, "--eval_context", "3", "--eval_context_power", "2"])
+    wanted = evaluate(rows[::2], label[::2], ["e_recall@1", "mAP_r"], context=3,
+                      context_power=2.0, **gallery)
+    assert found == wanted
+    assert list(found) == ["e_recall@1", "mAP_r", "ctx_e_recall@1", "ctx_mAP_r"]
+    assert scores(tmp_path, [*arguments, "--eval_context", "0"]) == scores(tmp_path, arguments)
+    # the power is 3 unless it is given
+    cubed = evaluate(rows[::2], label[::2], ["mAP_r"], context=3, context_power=3.0, **gallery)
+    assert scores(tmp_path, [*arguments, "--eval_context", "3"])["ctx_mAP_r"] == cubed["ctx_mAP_r"]
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--eval_context", "4"], "4 images"),
+    (["--eval_context", "-1"], "at least 0"),
+    (["--eval_context", "2", "--eval_context_power", "-1"], "at least 0"),
+    (["--eval_context_power", "3"], "no effect with --eval_context 0"),
+])
+def test_contexts_that_there_cannot_be(tmp_path, capsys, flags, words):
+    files = write(tmp_path, "set", np.eye(4), [0, 0, 1, 1])
+    try:
+        code = score.main([*files, *flags])
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    assert words in capsys.readouterr().err
+
+
 def refused(folder, capsys, code):
     """The sentence with which the files are refused."""
     files = [str(folder / "e.npy"), str(folder / "l.csv")]

@@ -16,6 +16,8 @@ from evaluation.embed.command import main as embed
 from evaluation.report.canvas import CELL, EDGE, GAP, HEADING, HIT, MISS, QUIET, TEXT, TOP
 from evaluation.search import EmbeddedSet, find
 from evaluation.search.command import main
+from evaluation.search.embedded_set import read_set
+from evaluation.search.queries import embed_queries, network_of
 from tests.evaluation.sets import exact_similarity
 from utilities import checkpoint
 from utilities.errors import RunError, UsageError
@@ -169,6 +171,59 @@ def test_queries_that_do_not_fit_are_one_sentence(query, k, kind, words):
 def test_embeddings_that_are_not_numbers_are_one_sentence():
     with pytest.raises(RunError, match="NaN"):
         find(set_of(torch.full((2, 2), torch.nan)), torch.ones(1, 2), ["x.png"], 1)
+
+
+# ------------------------------------------------------------ context
+
+
+def in_context(row, others, k, power):
+    """Row (D,) with the context of others (N, D), float64."""
+    score = others @ row
+    nearest = score.argsort(descending=True)[:k]
+    weight = score[nearest].clamp(min=0) ** power
+    mean = weight @ others[nearest] / weight.sum()
+    return torch.nn.functional.normalize(row + mean, dim=0)
+
+
+@pytest.mark.parametrize("name", ["query.png", "images/b/4.png"])
+def test_a_query_takes_stored_rows_and_finds_rows_with_context(place, capsys, name):
+    embedded = torch.from_numpy(np.load(place / "e" / "embeddings.npy")).double()
+    listed = [line.split(",")[0] for line in (place / "e" / "labels.csv").read_text().split()[1:]]
+    stored = []
+    for i, row in enumerate(embedded):
+        others = torch.cat([embedded[:i], embedded[i + 1:]])
+        stored.append(in_context(row, others, 4, 3))
+    own = listed.index(name.removeprefix("images/")) if name != "query.png" else None
+    if own is None:
+        network = network_of(read_set(str(place / "e")), None, torch.device("cpu"))
+        query = in_context(embed_queries(network, [place / name])[0].double(), embedded, 4, 3)
+    else:
+        query = stored[own]
+    score = torch.stack(stored) @ query
+    order = [i for i in score.argsort(descending=True).tolist() if i != own]
+    argv = [place / "e", place / name, "--k", 29, "--no_picture"]
+    assert run(*argv) == 0
+    plain = paths_of(capsys.readouterr().out)
+    assert run(*argv, "--eval_context", 4) == 0
+    said = capsys.readouterr().out
+    assert paths_of(said) == [listed[i] for i in order[:29]]
+    assert paths_of(said) != plain
+    found = [similarity for _, similarity, *_ in table(said)]
+    np.testing.assert_allclose(found, [score[i].item() for i in order[:29]], atol=1e-4)
+    assert "30 embeddings with the context of 4 neighbours searched" in said
+
+
+def test_rows_that_have_context_are_not_given_it_again(place, capsys):
+    argv = [place / "last.pt", place / "images", "--out", place / "c", "--device", "cpu"]
+    assert embed([str(word) for word in argv] + ["--eval_context", "3"]) == 0
+    query = [place / "c", place / "query.png", "--no_picture"]
+    capsys.readouterr()
+    assert run(*query, "--eval_context", 3) == 2
+    assert "cannot take it twice" in capsys.readouterr().err
+    assert run(*query) == 0
+    assert "have context, which queries are not given" in capsys.readouterr().err
+    assert run(place / "e", *query[1:], "--eval_context", 30) == 2
+    assert "pass at most 29" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------ the picture

@@ -169,6 +169,18 @@ def test_runs_of_different_length_are_never_averaged(tmp_path, capsys):
     assert not has_note(shown(capsys, *runs)[1], "Runs of different length")
 
 
+def test_contexts_make_rows_and_their_absence_makes_none(tmp_path, capsys):
+    """Older runs have no such flag; metrics with other contexts are not averaged."""
+    seeds(tmp_path, "old", {1: 0.5}, savename="a")
+    seeds(tmp_path, "off", {2: 0.7}, savename="a", eval_context=0, eval_context_power=3.0)
+    assert [row[:2] for row in shown(capsys, str(tmp_path))[0][3:]] == [["a", "2"]]
+    seeds(tmp_path, "four", {1: 0.5}, savename="a", eval_context=4, eval_context_power=3.0)
+    seeds(tmp_path, "eight", {1: 0.5}, savename="a", eval_context=8, eval_context_power=3.0)
+    table, _ = shown(capsys, str(tmp_path))
+    assert sorted(row[1] for row in table[2:]) == ["1", "1", "2"]
+    assert any("eval_context 8" in row[0] for row in table)
+
+
 def test_runs_of_as_many_epochs_and_other_steps_are_not_averaged(tmp_path, capsys):
     runs = seeds(tmp_path, "a", {1: 0.5, 2: 0.7})
     for name, content in (("result.json", '"steps": 20'), ("metrics.csv", "2,20,")):
