@@ -5,6 +5,7 @@ RELATIONS holds the kinds. One more is a subclass of Relation with its own `enco
 import torch
 from torch import Tensor, nn
 
+from criteria.method.recurrence import gru
 from utilities.errors import UsageError
 from utilities.seed import RandomStream
 
@@ -81,7 +82,8 @@ class GRU(Relation):
 
     def encode(self, feature: Tensor) -> Tensor:
         """(B, F) -> (B, directions, hidden): forward and backward states."""
-        states, _ = self.encoder(feature)  # (B, directions * hidden)
+        on_cpu = feature.device.type == "cpu"
+        states = gru(self.encoder, feature) if on_cpu else self.encoder(feature)[0]  # (B, directions * hidden)
         return states.unflatten(-1, (-1, self.state_dim))
 
 
