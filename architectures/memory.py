@@ -90,6 +90,11 @@ class ContextualMemory(nn.Module):
         """(B, D), (B, D) -> (B, D) in (0, 1)."""
         raise NotImplementedError
 
+    @property
+    def tells_images_apart(self) -> bool:
+        """Whether what it decodes depends on the image."""
+        return self.decoding != "off"
+
     def context(self, embedding: Tensor, index: Tensor | None = None) -> Tensor | None:
         """What to add at test time, (B, D), or None.
 
@@ -227,6 +232,8 @@ class RegressionMemory(ContextualMemory):
 
 class ConstantMemory(RegressionMemory):
     """Control: one learned context for all images."""
+
+    tells_images_apart = False
 
     def __init__(self, embed_dim: int, **decoding):
         super().__init__(**decoding)

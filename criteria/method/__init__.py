@@ -10,6 +10,7 @@ lm_metric        all of it around a base criterion
 second_loss      the loss of v where it shares nothing with that of u
 xbm, class_proxies   more pairs: with past batches, with proxies of the classes
 health           what the policy is worth, in numbers
+context_health   whether the context lives, in numbers
 """
 from criteria.method.class_proxies import ClassProxies
 from criteria.method.lm_metric import LMMetric, LossTerms, PolicyTraining, Related

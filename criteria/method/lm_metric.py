@@ -25,9 +25,13 @@ Values = tuple[Tensor, Tensor]
 
 
 class Related(NamedTuple):
-    """A batch after the relation: u = unit(e + c) as z (B, D), logits of c (B, D), states (B, H) or None."""
+    """A batch after the relation: u = unit(e + c) as z, e, logits of c, (B, D) each, and states (B, H).
+
+    Without a relation there are no logits and no states.
+    """
 
     z: Tensor
+    embedding: Tensor
     context_logit: Tensor | None
     state: Tensor | None
 
@@ -103,10 +107,11 @@ class LMMetric(nn.Module):
 
     def relate(self, network: Network, features: Features) -> Related:
         """The batch's context, and the embedding combined with it."""
+        e = features.embedding  # (B, D)
         if self.relation is None:
-            return Related(network.combine(features.embedding, None), None, None)
-        context, state = self.relation(features.feature, network.projection)
-        return Related(network.combine(features.embedding, context.sigmoid()), context, state)
+            return Related(network.combine(e, None), e, None, None)
+        logit, state = self.relation(features.feature, network.projection)
+        return Related(network.combine(e, logit.sigmoid()), e, logit, state)
 
     def forward(self, network: Network, features: Features, related: Related, label: Tensor, index: Tensor,
                 triplets: Triplets | None) -> LossTerms:
