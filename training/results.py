@@ -114,7 +114,7 @@ def context_numbers(run: Run, outcome: Outcome) -> dict:
     if not has_health(run.network):
         return {}
     with full_precision(run.device):
-        return context_record(run.network, outcome.related, outcome.label, outcome.index)
+        return context_record(run.method, run.network, outcome.related, outcome.label, outcome.index)
 
 
 def fill_storage(run: Run) -> None:

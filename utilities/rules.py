@@ -20,6 +20,7 @@ from utilities.text import printable
 NO_EFFECT = (
     ("cache_", "with --cache none"),
     ("cache_path", "with --cache ram"),
+    ("context_", "with --relation none"),
     ("data_mb_", "with --data_storage_no_update"),
     ("glyphs_", "unless --dataset glyphs"),
     ("json", "without --evaluate_only"),

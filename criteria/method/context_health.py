@@ -1,4 +1,7 @@
-"""Whether the context lives, in numbers: it differs between images, says their class, and is decoded from e alone."""
+"""Whether the context lives, in numbers.
+
+It does where it differs between images, says something of their class, and is decoded from e alone.
+"""
 import math
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -13,9 +16,10 @@ from criteria.method.lm_metric import LMMetric, Related
 
 
 class Contexts(NamedTuple):
-    """Of N images: context c, decoded context c_hat, embedding e, (N, D) each, and labels (N,)."""
+    """Of N images: context c, what the memory learns and decodes, embedding e, (N, D), labels (N,)."""
 
     context: Tensor
+    target: Tensor
     decoded: Tensor
     embedding: Tensor
     label: Tensor
@@ -26,21 +30,24 @@ def has_health(network: Network) -> bool:
     return network.memory is not None and network.memory.tells_images_apart
 
 
-def context_record(network: Network, related: Related, label: Tensor, index: Tensor) -> dict[str, float]:
+def context_record(method: LMMetric, network: Network, related: Related, label: Tensor,
+                   index: Tensor) -> dict[str, float]:
     """`context_numbers` of one batch; synchronises with the host."""
-    return context_numbers(contexts(network, related, label, index))
+    return context_numbers(contexts(method, network, related, label, index))
 
 
-def held_out_context(method: LMMetric, network: Network, batches: Iterable, device: torch.device) -> dict[str, float]:
-    """`context_numbers` of the images of all batches together, of classes that were not trained on."""
+def held_out_context(method: LMMetric, network: Network, batches: Iterable,
+                     device: torch.device) -> dict[str, float]:
+    """`context_numbers` of all images together, of classes that were not trained on."""
     parts = []
     for related, label, index in related_batches(method, network, batches, device):
-        parts.append(contexts(network, related, label, index))
+        parts.append(contexts(method, network, related, label, index))
     return context_numbers(Contexts(*map(torch.cat, zip(*parts))))
 
 
 @torch.no_grad()
-def contexts(network: Network, related: Related, label: Tensor, index: Tensor) -> Contexts:
+def contexts(method: LMMetric, network: Network, related: Related, label: Tensor,
+             index: Tensor) -> Contexts:
     """A batch's contexts, decoded as at test time: no statistics of the memory move."""
     memory = network.memory
     training = memory.training
@@ -49,7 +56,9 @@ def contexts(network: Network, related: Related, label: Tensor, index: Tensor) -
         decoded = memory.context(related.embedding, index)
     finally:
         memory.train(training)
-    return Contexts(related.context_logit.sigmoid(), decoded, related.embedding, label)
+    logit = related.context_logit  # (B, D)
+    target = method.memory_target(logit, related.z, label, index)  # (B, D)
+    return Contexts(logit.sigmoid(), target.sigmoid(), decoded, related.embedding, label)
 
 
 @torch.no_grad()
@@ -58,16 +67,17 @@ def context_numbers(rows: Contexts) -> dict[str, float]:
 
         context_std          mean over dimensions of the standard deviation of c over the images
         context_ratio        sqrt(sum |c - mean c|^2 / sum |e - mean e|^2)
-        context_r2           1 - sum |c - c_hat|^2 / sum |c - mean c|^2
+        context_r2           1 - sum |c - c_hat|^2 / sum |c - mean c|^2, c being what the memory learns
         context_class_share  `class_share` of c
     """
     c = rows.context.double()
     total = scatter(c)
-    error = (c - rows.decoded).square().sum()
+    target = rows.target.double()
+    error = (target - rows.decoded).square().sum()
     values = {
         "context_std": c.std(0).mean(),
         "context_ratio": (total / scatter(rows.embedding.double())).sqrt(),
-        "context_r2": 1 - error / total,
+        "context_r2": 1 - error / scatter(target),
         "context_class_share": class_share(c, rows.label),
     }
     numbers = torch.stack([*values.values()]).tolist()
