@@ -536,6 +536,12 @@ def add_relation_flags(parser: Parser) -> None:
         Read the batch from both ends, or from the first image on alone (gru).""")
     add("--relation_share_projection", action=argparse.BooleanOptionalAction, help="""
         Use the embedding's projection for the context too; needs --relation_hidden 0.""")
+    add("--context_norm", default="none", choices=["none", "batch"], help="""
+        'batch' standardises each logit of the context over the batch, without learned scale and
+        shift, so that the context cannot become a constant.""")
+    add("--context_loss_weight", type=non_negative, default=0.0, help="""
+        Weight of a loss of the context alone: --loss on its unit rows, unweighted, with triplets
+        and parameters of its own. 0: none.""")
 
 
 def add_policy_flags(parser: Parser) -> None:
@@ -612,9 +618,14 @@ def add_memory_flags(parser: Parser) -> None:
     add("--memory_steps", type=depth, default=8, help="Steps of a level of glow.")
     add("--memory_channels", type=width, default=128, help="""
         Hidden channels of glow's couplings.""")
+    add("--memory_condition", default="unit", choices=["unit", "scaled", "raw"], help="""
+        What realnvp and mlp see of the embedding e: its unit row, sqrt(D) times that, or e.""")
     add("--memory_samples", type=depth, default=16, help="Samples of --memory_decode mean.")
     add("--memory_temperature", type=non_negative, default=0.6, help="""
         Standard deviation of the sampled noise.""")
+    add("--memory_target", default="own", choices=[*registry("memory_target")], help="""
+        What the memory learns: the image's own context, or the mean embedding of its 'positives' in
+        the batch or of its 'neighbours' in the cross-batch memory (--xbm_size).""")
     add("--memory_weight", type=non_negative, default=1.0, help="""
         Weight of the negative log-likelihood.""")
     add("--memory_nll", default="mean", choices=["mean", "sum"], help="""

@@ -1,5 +1,6 @@
 """Contextual memory: decodes from an embedding alone the context that a batch would give it."""
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from utilities.errors import UsageError
 from utilities.pairwise import at_least_float32, unit
 from utilities.registry import accepted, lookup
 
+Condition = Callable[[Tensor], Tensor]
 DECODINGS = ("mode", "mean", "sample", "off")
 BOUND = 0.95
 NO_IMAGE = -1
@@ -90,6 +92,11 @@ class ContextualMemory(nn.Module):
         """(B, D), (B, D) -> (B, D) in (0, 1)."""
         raise NotImplementedError
 
+    @property
+    def tells_images_apart(self) -> bool:
+        """Whether what it decodes depends on the image."""
+        return self.decoding != "off"
+
     def context(self, embedding: Tensor, index: Tensor | None = None) -> Tensor | None:
         """What to add at test time, (B, D), or None.
 
@@ -135,16 +142,29 @@ class ContextualMemory(nn.Module):
         return counter_noise(no_image, dim, seed=self.seed, draw=draw)
 
 
+def scaled(embedding: Tensor) -> Tensor:
+    """sqrt(D) unit(e), whose entries have a mean square of 1."""
+    return embedding.shape[1] ** 0.5 * unit(embedding)
+
+
+def raw(embedding: Tensor) -> Tensor:
+    """The embedding itself."""
+    return embedding
+
+
+# What a memory sees of the embedding.
+CONDITIONS: dict[str, Condition] = {"unit": unit, "scaled": scaled, "raw": raw}
+
+
 class FlowMemory(ContextualMemory):
-    """A conditional flow of the logits u given unit(e); nll = -log p(u | unit(e)) / D."""
+    """A conditional flow of the logits u given what it sees of e; nll = -log p(u | e) / D."""
+
+    # one of CONDITIONS
+    condition: Condition
 
     def __init__(self, flow: Flow, **decoding):
         super().__init__(**decoding)
         self.flow = flow
-
-    def condition(self, embedding: Tensor) -> Tensor:
-        """What the flow sees of the embedding, (B, D)."""
-        return unit(embedding)
 
     def compute_nll(
         self, logit: Tensor, embedding: Tensor, generator: torch.Generator | None
@@ -167,9 +187,17 @@ class FlowMemory(ContextualMemory):
 class RealNVPMemory(FlowMemory):
     """The vector flow on logits: `couplings` couplings of `hidden` width."""
 
-    def __init__(self, embed_dim: int, couplings: int = 6, hidden: int = 128, **decoding):
+    def __init__(
+        self,
+        embed_dim: int,
+        couplings: int = 6,
+        hidden: int = 128,
+        condition: str = "unit",
+        **decoding,
+    ):
         flow = FLOWS["realnvp"](embed_dim, embed_dim, couplings=couplings, hidden=hidden)
         super().__init__(flow, **decoding)
+        self.condition = CONDITIONS[condition]
 
 
 class GlowMemory(FlowMemory):
@@ -189,10 +217,7 @@ class GlowMemory(FlowMemory):
     ):
         size = {"levels": levels, "steps": steps, "channels": channels}
         super().__init__(FLOWS["glow"](embed_dim, embed_dim, **size), **decoding)
-
-    def condition(self, embedding: Tensor) -> Tensor:
-        """The embedding itself, (B, D)."""
-        return embedding
+        self.condition = raw
 
     def to_flow(
         self, logit: Tensor, generator: torch.Generator | None = None
@@ -228,6 +253,8 @@ class RegressionMemory(ContextualMemory):
 class ConstantMemory(RegressionMemory):
     """Control: one learned context for all images."""
 
+    tells_images_apart = False
+
     def __init__(self, embed_dim: int, **decoding):
         super().__init__(**decoding)
         self.logit = nn.Parameter(torch.zeros(embed_dim))
@@ -238,16 +265,19 @@ class ConstantMemory(RegressionMemory):
 
 
 class MLPMemory(RegressionMemory):
-    """Control: a two-layer regression from unit(e) to the context, `hidden` wide."""
+    """Control: a two-layer regression from what `condition` makes of e to the context, `hidden` wide."""
 
-    def __init__(self, embed_dim: int, hidden: int = 128, **decoding):
+    def __init__(
+        self, embed_dim: int, hidden: int = 128, condition: str = "unit", **decoding
+    ):
         super().__init__(**decoding)
+        self.condition = CONDITIONS[condition]
         first = nn.Linear(embed_dim, hidden)
         self.net = nn.Sequential(first, nn.ReLU(), nn.Linear(hidden, embed_dim))
 
     def predict_logit(self, embedding: Tensor) -> Tensor:
         """(B, D) -> (B, D)."""
-        return self.net(unit(embedding))
+        return self.net(self.condition(embedding))
 
 
 MEMORIES: dict[str, type[ContextualMemory]] = {

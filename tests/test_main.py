@@ -58,7 +58,7 @@ def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsy
     assert "e_recall@1" in capsys.readouterr().out
     made = tmp_path / "image_folder" / "a"
     assert set(os.listdir(made)) == {"options.json", "metrics.csv", "steps.csv", "result.json", "last.pt",
-                                     "best_e_recall@1.pt", "progress.png", "gallery.png", "policy.png",
+                                     "best_e_recall@1.pt", "progress.png", "gallery.png", "policy.png", "memory.png",
                                      "embedding.png", "confusions.csv", "report.html", "explorer.html"}
     assert 'href="explorer.html"' in (made / "report.html").read_text()
     result = json.loads((made / "result.json").read_text())
@@ -94,6 +94,34 @@ def test_the_policys_health_is_in_the_tables_of_the_run(tmp_path, monkeypatch):
     run([*glyphs, "--savename", "b"])
     one = rows_of((tmp_path / "glyphs" / "b" / "metrics.csv").read_text())
     assert {row["held_out_advantage_error"] for row in one} == {""} and all(row["held_out_advantage"] for row in one)
+
+
+CONTEXT = {"context_std", "context_ratio", "context_r2", "context_class_share"}
+
+
+def test_the_contexts_health_is_in_the_tables_of_the_run(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "a", "--use_tv_split", "--tv_split_perc", "0.5", "--bs", "8"))
+    made = tmp_path / "image_folder" / "a"
+    rows = rows_of((made / "metrics.csv").read_text())
+    steps = rows_of((made / "steps.csv").read_text())
+    result = json.loads((made / "result.json").read_text())
+    held = {f"held_out_{name}" for name in CONTEXT}
+    assert all(float(row["held_out_context_std"]) > 0 for row in rows)
+    for row in steps:
+        assert 0 < float(row["context_std"]) < 0.5 and float(row["context_r2"]) < 1
+        assert {name: row[name] for name in held} == {name: rows[int(row["epoch"]) - 1][name] for name in held}
+    assert {name: str(result[name]) for name in held} == {name: rows[-1][name] for name in held}
+    assert "context" in (made / "report.html").read_text()
+
+
+@pytest.mark.parametrize("memory", [["constant"], ["none"], ["realnvp", "--memory_decode", "off"]])
+def test_without_a_decoded_context_its_health_is_absent(folder, tmp_path, memory):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--memory", *memory))
+    made = tmp_path / "image_folder" / "a"
+    for name in ("metrics.csv", "steps.csv", "result.json"):
+        assert "context" not in (made / name).read_text()
+    assert not (made / "memory.png").exists()
+    assert "<h2>Context</h2>" not in (made / "report.html").read_text()
 
 
 @pytest.mark.parametrize("more, where", [([], "test"), (["--use_tv_split"], "val"),
@@ -184,7 +212,8 @@ def test_evaluation_never_touches_training(folder, tmp_path, case):
     for part in ("network", "method", "optimisation", "recorder", "miner", "sampler", "random", "records"):
         same(often[part], seldom[part], part)
     steps = [rows_of((tmp_path / "image_folder" / name / "steps.csv").read_text()) for name in ("often", "seldom")]
-    own = {"images_per_second", "data_wait", "peak_memory_mib", "held_out_advantage", "held_out_advantage_error"}
+    measured = {"images_per_second", "data_wait", "peak_memory_mib"}
+    own = measured | {name for name in steps[0][0] if name.startswith("held_out_")}
     for one, other in zip(*steps, strict=True):
         assert {k: v for k, v in one.items() if k not in own} == {k: v for k, v in other.items() if k not in own}
 

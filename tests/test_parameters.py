@@ -140,6 +140,11 @@ OPTIONS = {"flags": {}}
     (["--n_epochs", "2", "--lr_warmup_epochs", "2.5"], "less than --n_epochs 2"),
     (["--lr_warmup_epochs", "nan"], "at least 0"),
     (["--relation", "none", "--memory", "none", "--relation_lr", "1"], "no effect with --relation none"),
+    (["--relation", "none", "--context_norm", "batch"], "--context_norm has no effect with --relation none"),
+    (["--relation", "none", "--context_loss_weight", "1"], "--context_loss_weight has no effect"),
+    (["--memory", "none", "--memory_target", "positives"], "--memory_target has no effect with --memory none"),
+    (["--memory", "glow", "--memory_condition", "unit"], "--memory_condition has no effect with --memory glow"),
+    (["--memory", "constant", "--memory_condition", "raw"], "--memory_condition has no effect"),
     (["--memory", "none", "--memory_lr", "1"], "no effect with --memory none"),
     (["--frozen_bn_affine"], "--arch convnet_normalize_frozen"),
     (["--pooling", "mean"], "gem"),
@@ -278,7 +283,8 @@ def test_proxies_flags_are_the_constructors_arguments():
 def test_memory_flags_are_the_constructors_arguments():
     from architectures.memory import MEMORIES, ContextualMemory
     arguments = signature_flags("memory_", ContextualMemory, *MEMORIES.values(), without=("decoding",))
-    others = {"memory_weight", "memory_nll", "memory_dual", "memory_dual_loss", "memory_lr"}
+    others = {"memory_weight", "memory_nll", "memory_dual", "memory_dual_loss", "memory_lr",
+              "memory_target"}
     assert flags_with("memory_") == arguments | others
 
 

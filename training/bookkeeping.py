@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from datasets import batches
 from training.large_batch import Outcome
-from training.results import evaluate_run, policy_gain_so_far, policy_numbers, score_split
+from training.results import context_numbers, evaluate_run, held_out_so_far, policy_numbers, score_split
 from training.resume import LAST
 from training.run import Run, metrics_of
 from utilities import distributed
@@ -39,9 +39,10 @@ def log_step(run: Run, outcome: Outcome) -> None:
     where = {"epoch": progress.epoch + 1, "step": progress.step}
     numbers = {}
     if run.method.learns:
-        numbers = policy_numbers(run, outcome)
+        numbers |= policy_numbers(run, outcome)
         progress.policy_records.append(where | numbers)
-    numbers = numbers | policy_gain_so_far(progress.history)
+    numbers |= context_numbers(run, outcome)
+    numbers |= held_out_so_far(progress.history)
     row = run.recorder.record(**where, rates=run.optimisation.rates(), more=numbers)
     if run.trackers:
         run.trackers.log("step", row)

@@ -2,6 +2,7 @@
 from functools import partial
 
 import torch
+from torch import nn
 
 import architectures
 import batchminer
@@ -19,6 +20,7 @@ from criteria.method import (
     ClassProxies,
     CrossBatchMemory,
     LMMetric,
+    MemoryTarget,
     Policy,
     PolicyTraining,
     SecondLoss,
@@ -121,7 +123,10 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
         raise UsageError(f"--loss {opt.loss} compares the whole batch: pass --batch_mining none.")
     second_loss = None
     if opt.memory_dual_loss == "own":
-        second_loss = SecondLoss(build_criterion(opt, n_classes), build_miner(opt))
+        second_loss = build_second_loss(opt, n_classes)
+    context_loss = None
+    if opt.context_loss_weight and opt.relation != "none":
+        context_loss = build_second_loss(opt, n_classes, opt.context_loss_weight)
     flags = kwargs_for(opt, "policy_")
     relation = build_relation(opt, network)
     policy = build_policy(opt, relation, flags) if opt.pair_weighting != "uniform" else None
@@ -133,13 +138,20 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     return LMMetric(base, relation, policy, pair_weighting=opt.pair_weighting, constant=opt.policy_constant,
                     reward=reward(**accepted(reward, flags)),
                     training=PolicyTraining(**accepted(PolicyTraining, flags)), memory_weight=memory_weight(opt),
-                    memory_dual=opt.memory_dual, second_loss=second_loss, xbm=xbm, proxies=proxies)
+                    memory_dual=opt.memory_dual, second_loss=second_loss, xbm=xbm, proxies=proxies,
+                    context_norm=build_context_norm(opt), context_loss=context_loss,
+                    memory_target=MemoryTarget(opt.memory_target, xbm))
 
 
 def build_criterion(opt, n_classes: int) -> Criterion:
     """The base criterion."""
     return criteria.select(opt.loss, n_classes=n_classes, embed_dim=opt.embed_dim, weight_on=opt.pair_weight_on,
                            **loss_arguments(opt))
+
+
+def build_second_loss(opt, n_classes: int, weight: float = 1.0) -> SecondLoss:
+    """The base criterion once more, with parameters and triplets of its own."""
+    return SecondLoss(build_criterion(opt, n_classes), build_miner(opt), weight)
 
 
 def memory_weight(opt) -> float:
@@ -155,6 +167,13 @@ def build_relation(opt, network: Network) -> Relation | None:
     flags = kwargs_for(opt, "relation_")
     known = accepted(Relation, flags) | accepted(relation, flags)
     return relation(network.feature_dim, opt.embed_dim, seed=opt.seed, **known)
+
+
+def build_context_norm(opt) -> nn.Module | None:
+    """The standardisation of the context's logits over the batch, or None."""
+    if opt.relation == "none" or opt.context_norm == "none":
+        return None
+    return nn.BatchNorm1d(opt.embed_dim, affine=False)
 
 
 def build_policy(opt, relation: Relation | None, flags: dict) -> Policy:

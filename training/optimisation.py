@@ -37,8 +37,9 @@ def parameter_groups(network: Network, method: LMMetric, *, lr: float, fc_lr: fl
     if network.memory is not None:
         groups.append(group("memory", network.memory.parameters(), memory_lr))
     criteria = method.base.param_groups(fc_lr)
-    if method.second_loss is not None:
-        criteria += method.second_loss.criterion.param_groups(fc_lr)
+    for second in (method.second_loss, method.context_loss):
+        if second is not None:
+            criteria += second.criterion.param_groups(fc_lr)
     for i, own in enumerate(criteria):
         name = f"criterion_{i + 1}" if i else "criterion"
         groups.append({"name": name} | own)

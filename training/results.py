@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from architectures.network import Network
+from criteria.method.context_health import context_record, has_health
 from criteria.method.health import policy_record
 from datasets import Splits
 from evaluation import evaluate, query_values
@@ -18,10 +19,12 @@ from evaluation.report import (
     draw_gallery,
     draw_map,
     place_images,
+    plot_context,
     plot_policy,
     plot_progress,
     write_report,
 )
+from evaluation.run_files import read_run
 from parameters import evaluation_arguments, search_arguments
 from training import held_out
 from training.building import build_miner
@@ -62,7 +65,7 @@ def embed_split(opt, network: Network, loaders: dict, split: str, device: torch.
 
 def evaluate_run(run: Run) -> dict:
     """Metrics of the test classes and, with the prefix val_, of the validation classes; in the first process also the
-    gain of the policy on them. Training notices nothing."""
+    gain of the policy and the health of the context on them. Training notices nothing."""
     opt = run.opt
     loaders = run.loaders
     metrics = {}
@@ -73,31 +76,46 @@ def evaluate_run(run: Run) -> dict:
             metrics |= {prefix + name: value for name, value in values.items()}
     if distributed.rank() == 0:
         has_other_classes = "val" in loaders and not opt.tv_split_by_samples
+        split = "val" if has_other_classes else "test"
         with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
-            gain = policy_gain_on(run, "val" if has_other_classes else "test", at_most=held_out.BATCHES)
-        metrics |= held_out.columns(gain)
+            gain = policy_gain_on(run, split, at_most=held_out.BATCHES)
+            context = held_out.context_health(run.method, run.network, loaders[split], run.device, **batching(opt),
+                                              at_most=held_out.BATCHES)
+        metrics |= held_out.columns(gain, context)
     return metrics
 
 
 def policy_gain_on(run: Run, split: str, at_most: int | None = None) -> dict | None:
     """The gain of the policy on batches of a split's images."""
-    opt = run.opt
-    return held_out.policy_gain(run.method, run.network, run.loaders[split], build_miner(opt), run.device, bs=opt.bs,
-                                samples_per_class=opt.samples_per_class, seed=opt.seed, at_most=at_most)
+    return held_out.policy_gain(run.method, run.network, run.loaders[split], build_miner(run.opt), run.device,
+                                **batching(run.opt), at_most=at_most)
 
 
-def policy_gain_so_far(history: list[dict]) -> dict:
-    """The gain of the policy on held-out classes at the last evaluation that has one."""
-    gain = {}
+def batching(opt) -> dict:
+    """What batches of held-out classes have in common with those of training."""
+    return {"bs": opt.bs, "samples_per_class": opt.samples_per_class, "seed": opt.seed}
+
+
+def held_out_so_far(history: list[dict]) -> dict:
+    """What policy and context were on held-out classes at the last evaluation that says so."""
+    known = {}
     for row in history:
-        gain |= {name: row[name] for name in held_out.COLUMNS if name in row}
-    return gain
+        known |= {name: value for name, value in row.items() if name.startswith(held_out.PREFIX)}
+    return known
 
 
 def policy_numbers(run: Run, outcome: Outcome) -> dict:
     """The policy on the batch of a step, as plain numbers."""
     with full_precision(run.device):
         return policy_record(run.method, outcome.related, outcome.label, outcome.triplets)
+
+
+def context_numbers(run: Run, outcome: Outcome) -> dict:
+    """The context on the batch of a step, as plain numbers; none where no context is decoded."""
+    if not has_health(run.network):
+        return {}
+    with full_precision(run.device):
+        return context_record(run.method, run.network, outcome.related, outcome.label, outcome.index)
 
 
 def fill_storage(run: Run) -> None:
@@ -147,6 +165,8 @@ def write_results(run: Run) -> None:
     }
     if gain := policy_gain_on(run, "test"):
         result["held_out_advantage_over_uniform"] = gain
+    last = held_out_so_far(progress.history)
+    result |= {name: value for name, value in last.items() if name.startswith(held_out.CONTEXT)}
     result["peak_memory_mib"] = peak_memory_mib(run.device)
     folder.write_json("result.json", result)
     print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
@@ -167,7 +187,7 @@ def trained_parts(run: Run) -> str:
 
 
 def draw_curves(run: Run) -> None:
-    """progress.png, and policy.png where a policy was trained."""
+    """progress.png; policy.png where a policy was trained, memory.png where a context is decoded."""
     history = run.progress.history
     metrics = reported(run.opt.evaluation_metrics, run.opt.eval_context)
     plot_progress(history, metrics, run.folder / "progress.png")
@@ -175,6 +195,9 @@ def draw_curves(run: Run) -> None:
         policy = run.method.policy
         plot_policy(run.progress.policy_records, run.folder / "policy.png", policy.grid_positive.tolist(),
                     policy.grid_negative.tolist(), names=policy.weighting.names, history=history)
+    if has_health(run.network):
+        files = read_run(run.folder.path)
+        plot_context(files.steps, files.history, run.folder / "memory.png")
 
 
 def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) -> None:

@@ -15,6 +15,7 @@ REGISTRIES = {  # flag or list: file and name of the registry
     "flow": ("flows/__init__.py", "FLOWS"),
     "loss": ("criteria/__init__.py", "CRITERIA"),
     "memory": ("architectures/memory.py", "MEMORIES"),
+    "memory_target": ("criteria/method/memory_target.py", "TARGETS"),
     "policy_action": ("criteria/method/weighting.py", "WEIGHTINGS"),
     "policy_reward": ("criteria/method/rewards.py", "REWARDS"),
     "pooling": ("architectures/pooling.py", "POOLINGS"),

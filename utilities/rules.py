@@ -22,6 +22,7 @@ NO_EFFECT = (
     ("cache_", "with --cache none"),
     ("cache_path", "with --cache ram"),
     ("cache_side compile warmup_epochs frozen_bn_affine", "with --freeze"),
+    ("context_", "with --relation none"),
     ("data_mb_", "with --data_storage_no_update"),
     ("eval_context_power", "with --eval_context 0"),
     ("freeze_views", "without --freeze"),

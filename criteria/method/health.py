@@ -94,22 +94,32 @@ def held_out_advantage(method: LMMetric, network: Network, miner: Miner | None, 
 
     Draws from copies of the method's streams; leaves network and method in evaluation mode.
     """
-    network.eval()
-    method.eval()
     values = []
-    with unchanged_streams(method):
-        for batch in batches:
-            related = method.relate(network, network(batch.image.to(device)))
-            label = batch.label.to(device)
-            triplets = miner(related.z, label) if miner else None
-            pairs = pairs_of(related.z, label)
-            _, actions = draw(method, related, pairs)
-            weights = method.sampled_weights(actions, pairs)
-            values.append(advantage_over_uniform(method, related, label, triplets, weights, pairs))
+    for related, label, _ in related_batches(method, network, batches, device):
+        triplets = miner(related.z, label) if miner else None
+        pairs = pairs_of(related.z, label)
+        _, actions = draw(method, related, pairs)
+        weights = method.sampled_weights(actions, pairs)
+        values.append(advantage_over_uniform(method, related, label, triplets, weights, pairs))
     values = torch.stack(values)
     number = len(values)
     error = (values.std() / number ** 0.5).item() if number > 1 else None
     return {"mean": values.mean().item(), "standard_error": error, "batches": number}
+
+
+@torch.no_grad()
+def related_batches(method: LMMetric, network: Network, batches: Iterable,
+                    device: torch.device) -> Iterator[tuple[Related, Tensor, Tensor]]:
+    """Each batch after the relation, with its labels and indices (B,), without a trace in the random streams.
+
+    Leaves network and method in evaluation mode.
+    """
+    network.eval()
+    method.eval()
+    with unchanged_streams(method):
+        for batch in batches:
+            related = method.relate(network, network(batch.image.to(device)))
+            yield related, batch.label.to(device), batch.index.to(device)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from architectures.network import Features, Network
 from batchminer.base import Triplets
 from criteria.base import Criterion, PairWeights
 from criteria.method.class_proxies import ClassProxies
+from criteria.method.memory_target import MemoryTarget
 from criteria.method.policy import Actions, Decision, Policy
 from criteria.method.policy_gradient import advantage, credit, score_function_loss
 from criteria.method.relation import Relation
@@ -19,15 +20,20 @@ from criteria.method.statistics import Pairs, pairs_of
 from criteria.method.weighting import Factor
 from criteria.method.xbm import CrossBatchMemory
 from utilities.errors import UsageError
+from utilities.pairwise import unit
 
 LossTerms = dict[str, Tensor]
 Values = tuple[Tensor, Tensor]
 
 
 class Related(NamedTuple):
-    """A batch after the relation: u = unit(e + c) as z (B, D), logits of c (B, D), states (B, H) or None."""
+    """A batch after the relation: u = unit(e + c) as z, e, logits of c, (B, D) each, and states (B, H).
+
+    Without a relation there are no logits and no states.
+    """
 
     z: Tensor
+    embedding: Tensor
     context_logit: Tensor | None
     state: Tensor | None
 
@@ -62,13 +68,18 @@ class LMMetric(nn.Module):
     second_loss: the loss of v; None: that of u, on the same triplets.
     xbm: a cross-batch memory, which adds a term over pairs of u with past batches.
     proxies: of the training classes, which add a term over pairs of u with them; the policy does not see it.
+    context_norm: what the relation's logits go through, such as a standardisation over the batch.
+    context_loss: a loss of unit(c) alone.
+    memory_target: what the memory learns to decode; None: the logits of c.
     """
 
     def __init__(self, base: Criterion, relation: Relation | None = None, policy: Policy | None = None, *,
                  pair_weighting: str = "uniform", constant: tuple[float, float] | None = None,
                  reward: Reward | None = None, training: PolicyTraining | None = None, memory_weight: float = 1.0,
                  memory_dual: str = "decoded", second_loss: SecondLoss | None = None,
-                 xbm: CrossBatchMemory | None = None, proxies: ClassProxies | None = None):
+                 xbm: CrossBatchMemory | None = None, proxies: ClassProxies | None = None,
+                 context_norm: nn.Module | None = None, context_loss: SecondLoss | None = None,
+                 memory_target: MemoryTarget | None = None):
         super().__init__()
         self.base = base
         self.relation = relation
@@ -82,6 +93,9 @@ class LMMetric(nn.Module):
         self.second_loss = second_loss
         self.xbm = xbm
         self.proxies = proxies
+        self.context_norm = context_norm
+        self.context_loss = context_loss
+        self.memory_target = memory_target or MemoryTarget()
         self.learns = pair_weighting in ("learned", "shuffled")
         if policy is not None:
             self.refuse_what_cannot_work()
@@ -103,10 +117,13 @@ class LMMetric(nn.Module):
 
     def relate(self, network: Network, features: Features) -> Related:
         """The batch's context, and the embedding combined with it."""
+        e = features.embedding  # (B, D)
         if self.relation is None:
-            return Related(network.combine(features.embedding, None), None, None)
-        context, state = self.relation(features.feature, network.projection)
-        return Related(network.combine(features.embedding, context.sigmoid()), context, state)
+            return Related(network.combine(e, None), e, None, None)
+        logit, state = self.relation(features.feature, network.projection)
+        if self.context_norm is not None:
+            logit = self.context_norm(logit)
+        return Related(network.combine(e, logit.sigmoid()), e, logit, state)
 
     def forward(self, network: Network, features: Features, related: Related, label: Tensor, index: Tensor,
                 triplets: Triplets | None) -> LossTerms:
@@ -123,8 +140,11 @@ class LMMetric(nn.Module):
             terms["metric_xbm"] = self.xbm(self.base, u, label, index, partial(self.reference_weights, choice))
         if self.proxies is not None:
             terms["metric_proxies"] = self.proxies(u, label)
+        if self.context_loss is not None:
+            terms["metric_context"] = self.context_loss(unit(related.context_logit.sigmoid()), label)
         if network.memory is not None:
-            nll = network.memory.nll(related.context_logit, features.embedding)  # (B,)
+            target = self.memory_target(related.context_logit, u, label, index)  # (B, D)
+            nll = network.memory.nll(target, features.embedding)  # (B,)
             terms["memory_nll"] = self.memory_weight * nll.mean()
         if self.learns:
             reward = self.action_rewards(actions, u, label, triplets, pairs)  # (K, B)

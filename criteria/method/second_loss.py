@@ -1,4 +1,4 @@
-"""The loss of v where it shares nothing with that of u."""
+"""The loss of v, or of the context alone, where it shares nothing with that of u."""
 from torch import Tensor, nn
 
 from batchminer.base import Miner
@@ -6,20 +6,21 @@ from criteria.base import Criterion, PairWeights
 
 
 class SecondLoss(nn.Module):
-    """L(v; w) by a criterion with parameters of its own (proxies, boundaries), on triplets mined from v, as published.
+    """weight L(v; w) by a criterion with parameters of its own (proxies, boundaries), as published.
 
-    The miner, None for a loss over the whole batch, draws from a stream of its own.
+    Its triplets are mined from v. The miner, None for a loss over the whole batch, draws from a stream of its own.
     """
 
-    def __init__(self, criterion: Criterion, miner: Miner | None = None):
+    def __init__(self, criterion: Criterion, miner: Miner | None = None, weight: float = 1.0):
         super().__init__()
         self.criterion = criterion
         self.miner = miner
+        self.weight = weight
 
-    def forward(self, v: Tensor, label: Tensor, weight: PairWeights | None) -> Tensor:
+    def forward(self, v: Tensor, label: Tensor, pair_weights: PairWeights | None = None) -> Tensor:
         """v (B, D), label (B,) -> scalar."""
         triplets = self.miner(v, label) if self.miner else None
-        return self.criterion(v, label, triplets, weight)
+        return self.weight * self.criterion(v, label, triplets, pair_weights)
 
     def get_extra_state(self) -> dict | None:
         """The miner's random stream, part of the module's state dict."""

@@ -1,4 +1,4 @@
-"""What a run shows of itself: report.html, and progress, policy, gallery and embedding.png.
+"""What a run shows of itself: report.html, and progress, policy, memory, gallery and embedding.png.
 
 The names are loaded when they are first used, so that the command starts without torch.
 """
@@ -9,6 +9,7 @@ FILES = {
     "draw_gallery": "gallery",
     "draw_map": "embedding_map",
     "place_images": "places",
+    "plot_context": "context",
     "plot_policy": "policy",
     "plot_progress": "progress",
     "write_report": "page",

@@ -1,7 +1,8 @@
-"""Which charts report.html has: metrics, losses, measurements, and the policy."""
+"""Which charts report.html has: metrics, losses, measurements, the policy and the context."""
 import numpy as np
 
 from evaluation.report.charts import Chart, Line, make_chart
+from evaluation.report.context import CONTEXT, HELD_OUT, LOWEST
 from evaluation.report.figures import column
 from evaluation.report.progress import LOSSES
 from evaluation.run_files import Run
@@ -19,7 +20,7 @@ POLICY = {
     "advantage_over_uniform": "Advantage over uniform weights",
     "advantage_spread": "Spread of the advantage",
 }
-HELD_OUT = "held_out_advantage"
+ADVANTAGE = f"{HELD_OUT}advantage"
 POLICY_PAIRS = {
     "expected": "Expected action",
     "entropy": "Entropy (nats)",
@@ -57,10 +58,9 @@ def training_charts(run: Run) -> list[Chart]:
 
 def _is_term(run: Run, name: str) -> bool:
     """Whether a column is a loss term with a chart of its own."""
-    known = {"epoch", "step", "seconds", HELD_OUT, f"{HELD_OUT}_error"}
-    known |= {*LOSSES, *MEASURES, *POLICY, *run.metrics}
+    known = {"epoch", "step", "seconds", *LOSSES, *MEASURES, *POLICY, *CONTEXT, *run.metrics}
     stem = name.removeprefix("val_").removesuffix("_low").removesuffix("_high")
-    prefixes = ("lr_", *(f"{pair}_" for pair in POLICY_PAIRS))
+    prefixes = ("lr_", HELD_OUT, *(f"{pair}_" for pair in POLICY_PAIRS))
     return stem not in known and not name.startswith(prefixes)
 
 
@@ -81,9 +81,23 @@ def policy_charts(run: Run) -> list[Chart]:
 def held_out_line(run: Run) -> Line:
     """Advantage over uniform weights on held-out classes, plus and minus its standard error."""
     step = column(run.history, "step")
-    value = column(run.history, HELD_OUT)
-    error = np.nan_to_num(column(run.history, f"{HELD_OUT}_error"))
+    value = column(run.history, ADVANTAGE)
+    error = np.nan_to_num(column(run.history, f"{ADVANTAGE}_error"))
     return Line("held-out classes", np.stack([step, value, value - error, value + error], axis=1))
+
+
+def context_charts(run: Run) -> list[Chart]:
+    """The context at the steps of steps.csv, and on held-out classes."""
+    charts = []
+    for name, title in CONTEXT.items():
+        curves = [
+            line(run.steps, name, "step", "training batches"),
+            line(run.history, HELD_OUT + name, "step", "held-out classes"),
+        ]
+        for single in curves:
+            single.points[:, 1].clip(LOWEST, out=single.points[:, 1])
+        charts.append(make_chart(title, curves, "step"))
+    return existing(charts)
 
 
 def lines(rows: list[Row], labels: dict[str, str], over: str) -> list[Line]:

@@ -62,3 +62,37 @@ def curve(rows: list[dict], name: str, over: str) -> np.ndarray:
     """The finite numbers of a name and where they stand: x and y, (2, n)."""
     points = np.stack([column(rows, over), column(rows, name)])
     return points[:, np.isfinite(points).all(0)]
+
+
+def draw_noisy(axes, step: np.ndarray, value: np.ndarray, colour: str, label: str | None) -> None:
+    """The values faintly, their running mean on top."""
+    if not len(step):
+        draw_nothing(axes)
+        return
+    style = {"color": colour, "label": label, "marker": marker(step)}
+    axes.plot(step, value, color=colour, linewidth=0.8, alpha=0.3)
+    axes.plot(step, smooth(value), linewidth=1.8, **style)
+    if len(step) == 1:
+        axes.set_xlim(step[0] - 1, step[0] + 1)
+
+
+def marker(step: np.ndarray) -> str | None:
+    """A dot for a single point, which is no line."""
+    return "o" if len(step) == 1 else None
+
+
+def smooth(value: np.ndarray) -> np.ndarray:
+    """Running mean over a tenth of the records, fewer at the ends."""
+    half = len(value) // 20
+    total = np.concatenate([[0.0], value.cumsum()])  # (T + 1,)
+    place = np.arange(len(value))
+    first = np.maximum(place - half, 0)
+    last = np.minimum(place + half + 1, len(value))
+    return (total[last] - total[first]) / (last - first)  # (T,)
+
+
+def draw_nothing(axes) -> None:
+    """Axes that say that there is nothing to draw."""
+    axes.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
+    style = {"ha": "center", "va": "center", "fontsize": 8, "color": QUIET}
+    axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, **style)

@@ -11,7 +11,8 @@ from typing import Any
 
 from evaluation.pages import PALETTE, render
 from evaluation.report.charts import HEIGHT, WIDTH
-from evaluation.report.curves import metric_charts, policy_charts, training_charts
+from evaluation.report.context import context_warning
+from evaluation.report.curves import context_charts, metric_charts, policy_charts, training_charts
 from evaluation.report.image_data import image_data
 from evaluation.report.scores import headlines, scores
 from evaluation.run_files import (
@@ -59,6 +60,8 @@ def report(run: Run) -> str:
         metric_charts=metric_charts(run),
         training_charts=training_charts(run),
         policy_charts=policy_charts(run),
+        context_charts=context_charts(run),
+        warning=context_warning(run.history),
         held_out=row_numbers(held_out) if isinstance(held_out, dict) else {},
         images={name: image_data(run.folder / name, PICTURE_LIMIT) for name in PICTURES},
         confusions=table_rows(run.folder / "confusions.csv")[:ROWS],

@@ -11,11 +11,14 @@ from evaluation.report.figures import (
     INK,
     LOOK,
     ORANGE,
-    QUIET,
     column,
     curve,
+    draw_noisy,
+    draw_nothing,
     label_axes,
+    marker,
     new_figure,
+    smooth,
 )
 
 LABELS = 12  # rows of a heat map that are all labelled; of more, some are
@@ -64,7 +67,7 @@ def _draw_actions(figure, axes, records: list[dict], key: str, values: np.ndarra
     """A heat map, one row an action; the expected value over it where the values ascend."""
     records = [row for row in records if row.get(key)]
     if not records:
-        _draw_nothing(axes)
+        draw_nothing(axes)
         return
     step = column(records, "step")  # (T,)
     probability = np.array([row[key] for row in records], dtype=float)  # (T, A)
@@ -87,7 +90,7 @@ def _draw_expected(axes, step: np.ndarray, expected: np.ndarray, values: np.ndar
     row = np.interp(expected, values, np.arange(len(values)))  # (T,)
     label = f"expected value, last {expected[-1]:.3g}"
     axes.plot(step, row, color="white", linewidth=3.4)
-    axes.plot(step, row, color=ORANGE, linewidth=1.8, marker=_marker(step), label=label)
+    axes.plot(step, row, color=ORANGE, linewidth=1.8, marker=marker(step), label=label)
     axes.legend(loc="lower left", bbox_to_anchor=(0.58, 1.0), borderpad=0.2)
 
 
@@ -104,7 +107,7 @@ def _edges(step: np.ndarray) -> np.ndarray:
 def _draw_entropy(axes, records: list[dict], sign: str, name: str, actions: int) -> None:
     """The entropy of a head, below the dashed line of uniform choice."""
     colour = COLOURS[sign]
-    _draw_noisy(axes, *curve(records, f"entropy_{sign}", "step"), colour, f"{name}, {sign} pairs")
+    draw_noisy(axes, *curve(records, f"entropy_{sign}", "step"), colour, f"{name}, {sign} pairs")
     axes.axhline(math.log(actions), color=colour, linestyle=(0, (4, 3)), linewidth=1)
 
 
@@ -121,13 +124,13 @@ def _finish_entropy(axes) -> None:
 
 def _draw_reward(axes, records: list[dict]) -> None:
     """The reward, and around it how far the sampled actions spread."""
-    _draw_noisy(axes, *curve(records, "reward", "step"), GREEN, None)
+    draw_noisy(axes, *curve(records, "reward", "step"), GREEN, None)
     both = [row for row in records if {"reward", "advantage_spread"} <= row.keys()]
     step, centre = curve(both, "reward", "step")
     spread = curve(both, "advantage_spread", "step")[1]
     if len(centre) == len(spread):
-        centre = _smooth(centre)
-        spread = _smooth(spread)
+        centre = smooth(centre)
+        spread = smooth(spread)
         style = {"color": GREEN, "alpha": 0.15, "linewidth": 0}
         axes.fill_between(step, centre - spread, centre + spread, **style)
     label_axes(axes, "Reward (band: spread of the advantage)", STEP, AP)
@@ -141,7 +144,7 @@ def _draw_advantage(axes, records: list[dict], history: Sequence[dict]) -> None:
     held = [row for row in history if "step" in row and row.get(HELD_OUT) is not None]
     step, value = curve(records, "advantage_over_uniform", "step")
     if len(step) or not held:
-        _draw_noisy(axes, step, value, BLUE, "training batches")
+        draw_noisy(axes, step, value, BLUE, "training batches")
     if held:
         error = np.nan_to_num(column(held, f"{HELD_OUT}_error"))
         style = {"color": ORANGE, "fmt": "o-", "markersize": 3.5, "linewidth": 1.2, "capsize": 2}
@@ -158,43 +161,10 @@ def _draw_correlation(axes, records: list[dict]) -> None:
     for sign, colour in COLOURS.items():
         step, value = curve(records, f"correlation_{sign}", "step")
         if len(step):
-            _draw_noisy(axes, step, value, colour, f"{sign} pairs")
+            draw_noisy(axes, step, value, colour, f"{sign} pairs")
     if axes.has_data():
         axes.axhline(0, color=INK, linewidth=0.9)
         axes.legend()
     else:
-        _draw_nothing(axes)
+        draw_nothing(axes)
     label_axes(axes, "Largest weight with AP", STEP, "correlation over images")
-
-
-def _draw_noisy(axes, step: np.ndarray, value: np.ndarray, colour: str, label: str | None) -> None:
-    """The values faintly, their running mean on top."""
-    if not len(step):
-        _draw_nothing(axes)
-        return
-    style = {"color": colour, "label": label, "marker": _marker(step)}
-    axes.plot(step, value, color=colour, linewidth=0.8, alpha=0.3)
-    axes.plot(step, _smooth(value), linewidth=1.8, **style)
-    if len(step) == 1:
-        axes.set_xlim(step[0] - 1, step[0] + 1)
-
-
-def _marker(step: np.ndarray) -> str | None:
-    """A dot for a single point, which is no line."""
-    return "o" if len(step) == 1 else None
-
-
-def _smooth(value: np.ndarray) -> np.ndarray:
-    """Running mean over a tenth of the records, fewer at the ends."""
-    half = len(value) // 20
-    total = np.concatenate([[0.0], value.cumsum()])  # (T + 1,)
-    place = np.arange(len(value))
-    first = np.maximum(place - half, 0)
-    last = np.minimum(place + half + 1, len(value))
-    return (total[last] - total[first]) / (last - first)  # (T,)
-
-
-def _draw_nothing(axes) -> None:
-    axes.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
-    style = {"ha": "center", "va": "center", "fontsize": 8, "color": QUIET}
-    axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, **style)

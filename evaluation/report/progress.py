@@ -27,6 +27,7 @@ LOSSES = {
     "metric_memory": ("metric, decoded context", ORANGE),
     "metric_xbm": ("metric, past batches", PURPLE),
     "metric_proxies": ("metric, proxies of classes", OCHRE),
+    "metric_context": ("metric, context alone", GREEN),
 }
 TERMS = {"memory_nll": "memory NLL", "policy": "policy loss"}
 

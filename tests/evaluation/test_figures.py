@@ -1,4 +1,4 @@
-"""progress.png and policy.png: what is drawn follows from the records, whatever they lack."""
+"""progress.png, policy.png and memory.png: what is drawn follows from the records, whatever they lack."""
 import math
 import random
 
@@ -8,7 +8,8 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation.report import plot_policy, plot_progress, policy
+from evaluation.report import figures, plot_context, plot_policy, plot_progress, policy
+from evaluation.report.context import CONTEXT
 
 METRICS = ["e_recall@1", "mAP_r"]
 B_P = [-5, 0, 5, 10]
@@ -268,9 +269,9 @@ def test_descending_grid_gets_no_expectation_line(drawn, path):
 
 
 def test_running_mean():
-    assert policy._smooth(np.arange(5.0)).tolist() == [0, 1, 2, 3, 4]
+    assert figures.smooth(np.arange(5.0)).tolist() == [0, 1, 2, 3, 4]
     value = np.random.RandomState(0).randn(60)
-    mean = policy._smooth(value)
+    mean = figures.smooth(value)
     assert mean[30] == pytest.approx(value[27:34].mean())
     assert mean[0] == pytest.approx(value[:4].mean())
 
@@ -287,3 +288,26 @@ def test_nothing_global_changes(path):
     plot_progress(history(3), METRICS, path)
     plot_policy(records(3), path, B_P, B_N)
     assert state() == before
+
+
+# --------------------------------------------------------------------------------------- context
+
+def test_context_curves(drawn, path):
+    steps = [{"step": 10 * t, "context_std": 0.1 * t, "context_r2": -5 + t} for t in range(1, 4)]
+    rows = [{"step": 0}, {"step": 20, "held_out_context_std": 0.5, "held_out_context_r2": -400}]
+    plot_context(steps, rows, path)
+    [panels] = drawn
+    assert list(panels) == list(CONTEXT.values())
+    spread = curves(panels["Standard deviation of c over images"])
+    assert spread["training batches"] == pytest.approx([0.1, 0.2, 0.3])
+    assert spread["held-out classes"] == [0.5]
+    r2 = curves(panels["R² of the decoded context (drawn from −1 on)"])
+    assert r2["training batches"] == [-1] * 3 and r2["held-out classes"] == [-1]
+    assert texts(panels["Share of c that classes explain"]) == ["not recorded"]
+    assert is_readable(path)
+
+
+@pytest.mark.parametrize("steps, rows", [([], []), ([], [{"step": 0, "held_out_context_std": 0.5}])])
+def test_context_of_little_is_a_picture_too(path, steps, rows):
+    plot_context(steps, rows, path)
+    assert is_readable(path)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from evaluation.pages import LONGEST
 from evaluation.report.command import main
-from evaluation.report.curves import held_out_line
+from evaluation.report.context import CONTEXT, context_warning
+from evaluation.report.curves import context_charts, held_out_line
 from evaluation.report.image_data import image_data
 from evaluation.report.page import PICTURE_LIMIT, ROWS, duration, report
 from evaluation.report.scores import scores
@@ -27,6 +28,7 @@ HEADINGS = [
     "Metrics over the training",
     "Training",
     "Policy",
+    "Context",
     "Retrieval",
     "Map of the test images",
     "What the policy chose",
@@ -52,6 +54,9 @@ CELLS = [
     "Correlation of an image",
     "+0.0125",
     "untrained 1.0 · best 75.0",
+    "0.0312",
+    "Standard deviation of c over images",
+    "The context is close to a constant",
 ]
 
 
@@ -95,6 +100,9 @@ def epoch_row(n):
         "e_recall@1_high": n / 9,
         "held_out_advantage": n / 50,
         "held_out_advantage_error": 0.01,
+        "held_out_context_std": 0.0625,
+        "held_out_context_ratio": 0.01,
+        "held_out_context_r2": n - 7.5,
     }
 
 
@@ -112,6 +120,8 @@ def step_row(n):
         "advantage_over_uniform": 0.1,
         "held_out_advantage": 0.0,
         "correlation_negative": -0.4,
+        "context_std": 0.03125,
+        "context_r2": -20,
     }
 
 
@@ -166,7 +176,7 @@ def test_the_page_has_every_part_in_order(run):
     assert text.index("--lr") < text.index("--bs")
     assert "--loss_margin_nu" not in text
     training = text[text.index("Training"):text.index("Policy")]
-    assert not any("held_out" in part for part in training)
+    assert not any("held_out" in part or "context" in part for part in training)
 
 
 def test_the_advantage_on_held_out_classes_has_its_standard_error(run):
@@ -174,6 +184,44 @@ def test_the_advantage_on_held_out_classes_has_its_standard_error(run):
     assert x.tolist() == [10 * n for n in range(9)] and y.tolist() == [n / 50 for n in range(9)]
     assert (high - y).tolist() == pytest.approx([0.01] * 9)
     assert (y - low).tolist() == pytest.approx([0.01] * 9)
+
+
+def test_the_context_is_drawn_on_training_batches_and_on_held_out_classes(run):
+    charts = {chart.title: dict(chart.legend) for chart in context_charts(read_run(run))}
+    assert charts["Standard deviation of c over images"] == {
+        "training batches": "0.0312", "held-out classes": "0.0625",
+    }
+    # an R² of -20 would leave nothing to see of the others
+    assert charts["R² of the decoded context (drawn from −1 on)"] == {
+        "training batches": "-1", "held-out classes": "0.5",
+    }
+    assert list(charts) == [title for name, title in CONTEXT.items() if name != "context_class_share"]
+
+
+def context_row(epoch=3, std=0.2, ratio=0.3, r2=0.4):
+    return {
+        "epoch": epoch,
+        "held_out_context_std": std,
+        "held_out_context_ratio": ratio,
+        "held_out_context_r2": r2,
+    }
+
+
+@pytest.mark.parametrize("row, expected", [
+    (context_row(ratio=0.04), "close to a constant"),
+    (context_row(r2=-0.5), "no more than a constant"),
+    ({"epoch": 3, "held_out_context_std": 0.0}, "close to a constant"),
+])
+def test_a_constant_context_is_named(row, expected):
+    not_evaluated = {"epoch": 4, "loss": 1.0}
+    assert expected in context_warning([context_row(), row, not_evaluated])
+
+
+def test_a_context_that_lives_is_not_named():
+    untrained = context_row(epoch=0, ratio=0.01, r2=-400)
+    assert context_warning([context_row(ratio=0.04), context_row()]) == ""
+    assert context_warning([untrained]) == context_warning([]) == ""
+    assert context_warning([{"epoch": 3, "held_out_advantage": 0.1}]) == ""
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(run):
