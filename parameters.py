@@ -23,6 +23,7 @@ from utilities.ranges import (
     Number,
     below_one,
     depth,
+    dimensions,
     finite,
     long,
     named,
@@ -216,11 +217,13 @@ def add_network_flags(parser: Parser) -> None:
         architectures, torchvision, timm). convnet is for small images and the CPU. The suffix
         _frozen keeps the batch norm statistics fixed, _normalize gives the loss unit rows. Default:
         by --dataset. _normalize is added where relation, pair weights or memory need unit rows.""")
-    add("--embed_dim", type=width, metavar="D", help="Length of an embedding.")
+    add("--embed_dim", type=dimensions, metavar="D", help="""
+        Length of an embedding; 'none': no projection, an embedding is the feature itself. Then only
+        the backbone trains, and with --n_epochs 0 it is evaluated as it is.""")
     add("--pooling", choices=[*registry("pooling")], help="""
         How the backbone's map becomes a feature: average, average plus maximum, generalised mean
-        with a learned power, or maximum. Default: avg+max. A transformer on tokens has its own
-        pooling and takes none.""")
+        with a learned power, maximum, or 'own': what the library's last linear layer sees. Default:
+        avg+max. A transformer on tokens has its own pooling and takes no other.""")
     add("--feature_norm", action="store_true", help="""
         Layer norm of the feature before the projection, without learned scale and shift.""")
     add("--not_pretrained", action="store_true", help="""

@@ -1,11 +1,13 @@
 """The defaults of an experiment: the file to edit for a new one.
 
 From first to last, each layer overrides those before it: the flag's own default (parameters.py),
-BY_GRANULARITY, SMALL or LARGE, RECIPES, WITHOUT_RELATION, BY_LOSS, the flags of the command line.
+BY_GRANULARITY, SMALL or LARGE, RECIPES, WITHOUT_RELATION, WITHOUT_PROJECTION, BY_LOSS, the flags of
+the command line.
 """
 import re
 
 from utilities.choices import loss_names
+from utilities.ranges import NO_PROJECTION
 
 # One action of the policy for the whole batch, or one for every anchor.
 BY_GRANULARITY = {
@@ -165,6 +167,8 @@ RECIPES["revisiting"] = RECIPES["default"] | {
 }
 SMALL_RELATION = {"relation_hidden": 64}  # of the recipe 'default' with convnet
 WITHOUT_RELATION = {"memory": "none", "policy_input": "statistics"}
+# No new layer that could train alone, and nothing that is added to the feature.
+WITHOUT_PROJECTION = {"memory": "none", "warmup_epochs": 0}
 # A loss that is not the recipe's.
 ANY_LOSS = {"batch_mining": "none", "pair_weight_on": "term"}
 WEIGHTS_OF_IMAGES = {"policy_action": "weight", "policy_granularity": "anchor"}
@@ -202,6 +206,8 @@ def layered_defaults(flags: dict) -> dict:
         defaults |= paper_defaults(arch, dataset, flags)
     if flags.get("relation", defaults.get("relation")) == "none":
         defaults |= WITHOUT_RELATION
+    if flags.get("embed_dim") == NO_PROJECTION:
+        defaults |= WITHOUT_PROJECTION
     if recipe == "revisiting":
         defaults |= as_revisited(flags, arch)
     loss = flags.get("loss", defaults["loss"])

@@ -1,5 +1,6 @@
 """Networks by the names of `--arch`: a backbone, then the suffixes `_frozen` and `_normalize`."""
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from architectures import exported
@@ -7,13 +8,15 @@ from architectures.backbones import BACKBONES, find
 from architectures.backbones.base import run_blank_image
 from architectures.memory import select as select_memory
 from architectures.network import Features, Network
+from architectures.pooling import OWN
 from datasets import transforms
 from parameters import wrong_flag
 from utilities import checkpoint
 from utilities.errors import RunError, UsageError, in_brief
+from utilities.ranges import NO_PROJECTION
 from utilities.registry import accepted
 
-__all__ = ["ARCHITECTURES", "Features", "Network", "parse_name", "restore", "select"]
+__all__ = ["ARCHITECTURES", "Features", "Network", "assemble", "parse_name", "restore", "select"]
 
 ARCHITECTURES = BACKBONES
 SUFFIXES = ("_frozen", "_normalize")
@@ -31,7 +34,7 @@ def parse_name(name: str) -> tuple[str, set[str]]:
 def select(
     name: str,
     *,
-    embed_dim: int,
+    embed_dim: int | None,
     pretrained: bool,
     image_size: int | None = None,
     weights_dir: str | None = None,
@@ -51,9 +54,10 @@ def select(
         "pretrained": pretrained,
         "weights_dir": weights_dir,
         "image_size": image_size,
+        "own_pooling": head.get("pooling") == OWN,
     }
     backbone = replace(build(**accepted(build, arguments)), **preprocessing or {})
-    if backbone.pooled and head.get("pooling"):
+    if backbone.pooled and head.get("pooling") not in (None, OWN):
         raise UsageError(
             f"--pooling {head['pooling']}: --arch {base} has no map to pool, for its tokens become "
             "one vector by its own pooling; leave --pooling out."
@@ -88,15 +92,7 @@ def restore(path: str | Path) -> tuple[Network, dict]:
             f"be {ascii(options[wrong])[:60]}."
         )
     try:
-        embed_dim = options["embed_dim"]
-        memory = select_memory(options["memory"], embed_dim, **_with_prefix(options, "memory_"))
-        network = select(
-            options["arch"],
-            embed_dim=embed_dim,
-            pretrained=False,
-            memory=memory,
-            **built_by(options),
-        )
+        network = assemble(options, pretrained=False)
         checkpoint.load_weights(network, state["network"], path)
     except (KeyError, TypeError, RuntimeError) as error:
         raise RunError(
@@ -104,6 +100,23 @@ def restore(path: str | Path) -> tuple[Network, dict]:
             f"network here ({in_brief(error)})."
         ) from error
     return network, options
+
+
+def assemble(options: dict, **arguments) -> Network:
+    """The network of a run's options, its memory too; for further arguments see `select`.
+
+    The memory's first weights are drawn before those of the backbone, unless its width follows from
+    the backbone.
+    """
+    embed_dim = options["embed_dim"]
+    memory_of = partial(select_memory, options["memory"], **_with_prefix(options, "memory_"))
+    arguments |= built_by(options)
+    if embed_dim != NO_PROJECTION:
+        memory = memory_of(embed_dim)
+        return select(options["arch"], embed_dim=embed_dim, memory=memory, **arguments)
+    network = select(options["arch"], embed_dim=None, **arguments)
+    network.memory = memory_of(network.embed_dim)
+    return network
 
 
 def built_by(options: dict) -> dict:

@@ -23,6 +23,7 @@ class Features(NamedTuple):
 class Network(nn.Module):
     """Image -> feature h -> embedding e = W h + b; at test time unit(e + c_hat).
 
+    embed_dim: length of e; None: no projection, e = h.
     pooling: of the map, by name; None: average plus maximum. A backbone that pools its tokens
     itself has none.
     feature_norm: h is the layer norm of what is pooled, without learned scale and shift.
@@ -37,7 +38,7 @@ class Network(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        embed_dim: int,
+        embed_dim: int | None,
         *,
         normalize: bool = True,
         frozen: bool = False,
@@ -50,13 +51,15 @@ class Network(nn.Module):
         self.backbone = backbone.trunk
         self.image_size = backbone.image_size
         self.preprocessing = backbone.preprocessing
+        self.crop_share = backbone.crop_share
+        self.interpolation = backbone.interpolation
         self.feature_dim = backbone.feature_dim
-        self.embed_dim = embed_dim
+        self.embed_dim = embed_dim or backbone.feature_dim
         self.normalize = normalize
         self.frozen = frozen
         self.feature_norm = feature_norm
         self.pooling = nn.Identity() if backbone.pooled else select_pooling(pooling)
-        self.projection = nn.Linear(backbone.feature_dim, embed_dim)
+        self.projection = nn.Linear(backbone.feature_dim, embed_dim) if embed_dim else nn.Identity()
         self.memory = memory
         if frozen_affine:
             for norm in self._batch_norms():

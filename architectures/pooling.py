@@ -8,6 +8,8 @@ from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 from utilities.registry import lookup
 
 DEFAULT = "avg+max"
+# That of the library: a backbone then pools itself, where the library has more than an average.
+OWN = "own"
 
 
 class Pooling(nn.Module):
@@ -69,6 +71,7 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor] | type[nn.Module]] = {
     "avg+max": both,
     "gem": GeM,
     "max": maximum,
+    "own": average,
 }
 
 

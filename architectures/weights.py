@@ -186,6 +186,12 @@ def preprocessing_beside(path: str) -> dict:
         ) from None
 
 
+def flags_beside(path: str) -> dict:
+    """The same as flags of main.py."""
+    found = preprocessing_beside(path)
+    return {name if name == "image_size" else f"input_{name}": found[name] for name in found}
+
+
 def _complete(found: dict) -> dict:
     """All entries of a preprocessing; ValueError, KeyError or TypeError if one is wrong."""
     mean = tuple(found["mean"])

@@ -10,12 +10,15 @@ from typing import NamedTuple
 import torch
 import torchvision
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize_image
 
 # what JPEG decoders can scale down by while they decode
 REDUCTIONS = (8, 4, 2)
 # longer side / shorter side of what is resized; of longer images the part around the window
 LONGEST = 32
+# how pixels are resized, each with antialiasing
+INTERPOLATIONS = ("bilinear", "bicubic")
 # width / height of a random box, at least and at most
 RATIO = (3 / 4, 4 / 3)
 
@@ -28,13 +31,14 @@ class Crop(NamedTuple):
     `flip`.
 
     box: in pixels of the upright image; resized: size of the box after resizing; window: in pixels
-    of the resized box.
+    of the resized box. interpolation: one of INTERPOLATIONS.
     """
 
     box: Box
     resized: Size
     window: Box
     flip: bool = False
+    interpolation: str = "bilinear"
 
     def reduction(self) -> int:
         """The largest factor to scale the image down by first: the box keeps at least its
@@ -52,7 +56,8 @@ class Crop(NamedTuple):
         if part.shape[1:] != self.resized:
             # in one piece it takes a quarter less time, and the result is channels last
             part = part.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-            part = resize_image(part, list(self.resized), antialias=True)
+            mode = InterpolationMode(self.interpolation)
+            part = resize_image(part, list(self.resized), mode, antialias=True)
         part = _part(part, self.window)
         return part.flip(-1) if self.flip else part
 
@@ -80,6 +85,11 @@ def _part(image: Tensor, place: Box) -> Tensor:
     if image.shape[1:] == (height, width):
         return image
     return image[:, top:top + height, left:left + width]
+
+
+def supported(interpolation: str) -> str:
+    """The interpolation itself, if it is one of ours; else the nearest to it, as of Lanczos."""
+    return interpolation if interpolation in INTERPOLATIONS else "bicubic"
 
 
 def shorter_side(height: int, width: int, side: int) -> Size:
@@ -131,12 +141,14 @@ class CentreCrop(NamedTuple):
 
     side: int
     resize: int
+    interpolation: str = "bilinear"
 
     def __call__(self, height: int, width: int) -> Crop:
         resized = shorter_side(height, width, self.resize)
         top = round((resized[0] - self.side) / 2)
         left = round((resized[1] - self.side) / 2)
-        return _shortened((height, width), resized, (top, left, self.side, self.side))
+        crop = _shortened((height, width), resized, (top, left, self.side, self.side))
+        return crop._replace(interpolation=self.interpolation)
 
 
 class Shrink(NamedTuple):

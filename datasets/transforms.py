@@ -119,12 +119,12 @@ def train_transform(augmentation: str, image_size: int, mean: Sequence[float], s
 
 def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float], *,
                    crop_size: int | None = None, augmentation: str = "base", channels: str = "RGB",
-                   value_range: float = 1.0) -> Transform:
+                   value_range: float = 1.0, interpolation: str = "bilinear") -> Transform:
     """The evaluation transform of a network trained with these settings.
 
     The shorter side is resized and the centre kept.
     """
-    plan = CentreCrop(*sides(image_size, crop_size, augmentation))
+    plan = CentreCrop(*sides(image_size, crop_size, augmentation), interpolation)
     return Transform(plan, Normalise(mean, std, channels, value_range))
 
 

@@ -8,9 +8,8 @@ import architectures
 import batchminer
 import criteria
 import datasets
-from architectures.memory import select as select_memory
 from architectures.network import Network
-from architectures.weights import load_file, preprocessing_beside
+from architectures.weights import flags_beside, load_file
 from batchminer.base import Miner
 from criteria.base import Criterion
 from criteria.method import (
@@ -86,17 +85,13 @@ def prepared_network(opt, device: torch.device) -> Network:
 
 def build_network(opt) -> Network:
     """Backbone, projection and memory; weights are fetched or read only where no checkpoint replaces them."""
-    memory = select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
     replaced = opt.checkpoint or resume.checkpoint_of(opt)
     own = None if replaced else opt.weights
-    if own:
-        for key, value in preprocessing_beside(own).items():
-            flag = "image_size" if key == "image_size" else f"input_{key}"
-            if getattr(opt, flag) is None:
-                setattr(opt, flag, value)
-    network = architectures.select(opt.arch, embed_dim=opt.embed_dim, memory=memory, weights_dir=opt.weights_dir,
-                                   pretrained=not (opt.not_pretrained or opt.weights or replaced),
-                                   frozen_affine=opt.frozen_bn_affine, **architectures.built_by(vars(opt)))
+    for flag, value in flags_beside(own).items() if own else ():
+        if getattr(opt, flag) is None:
+            setattr(opt, flag, value)
+    network = architectures.assemble(vars(opt), weights_dir=opt.weights_dir, frozen_affine=opt.frozen_bn_affine,
+                                     pretrained=not (opt.not_pretrained or opt.weights or replaced))
     if own:
         print(load_file(network.backbone, own, opt.arch))
     return network
@@ -115,7 +110,8 @@ def settle_sizes(opt, network: Network) -> None:
 
 def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     """Base criterion, relation and policy."""
-    base = build_criterion(opt, n_classes)
+    width = network.embed_dim
+    base = build_criterion(opt, n_classes, width)
     miner = build_miner(opt)
     if base.needs_triplets and miner is None:
         raise UsageError(f"--loss {opt.loss} needs triplets: pass --batch_mining distance.")
@@ -123,40 +119,40 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
         raise UsageError(f"--loss {opt.loss} compares the whole batch: pass --batch_mining none.")
     second_loss = None
     if opt.memory_dual_loss == "own":
-        second_loss = build_second_loss(opt, n_classes)
+        second_loss = build_second_loss(opt, n_classes, width)
     context_loss = None
     if opt.context_loss_weight and opt.relation != "none":
-        context_loss = build_second_loss(opt, n_classes, opt.context_loss_weight)
+        context_loss = build_second_loss(opt, n_classes, width, opt.context_loss_weight)
     flags = kwargs_for(opt, "policy_")
     relation = build_relation(opt, network)
     policy = build_policy(opt, relation, flags) if opt.pair_weighting != "uniform" else None
     xbm = None
     if opt.xbm_size:
-        xbm = CrossBatchMemory(base, opt.embed_dim, miner=miner, **kwargs_for(opt, "xbm_"))
-    proxies = ClassProxies(n_classes, opt.embed_dim, **kwargs_for(opt, "proxies_")) if opt.proxies_weight else None
+        xbm = CrossBatchMemory(base, width, miner=miner, **kwargs_for(opt, "xbm_"))
+    proxies = ClassProxies(n_classes, width, **kwargs_for(opt, "proxies_")) if opt.proxies_weight else None
     reward = REWARDS[opt.policy_reward]
     return LMMetric(base, relation, policy, pair_weighting=opt.pair_weighting, constant=opt.policy_constant,
                     reward=reward(**accepted(reward, flags)),
-                    training=PolicyTraining(**accepted(PolicyTraining, flags)), memory_weight=memory_weight(opt),
+                    training=PolicyTraining(**accepted(PolicyTraining, flags)), memory_weight=memory_weight(opt, width),
                     memory_dual=opt.memory_dual, second_loss=second_loss, xbm=xbm, proxies=proxies,
-                    context_norm=build_context_norm(opt), context_loss=context_loss,
+                    context_norm=build_context_norm(opt, width), context_loss=context_loss,
                     memory_target=MemoryTarget(opt.memory_target, xbm))
 
 
-def build_criterion(opt, n_classes: int) -> Criterion:
-    """The base criterion."""
-    return criteria.select(opt.loss, n_classes=n_classes, embed_dim=opt.embed_dim, weight_on=opt.pair_weight_on,
+def build_criterion(opt, n_classes: int, width: int) -> Criterion:
+    """The base criterion, for embeddings of this length."""
+    return criteria.select(opt.loss, n_classes=n_classes, embed_dim=width, weight_on=opt.pair_weight_on,
                            **loss_arguments(opt))
 
 
-def build_second_loss(opt, n_classes: int, weight: float = 1.0) -> SecondLoss:
+def build_second_loss(opt, n_classes: int, width: int, weight: float = 1.0) -> SecondLoss:
     """The base criterion once more, with parameters and triplets of its own."""
-    return SecondLoss(build_criterion(opt, n_classes), build_miner(opt), weight)
+    return SecondLoss(build_criterion(opt, n_classes, width), build_miner(opt), weight)
 
 
-def memory_weight(opt) -> float:
+def memory_weight(opt, width: int) -> float:
     """The weight of the memory's loss, which is in nats per dimension."""
-    return opt.memory_weight * (opt.embed_dim if opt.memory_nll == "sum" else 1)
+    return opt.memory_weight * (width if opt.memory_nll == "sum" else 1)
 
 
 def build_relation(opt, network: Network) -> Relation | None:
@@ -166,14 +162,14 @@ def build_relation(opt, network: Network) -> Relation | None:
     relation = RELATIONS[opt.relation]
     flags = kwargs_for(opt, "relation_")
     known = accepted(Relation, flags) | accepted(relation, flags)
-    return relation(network.feature_dim, opt.embed_dim, seed=opt.seed, **known)
+    return relation(network.feature_dim, network.embed_dim, seed=opt.seed, **known)
 
 
-def build_context_norm(opt) -> nn.Module | None:
+def build_context_norm(opt, width: int) -> nn.Module | None:
     """The standardisation of the context's logits over the batch, or None."""
     if opt.relation == "none" or opt.context_norm == "none":
         return None
-    return nn.BatchNorm1d(opt.embed_dim, affine=False)
+    return nn.BatchNorm1d(width, affine=False)
 
 
 def build_policy(opt, relation: Relation | None, flags: dict) -> Policy:

@@ -22,6 +22,7 @@ from utilities.device import autocast
 from utilities.errors import RunError, UsageError, reason
 from utilities.files import replacing
 from utilities.lock import Lock
+from utilities.weights import add_to_digest
 
 # of the views, which all runs share
 SEED = 0
@@ -115,7 +116,5 @@ def digest(opt, network: Network, images: ImageList, purpose: str) -> str:
     flags = [opt.arch, opt.pooling, opt.feature_norm, opt.image_size, opt.crop_size, opt.augmentation, opt.freeze_views,
              opt.bs, opt.amp, opt.channels_last]
     found.update(repr([VERSION, purpose, *flags, network.preprocessing, torch.__version__]).encode())
-    for name, tensor in sorted(network.backbone.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    add_to_digest(found, network.backbone.state_dict())
     return found.hexdigest()[:16]

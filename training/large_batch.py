@@ -135,8 +135,8 @@ def own_rows(features: Features, number: int) -> Features:
 def backward(features: Features, gradient: Features) -> None:
     """Add what `gradient`, that of the loss with respect to the features, gives to the parameters behind them."""
     pairs = [(part, g) for part, g in zip(features, gradient) if g is not None and part.requires_grad]
-    parts, gradients = zip(*pairs)
-    torch.autograd.backward(parts, gradients)
+    if pairs:
+        torch.autograd.backward(*zip(*pairs))
 
 
 @contextlib.contextmanager

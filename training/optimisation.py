@@ -27,10 +27,10 @@ def parameter_groups(network: Network, method: LMMetric, *, lr: float, fc_lr: fl
     fc_lr = lr if fc_lr < 0 else fc_lr
     memory_lr = fc_lr if memory_lr < 0 else memory_lr
     relation_lr = fc_lr if relation_lr < 0 else relation_lr
-    groups = [
-        group("backbone", network.backbone.parameters(), lr),
-        group("new", network.projection.parameters(), fc_lr),
-    ]
+    groups = [group("backbone", network.backbone.parameters(), lr)]
+    new = list(network.projection.parameters())
+    if new:
+        groups.append(group("new", new, fc_lr))
     pooling = list(network.pooling.parameters())
     if pooling:
         groups.append(group("pooling", pooling, fc_lr, decays=False))

@@ -12,6 +12,7 @@ from criteria.method import LMMetric
 from parameters import kwargs_for
 from training.building import build_method, build_miner
 from utilities.errors import UsageError
+from utilities.ranges import NO_PROJECTION
 
 FEW_CLASSES = 4
 NARROW = 64
@@ -20,9 +21,13 @@ NARROW = 64
 def refuse_settings(opt) -> None:
     """A UsageError for a part that cannot be built, or batches from which it learns nothing."""
     architectures.check_name(opt.arch)
-    network = SimpleNamespace(feature_dim=opt.relation_hidden or NARROW)
+    if opt.embed_dim == NO_PROJECTION:
+        # the width of everything follows from the backbone
+        network = architectures.assemble(vars(opt), pretrained=False)
+    else:
+        network = SimpleNamespace(feature_dim=opt.relation_hidden or NARROW, embed_dim=opt.embed_dim)
+        select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
     method = build_method(opt, network, FEW_CLASSES)
-    select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
     if opt.n_epochs:
         refuse_batches(opt, method, build_miner(opt))
 

@@ -71,6 +71,8 @@ width = whole(1, 16_384)
 depth = whole(1, 1_024)
 # sides of an image
 pixels = whole(1, 8_192)
+# of an embedding that is the feature itself
+NO_PROJECTION = "none"
 
 Finite = Annotated[float, finite]
 NonNegative = Annotated[float, non_negative]
@@ -83,6 +85,11 @@ Depth = Annotated[int, depth]
 # Where a file is a class that a flag names, and how the flags of its arguments begin.
 ROOMS = {"criteria": "--loss_", "batchminer": "--miner_"}
 PLAIN = {"float": finite, "int": long}
+
+
+def dimensions(text: str) -> int | str:
+    """The length of an embedding that a flag's text stands for, or NO_PROJECTION."""
+    return text if text == NO_PROJECTION else width(text)
 
 
 def named(annotation: str) -> Number | None:

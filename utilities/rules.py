@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from utilities.choices import BESIDE, belongs, benchmarks, benchmarks_in, loss_names, registry, takers
 from utilities.metric_names import CONTEXT, reported
+from utilities.ranges import NO_PROJECTION
 from utilities.registry import lookup
 from utilities.text import printable
 
@@ -63,6 +64,8 @@ LENGTHS = ("angular", "lifted", "npair")
 # Bytes of a number, and of the largest tensor that is tried.
 FLOAT = 4
 MOST = 2**40
+# Numbers of a feature whose backbone has not been built, as ResNet-50's.
+USUAL_FEATURE = 2048
 # Flags whose value is a name of a registry, and what the registry holds.
 NAMES = {
     "arch": "backbone",
@@ -93,27 +96,28 @@ def problems(opt: Namespace, explicit: dict) -> Iterator[str]:
 def sizes(opt: Namespace) -> dict[str, int]:
     """The largest tensors, each with how many numbers it has."""
     side = opt.crop_size or opt.image_size or 1
+    dim = USUAL_FEATURE if opt.embed_dim == NO_PROJECTION else opt.embed_dim
     sizes = {
         f"a batch of --bs {opt.bs} images of {side} x {side} pixels": 3 * opt.bs * side**2,
         f"--policy_samples {opt.policy_samples} with --bs {opt.bs}": (
             opt.policy_samples * opt.bs**2 if opt.pair_weighting != "uniform" else 0
         ),
-        f"--xbm_size {opt.xbm_size}": opt.xbm_size * max(opt.bs, opt.embed_dim),
+        f"--xbm_size {opt.xbm_size}": opt.xbm_size * max(opt.bs, dim),
     }
     if opt.memory == "glow":
         steps = opt.memory_levels * opt.memory_steps
         channels = opt.memory_channels
-        sizes[f"--memory_channels {channels}"] = steps * 9 * channels * (channels + opt.embed_dim)
+        sizes[f"--memory_channels {channels}"] = steps * 9 * channels * (channels + dim)
     if opt.memory == "realnvp":
         width = opt.memory_hidden
-        sizes[f"--memory_hidden {width}"] = opt.memory_couplings * width * (width + opt.embed_dim)
+        sizes[f"--memory_hidden {width}"] = opt.memory_couplings * width * (width + dim)
     if opt.memory_decode == "mean":
         draws = opt.memory_samples
-        sizes[f"--memory_samples {draws}"] = draws * opt.bs * opt.embed_dim
+        sizes[f"--memory_samples {draws}"] = draws * opt.bs * dim
     if opt.loss == "adversarial_separation":
         parts = opt.loss_adversarial_separation_parts
         hidden = opt.loss_adversarial_separation_hidden
-        sizes[f"--loss_adversarial_separation_parts {parts}"] = parts * hidden * opt.embed_dim
+        sizes[f"--loss_adversarial_separation_parts {parts}"] = parts * hidden * dim
     return sizes
 
 
@@ -273,6 +277,8 @@ def problems_of_batches(opt: Namespace) -> Iterator[str]:
 def problems_of_method(opt: Namespace) -> Iterator[str]:
     """Relation, policy and memory."""
     learned = opt.pair_weighting in ("learned", "shuffled")
+    if opt.embed_dim == NO_PROJECTION:
+        yield from problems_without_projection(opt)
     if opt.relation == "none" and opt.memory != "none":
         yield "--memory has no context to learn with --relation none: pass --memory none"
     if opt.relation == "none" and learned and opt.policy_input != "statistics":
@@ -285,6 +291,16 @@ def problems_of_method(opt: Namespace) -> Iterator[str]:
         yield (f"--loss {opt.loss} has a term of the rows' length, while relation, pair weights "
                "and memory work on unit rows: pass --relation none --memory none --pair_weighting "
                "uniform (or --recipe revisiting), or another --loss")
+
+
+def problems_without_projection(opt: Namespace) -> Iterator[str]:
+    """Training of new layers that are not there."""
+    if opt.warmup_epochs:
+        yield ("--warmup_epochs trains the projection alone, which --embed_dim none leaves out: pass "
+               "--warmup_epochs 0")
+    if opt.freeze and opt.n_epochs and opt.memory == "none":
+        yield ("--freeze with --embed_dim none leaves nothing of the network to train: pass "
+               "--n_epochs 0 to evaluate the backbone, or --embed_dim D to train a projection")
 
 
 def has_unit_rows(arch: str) -> bool:

@@ -1,6 +1,7 @@
-"""Which tensors cannot be the weights of a network."""
+"""Which tensors can be the weights of a network, and which weights they are."""
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor, strided
 
 
@@ -23,3 +24,10 @@ def flaw_of(tensor: Tensor, wanted: Tensor) -> str | None:
     if not tensor.isfinite().all():
         return "NaN or inf"
     return None
+
+
+def add_to_digest(digest, tensors: dict[str, Tensor]) -> None:
+    """Add names and bytes of the tensors to a digest of hashlib, whatever their order."""
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -23,7 +23,9 @@ class Backbone:
     trunk maps (B, 3, H, W) to (B, feature_dim, h, w), or with `pooled` to (B, feature_dim): a
     network on tokens pools them itself. image_size: side of its images where no other is asked for.
     Their channels have the order of `channels` (RGB or BGR), and values from 0 to `value_range`
-    before mean and std, which are per channel in that order.
+    before mean and std, which are per channel in that order. crop_share, interpolation: how the
+    library prepares an image for these weights, the side of the crop as a share of the resized
+    shorter side; None: as --image_size has it.
     """
 
     trunk: nn.Module
@@ -34,6 +36,8 @@ class Backbone:
     channels: str = "RGB"
     value_range: float = 1.0
     pooled: bool = False
+    crop_share: float | None = None
+    interpolation: str = "bilinear"
 
     @property
     def preprocessing(self) -> dict:

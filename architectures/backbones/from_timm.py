@@ -14,6 +14,7 @@ from architectures.weights import (
     require_answer,
     unreachable,
 )
+from datasets.crops import supported
 from utilities.errors import UsageError, in_brief
 from utilities.optional import require
 
@@ -35,13 +36,18 @@ def names() -> list[str]:
 
 
 def timm_backbone(
-    name: str, pretrained: bool, weights_dir: str | None = None, called: str | None = None
+    name: str,
+    pretrained: bool,
+    weights_dir: str | None = None,
+    called: str | None = None,
+    own_pooling: bool = False,
 ) -> Backbone:
     """The model `name` of timm, with the preprocessing of its weights.
 
     A model that makes a map gives the map, with what its head does at each place of it. A model
     that makes tokens, or whose head does not work without its pooling, gives the vector that its
-    classifier would see. called: the name of the model in errors.
+    classifier would see; with own_pooling every model does. called: the name of the model in
+    errors.
     """
     called = called or f"timm.{name}"
     timm = _timm(called)
@@ -49,7 +55,8 @@ def timm_backbone(
     settings = timm.data.resolve_data_config(model=model)
     side = settings["input_size"][1]
     features = run_blank_image(model, called, side, forward=model.forward_features)
-    is_map = isinstance(features, Tensor) and features.ndim == 4 and _remove_pooling(model)
+    has_map = isinstance(features, Tensor) and features.ndim == 4
+    is_map = has_map and not own_pooling and _remove_pooling(model)
     if not is_map:
         model.reset_classifier(0)
     output = run_blank_image(model, called, side)
@@ -69,6 +76,8 @@ def timm_backbone(
         std=tuple(settings["std"]),
         image_size=side,
         pooled=not is_map,
+        crop_share=settings["crop_pct"],
+        interpolation=supported(settings["interpolation"]),
     )
 
 

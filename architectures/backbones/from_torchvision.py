@@ -11,6 +11,7 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 from architectures.backbones.base import Backbone, run_blank_image
 from architectures.state_dicts import HEADS
 from architectures.weights import Source, load_source
+from datasets.crops import supported
 
 NOT_IN_TRUNK = {*HEADS, "avgpool", "dropout", "flatten"}
 # With `transform_input` these turn ImageNet's scale into -1 to 1 themselves.
@@ -30,8 +31,11 @@ def torchvision_backbone(
     weights_dir: str | None = None,
     weights: str = "DEFAULT",
     called: str | None = None,
+    own_pooling: bool = False,
 ) -> Backbone:
     """The model `name` of torchvision up to its pooling, or a vision transformer's class token.
+
+    With own_pooling, it is the vector that its last linear layer sees.
 
     A transformer is built for images of `image_size`, to which the embeddings of its positions are
     interpolated. weights: torchvision's name of the weights, which have their own preprocessing.
@@ -48,12 +52,20 @@ def torchvision_backbone(
         trunk.heads = nn.Identity()
         adapt = partial(_interpolated, trunk)
     else:
-        trunk = trunk_of(get_model(name, weights=None, **_options(name, pretrained)))
+        model = get_model(name, weights=None, **_options(name, pretrained))
+        trunk = without_classifier(model) if own_pooling else trunk_of(model)
         adapt = dict
     if pretrained:
         load_source(trunk, called, preset_source(name, weights), weights_dir, adapt)
     width = run_blank_image(trunk, called, side).shape[1]
-    backbone = Backbone(trunk, width, image_size=native, pooled=transformer)
+    backbone = Backbone(
+        trunk,
+        width,
+        image_size=native,
+        pooled=transformer or own_pooling,
+        crop_share=native / preset.resize_size[0],
+        interpolation=supported(preset.interpolation.value),
+    )
     if name in RESCALED:
         return replace(backbone, mean=HALF, std=HALF)
     return replace(backbone, mean=tuple(preset.mean), std=tuple(preset.std))
@@ -87,6 +99,16 @@ def trunk_of(model: nn.Module) -> nn.Sequential:
         # Over the channels, at each place.
         layers["norm"] = model.classifier[0]
     return nn.Sequential(layers)
+
+
+def without_classifier(model: nn.Module) -> nn.Module:
+    """The model without its last linear layer; SqueezeNet, which has none, without its classifier."""
+    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    if linear:
+        model.set_submodule(linear[-1], nn.Identity())
+    else:
+        model.classifier = nn.AdaptiveAvgPool2d(1)
+    return model
 
 
 def _interpolated(model: VisionTransformer, state: dict[str, Tensor]) -> dict[str, Tensor]:

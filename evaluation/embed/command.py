@@ -1,11 +1,14 @@
-"""`python -m evaluation.embed CHECKPOINT SOURCE` saves the embeddings of a folder of images.
+"""`python -m evaluation.embed NETWORK SOURCE` saves the embeddings of a folder of images.
 
 It writes embeddings.npy, (N, D) float32 unit rows; labels.csv with the columns path,label,class, a
-line for each row, in the same order; and embeddings.json, which says how they were made. SOURCE is
-a folder as `--dataset image_folder` takes it, or any folder of images, whose classes are then the
-folders that they are in. An interrupted call continues when it is given again.
+line for each row, in the same order; and embeddings.json, which says how they were made. NETWORK is
+a checkpoint, or a library's model as --arch of main.py names it, such as timm.resnet18: then the
+rows are its own features. SOURCE is a folder as `--dataset image_folder` takes it, or any folder of
+images, whose classes are then the folders that they are in. An interrupted call continues when it
+is given again.
 """
 import contextlib
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -16,8 +19,11 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
+from architectures.pooling import OWN, POOLINGS
 from datasets import ImageList
 from datasets.decode import ImageError, decode
+from evaluation import evaluate, parse_metric
+from evaluation.embed import library
 from evaluation.embed.collect import collect, fingerprint
 from evaluation.embed.embedder import Embedder, open_embedder
 from evaluation.embed.embedding import DAMAGED, Tolerant, embedded
@@ -34,6 +40,7 @@ from evaluation.ranking import check_neighbours
 from parameters import add_context_flags, with_context_flags
 from utilities.allocator import keep_freed_memory
 from utilities.bars import new_bar
+from utilities.cells import metric_table
 from utilities.command_line import Formatter, Parser
 from utilities.device import AMP, choose_device
 from utilities.errors import RunError, Stopped, UsageError, answer, reason
@@ -41,6 +48,8 @@ from utilities.interruption import NUMBERS, Interruption
 from utilities.lock import Lock
 from utilities.ranges import non_negative_int, positive_int
 from utilities.text import printable
+
+METRICS = ("e_recall@1", "e_recall@4", "e_recall@8", "mAP_r")
 
 
 def run(opt: Namespace) -> None:
@@ -51,15 +60,19 @@ def run(opt: Namespace) -> None:
     if any((out / name).exists() for name in WRITTEN) and not is_begun(out):
         raise UsageError(f"{out}: there are embeddings or labels already, which are never "
                          "overwritten; name another folder by --out.")
-    geometry = {"image_size": opt.image_size} if opt.image_size else None
+    settings = model_settings(opt)
+    for name in opt.metrics:
+        parse_metric(name)
     device = choose_device(opt.device)
     if device.type == "cpu":
         keep_freed_memory()
-    embedder = open_embedder(opt.checkpoint, device, geometry=geometry, bs=opt.bs, amp=opt.amp)
+    embedder = open_embedder(opt.checkpoint, device, side=opt.image_size, bs=opt.bs, amp=opt.amp,
+                             settings=settings)
     images = collect(source, opt.split)
     if opt.eval_context:
         check_neighbours(opt.eval_context, len(images.paths))
-    if note := trained_on(opt.checkpoint, images.class_names):
+    note = None if settings is not None else trained_on(opt.checkpoint, images.class_names)
+    if note:
         print(printable(note), file=sys.stderr)
     try:
         with output_folder(out):
@@ -75,8 +88,36 @@ def run(opt: Namespace) -> None:
         raise RunError(f"--out {out} cannot be written ({reason(error)}); free space, or name "
                        "another folder.") from None
     kept = np.array(images.labels)[~is_damaged]
+    print_metrics(opt, rows[~is_damaged], kept)
     print(f"{len(kept)} images of {len(set(kept))} classes embedded in {rows.shape[1]} dimensions, "
           f"{is_damaged.sum()} skipped. {context_words(*context)}Written to {out}")
+
+
+def model_settings(opt: Namespace) -> dict[str, Any] | None:
+    """The settings of a library's model; None for a checkpoint, which takes none."""
+    given = {name: getattr(opt, name) for name in library.SETTINGS if getattr(opt, name)}
+    for name in given.keys() & {"weights", "weights_dir"}:
+        # a search may be started elsewhere
+        given[name] = os.path.abspath(given[name])
+    if library.is_name(opt.checkpoint):
+        if "weights" in given and given.keys() & {"weights_dir", "not_pretrained"}:
+            raise UsageError("--weights says where the weights come from: pass it alone, without "
+                             "--weights_dir and --not_pretrained.")
+        return {"pooling": OWN} | given
+    if given:
+        raise UsageError(f"--{next(iter(given))} is for a library's model, such as timm.resnet18, "
+                         f"and {opt.checkpoint} is none: leave it out.")
+    return None
+
+
+def print_metrics(opt: Namespace, rows: np.ndarray, labels: np.ndarray) -> None:
+    """A table of metrics of rows (N, D), where they have several classes and one has two images."""
+    classes, counts = np.unique(labels, return_counts=True)
+    if not opt.metrics or len(classes) < 2 or counts.max() < 2:
+        return
+    metrics = evaluate(torch.from_numpy(rows), torch.from_numpy(labels), opt.metrics,
+                       context=opt.eval_context, context_power=opt.eval_context_power)
+    print(metric_table({Path(opt.checkpoint).name: metrics}))
 
 
 def context_words(neighbours: int, power: float) -> str:
@@ -89,7 +130,7 @@ def context_words(neighbours: int, power: float) -> str:
 def default_out(checkpoint: str, source: str, split: str, context: int = 0) -> Path:
     """A folder beside the checkpoint, under the names of checkpoint, source, split and context."""
     path = Path(checkpoint)
-    name = path.name if path.is_dir() else path.stem
+    name = path.stem if path.is_file() else path.name
     name += "-" + (Path(source).resolve().name or "images")
     if split != "all":
         name += f"-{split}"
@@ -177,10 +218,12 @@ def build_parser() -> Parser:
     """The flags of the command."""
     parser = Parser(prog="python -m evaluation.embed", formatter_class=Formatter,
                     allow_abbrev=False,
-                    description="Embed the images of a folder by the network of a checkpoint.")
+                    description="Embed the images of a folder by the network of a checkpoint, or "
+                                "by a model of a library.")
     add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT",
-        help="last.pt or best_*.pt of a run, or the folder of a safetensors export")
+    add("checkpoint", metavar="NETWORK",
+        help="last.pt or best_*.pt of a run, the folder of a safetensors export, or a model as "
+             "--arch of main.py names it: timm.NAME, torchvision.NAME, resnet50 ...")
     add("source", metavar="SOURCE",
         help="folder of images, in class folders, with a labels.csv, or any other")
     add("--out", metavar="FOLDER",
@@ -191,11 +234,22 @@ def build_parser() -> Parser:
     add("--strict", action="store_true",
         help="Stop at an image that cannot be decoded instead of skipping it.")
     add("--bs", type=positive_int, metavar="IMAGES",
-        help="Images in a batch; default: as in the run.")
+        help="Images in a batch; default: as in the run, 32 for a library's model.")
     add("--image_size", type=positive_int, metavar="PIXELS",
-        help="Side of the square input image; default: as in the run.")
+        help="Side of the square input image; default: as in the run, or that of the library's "
+             "model.")
     add("--amp", choices=list(AMP),
-        help="Precision of the backbone; default: as in the run.")
+        help="Precision of the backbone; default: as in the run, none for a library's model.")
+    add("--metrics", nargs="*", default=METRICS, metavar="METRIC",
+        help="Metrics that are printed where the images have classes; without a name: none.")
+    group = parser.add_argument_group("a library's model", "As the flags of main.py.")
+    group.add_argument("--weights_dir", metavar="FOLDER",
+                       help="Folder that is searched for the library's weights before a download.")
+    group.add_argument("--weights", metavar="FILE",
+                       help="Weights in the place of the library's.")
+    group.add_argument("--pooling", choices=list(POOLINGS),
+                       help="How the map becomes a feature; default: own, as the library does it.")
+    group.add_argument("--not_pretrained", action="store_true", help="Random weights.")
     add("--device", default="auto", choices=["auto", "cpu", "cuda"], help="Where to compute.")
     add("--kernels", type=non_negative_int, default=0, metavar="N",
         help="Worker processes that load images; 0 loads in the main process.")

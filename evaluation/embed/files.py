@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from datasets.base import ImageList
+from datasets.crops import INTERPOLATIONS
 from evaluation.embed.embedder import GEOMETRY, Embedder
+from evaluation.embed.library import are_settings
 from evaluation.ranking import with_context
 from utilities.device import AMP
 from utilities.digest import sha256
@@ -32,6 +34,8 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
     neighbours, power = context
     kept = rows[~is_damaged]  # (n, D)
     more = {}
+    if embedder.settings is not None:
+        more["model"] = embedder.settings
     if neighbours:
         kept = with_context(torch.from_numpy(kept), None, neighbours, power)[0].numpy()
         more["context"] = {"neighbours": neighbours, "power": power}
@@ -50,7 +54,7 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
         "rows": len(kept),
         "dimensions": rows.shape[1],
         "embeddings": sha256(out / EMBEDDINGS),
-        "checkpoint": {"path": str(embedder.path.resolve()), "sha256": list(embedder.digests)},
+        "checkpoint": {"path": embedder.path, "sha256": list(embedder.digests)},
         "preprocessing": embedder.geometry,
         "precision": embedder.amp,
         "images": str(source.resolve()),
@@ -90,7 +94,10 @@ def _is_description(content: dict[str, Any]) -> bool:
     geometry = dict(content["preprocessing"])
     texts = [checkpoint["path"], content["images"], content["embeddings"],
              geometry.pop("augmentation")]
-    return (all(isinstance(text, str) for text in texts)
+    is_known = geometry.pop("interpolation", INTERPOLATIONS[0]) in INTERPOLATIONS
+    is_known = is_known and are_settings(content.get("model", {}))
+    return (is_known
+            and all(isinstance(text, str) for text in texts)
             and all(isinstance(side, int) for side in geometry.values())
             and isinstance(checkpoint["sha256"], list)
             and content["precision"] in AMP

@@ -21,12 +21,16 @@ def network_of(gallery: EmbeddedSet, checkpoint: str | None, device: torch.devic
     if path is None:
         raise UsageError(f"{gallery.file.parent} does not say which network made its embeddings: "
                          "pass --checkpoint.")
-    if checkpoint is None and not Path(path).exists():
+    settings = None if checkpoint else gallery.description.get("model")
+    if checkpoint is None and settings is None and not Path(path).exists():
         raise UsageError(f"{path}, which made the embeddings, is not there any more; pass "
                          "--checkpoint with its new place.")
     embedder = open_embedder(path, device, geometry=gallery.description.get("preprocessing"), bs=1,
-                             amp=gallery.description.get("precision"))
+                             amp=gallery.description.get("precision"), settings=settings)
     if made_by and not set(embedder.digests) & set(made_by["sha256"]):
+        if settings is not None:
+            raise UsageError(f"{path} has other weights now than those that made the embeddings: "
+                             "embed the images again.")
         if checkpoint is None:
             raise UsageError(f"{path} has changed since it made the embeddings; embed the images "
                              f"again, or pass --checkpoint {path} to take it as it is.")

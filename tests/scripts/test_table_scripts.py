@@ -59,7 +59,7 @@ def test_every_command_parses_and_its_parts_fit_together(script):
         method = str({name: value for name, value in vars(opt).items() if name not in ("savename", "arch", "dataset")})
         if method not in built:
             built.add(method)
-            build_method(opt, SimpleNamespace(feature_dim=64), 8)
+            build_method(opt, SimpleNamespace(feature_dim=64, embed_dim=opt.embed_dim), 8)
             build_miner(opt)
             select_memory(opt.memory, opt.embed_dim, **kwargs_for(opt, "memory_"))
     assert tables and all(build_parser().parse_args(argv).runs for argv in tables)
