@@ -45,6 +45,7 @@ from utilities.errors import UsageError, answer
 from utilities.listing import print_names
 from utilities.logger import write_json
 from utilities.seed import seed_everything
+from utilities.tested import note_of_all
 from utilities.text import printable
 
 STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
@@ -171,6 +172,8 @@ def evaluate_only(opt, splits, network, loaders: dict, device: torch.device) -> 
     present = [splits.test.class_names[label] for label in set(splits.test.labels)]
     if note := trained_on(opt.checkpoint, present):
         print(printable(note))
+    if note := note_of_all(vars(opt)):
+        print(note)
     metrics = score_split(opt, network, loaders, "test", device, opt.evaluation_metrics,
                           **evaluation_arguments(opt))
     print(metric_table({opt.checkpoint: metrics}))

@@ -141,6 +141,12 @@ def add_data_flags(parser: Parser) -> None:
         Share of the training classes that stays for training.""")
     add("--tv_split_by_samples", action="store_true", help="""
         Take images of every class instead of classes.""")
+    add("--train_on_all", action=argparse.BooleanOptionalAction, default=False, help="""
+        The final model: train on all classes, those for validation and test too, without a test.""")
+    add("--test_by_images", type=share, metavar="SHARE", help="""
+        With --train_on_all, hold this share of each class's images for testing, between 0 and 1;
+        each is searched among the images that are not held. For closed sets and re-identification;
+        default: none are held.""")
     add("--glyphs_classes", type=width, default=240, metavar="N", help="""
         Characters, half of them for testing.""")
     add("--glyphs_images_per_class", type=width, default=24, metavar="N", help="""
@@ -936,7 +942,7 @@ def inherited(explicit: dict, trained: dict) -> dict:
 
     Those of the data are left out too where another data set is given.
     """
-    data = ("glyphs_", "data_", "dataset", "source_path")
+    data = ("glyphs_", "data_", "dataset", "source_path", "train_on_all", "test_by_images")
     another = explicit.get("dataset", trained.get("dataset")) != trained.get("dataset")
     left_out = NOT_REPEATED - WRITTEN if "resume" in explicit else MACHINE
     known = flag_actions()

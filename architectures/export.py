@@ -130,10 +130,15 @@ def _numbers(row: dict[str, float], names: list[str], prefix: str) -> dict | Non
 def classes(state: dict[str, Any]) -> dict[str, list[str] | None]:
     """The names of the classes by split; None where an older checkpoint does not say."""
     named = state.get("classes") or {}
+    trained = named.get("train")
+    tested = named.get("test")
+    # with --train_on_all they may be the same
+    if trained and tested:
+        tested = [name for name in tested if name not in set(trained)]
     return {
-        "trained_on": named.get("train"),
+        "trained_on": trained,
         "validated_on": named.get("val"),
-        "never_seen": named.get("test"),
+        "never_seen": tested,
     }
 
 

@@ -38,7 +38,7 @@ class ImageList(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Training, validation (or None) and test images.
+    """Training, validation (or None) and test images (or None, where nothing is tested).
 
     With a gallery the test images are queries, which are searched in the gallery instead of among
     each other. Both number their classes alike. A query whose class is not in the gallery counts
@@ -47,7 +47,7 @@ class Splits(NamedTuple):
 
     train: ImageList
     val: ImageList | None
-    test: ImageList
+    test: ImageList | None
     gallery: ImageList | None = None
 
     def present(self) -> dict[str, ImageList]:
@@ -137,9 +137,9 @@ def mixed_seed(*numbers: int) -> int:
 # ------------------------------------------------------------------------------------------- checks
 
 
-def check(splits: Splits, training: bool = True) -> Splits:
+def check(splits: Splits, training: bool = True, is_zero_shot: bool = True) -> Splits:
     """The splits themselves, when they can be tested on, and trained on with `training`; else a
-    UsageError that says why not.
+    UsageError that says why not. is_zero_shot: no class may be in two splits.
     """
     present = splits.present()
     for name, images in present.items():
@@ -147,10 +147,12 @@ def check(splits: Splits, training: bool = True) -> Splits:
             raise UsageError(f"The {name} split has no images; put some there, or change the "
                              "split.")
     if training and len(splits.train.class_names) < 2:
+        halves = (" Folders without a split need at least 4 classes: half of them train, the others "
+                  "test.") if is_zero_shot else ""
         raise UsageError("The train split has a single class; a metric can only be learned from "
-                         "two or more. Folders without a split need at least 4 classes: half of "
-                         "them train, the others test.")
-    _check_disjoint(present)
+                         f"two or more.{halves}")
+    if is_zero_shot:
+        _check_disjoint(present)
     if splits.gallery is not None:
         _check_gallery(splits.test, splits.gallery)
     for name in ("test", "val"):

@@ -41,8 +41,8 @@ class Run(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether it has come to its end."""
-        return bool(self.result["final"])
+        """Whether it has come to its end; a run on all classes may have no metrics then."""
+        return bool(self.result["final"]) or "tested_on" in self.result
 
     @property
     def epochs(self) -> int | None:
@@ -97,6 +97,8 @@ def shortcoming(run: Run) -> str | None:
     if not run.finished:
         return (f"it has no result: epoch {last.get('epoch', 0):.0f} of "
                 f"{run.flags.get('n_epochs', 'unknown')}")
+    if not run.result["final"]:
+        return "it was trained on all classes, without a test"
     if not run.history:
         return "it has no readable metrics.csv"
     steps = run.result.get("steps")

@@ -66,7 +66,7 @@ def finish_epoch(run: Run, row: dict, bar: tqdm) -> None:
     if progress.epoch % opt.eval_every == 0 or progress.epoch == opt.n_epochs:
         with run.optimisation.averaged():
             row |= evaluate_run(run)
-        bar.set_postfix({name: f"{row[name]:.3f}" for name in opt.storage_metrics})
+        bar.set_postfix({name: f"{row[name]:.3f}" for name in opt.storage_metrics if name in row})
     progress.history.append(row)
     progress.update_timers()
     if run.folder and bar.disable:
@@ -86,12 +86,15 @@ def epoch_line(run: Run, row: dict) -> str:
     progress = run.progress
     epochs = run.opt.n_epochs
     parts = [f"loss {row['loss']:.4g}"] if "loss" in row else []
-    parts += [f"{name} {shown(name, row[name])}" for name in run.opt.storage_metrics if name in row]
+    for name in run.opt.storage_metrics:
+        column = name if name in row else f"val_{name}"
+        if column in row:
+            parts.append(f"{column} {shown(name, row[column])}")
     if progress.epoch and progress.training_seconds:
         parts.append(f"{progress.step / progress.training_seconds:.3g} steps/s")
         left = progress.seconds / progress.epoch * (epochs - progress.epoch)
         parts.append(f"{timedelta(seconds=round(left))} left")
-    return f"epoch {progress.epoch} of {epochs}: {', '.join(parts)}"
+    return f"epoch {progress.epoch} of {epochs}: {', '.join(parts) or 'nothing is tested'}"
 
 
 def best_metrics(run: Run, row: dict) -> list[str]:

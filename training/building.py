@@ -48,6 +48,7 @@ from utilities.registry import accepted
 def read_splits(opt) -> datasets.Splits:
     """The images of the data set, with validation images taken out of the training half where that is asked for."""
     splits = datasets.select(opt.dataset, opt.source_path, training=not opt.evaluate_only,
+                             train_on_all=opt.train_on_all, test_by_images=opt.test_by_images,
                              **kwargs_for(opt, f"{opt.dataset}_"))
     if opt.use_tv_split and not opt.evaluate_only:
         train, val = datasets.split_validation(splits.train, opt.tv_split_perc, opt.tv_split_by_samples, opt.seed)
@@ -62,7 +63,7 @@ def refuse_context(opt, splits: datasets.Splits) -> None:
     collections = [splits.gallery or splits.test]
     if splits.val and not opt.evaluate_only:
         collections.append(splits.val)
-    for images in collections:
+    for images in filter(None, collections):
         check_neighbours(opt.eval_context, len(images.paths))
 
 

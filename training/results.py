@@ -38,6 +38,7 @@ from utilities.device import full_precision
 from utilities.logger import RunFolder
 from utilities.metric_names import reported
 from utilities.seed import preserved_randomness
+from utilities.tested import note_of_all, tested_on
 
 EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
 
@@ -64,8 +65,8 @@ def embed_split(opt, network: Network, loaders: dict, split: str, device: torch.
 
 
 def evaluate_run(run: Run) -> dict:
-    """Metrics of the test classes and, with the prefix val_, of the validation classes; in the first process also the
-    gain of the policy and the health of the context on them. Training notices nothing."""
+    """Metrics of the test images and, with the prefix val_, of the validation images; in the first process also the
+    gain of the policy and the health of the context, on classes that are not trained on. Training notices nothing."""
     opt = run.opt
     loaders = run.loaders
     metrics = {}
@@ -74,7 +75,7 @@ def evaluate_run(run: Run) -> dict:
             values = score_split(opt, run.network, loaders, split, run.device, opt.evaluation_metrics,
                                  **evaluation_arguments(opt))
             metrics |= {prefix + name: value for name, value in values.items()}
-    if distributed.rank() == 0:
+    if distributed.rank() == 0 and not opt.train_on_all:
         has_other_classes = "val" in loaders and not opt.tv_split_by_samples
         split = "val" if has_other_classes else "test"
         with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
@@ -148,7 +149,7 @@ def write_results(run: Run) -> None:
     opt = run.opt
     progress = run.progress
     folder = run.folder
-    if opt.figures:
+    if opt.figures and "test" in run.loaders:
         embedded = embed_split(opt, run.network, run.loaders, "test", run.device)
     if folder is None:
         return
@@ -163,15 +164,21 @@ def write_results(run: Run) -> None:
         "seconds": round(progress.seconds, 3),
         "seconds_per_epoch": round(progress.training_seconds / max(1, progress.epoch), 3),
     }
-    if gain := policy_gain_on(run, "test"):
+    if opt.train_on_all:
+        result["tested_on"] = tested_on(vars(opt))
+    elif gain := policy_gain_on(run, "test"):
         result["held_out_advantage_over_uniform"] = gain
     last = held_out_so_far(progress.history)
     result |= {name: value for name, value in last.items() if name.startswith(held_out.CONTEXT)}
     result["peak_memory_mib"] = peak_memory_mib(run.device)
     folder.write_json("result.json", result)
-    print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
+    if result["final"]:
+        print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
+    if note := note_of_all(vars(opt)):
+        print(note)
     if opt.figures:
-        draw_pictures(opt, embedded, run.splits, folder)
+        if "test" in run.loaders:
+            draw_pictures(opt, embedded, run.splits, folder)
         write_report(folder.path)
     print(f"Trained {trained_parts(run)}: {result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. "
           f"Everything is in {folder.path}")

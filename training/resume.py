@@ -13,6 +13,7 @@ from utilities import checkpoint
 from utilities.errors import UsageError
 from utilities.flags import as_recorded
 from utilities.rules import completed
+from utilities.tested import has_test
 
 LAST = "last.pt"
 MAY_CHANGE = {"n_epochs", "kernels", "source_path", "save_path", "savename", "device", "gpu", "resume", "debug",
@@ -133,8 +134,10 @@ def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
     progress = state["progress"]
     least = progress["epoch"]
     is_within = progress["sums"] is not None
-    is_evaluated = not state["history"][-1].keys().isdisjoint(opt.evaluation_metrics)
-    if is_within or not is_evaluated:
+    metrics = [*opt.evaluation_metrics, *(f"val_{name}" for name in opt.evaluation_metrics)]
+    is_evaluated = not state["history"][-1].keys().isdisjoint(metrics)
+    has_metrics = has_test(vars(opt)) or opt.use_tv_split
+    if is_within or (has_metrics and not is_evaluated):
         least += 1
     if opt.n_epochs < least:
         begun = " and has begun another" if is_within else ""

@@ -45,6 +45,7 @@ NO_EFFECT = (
     ("tau gamma", "unless --scheduler step multistep"),
     ("tensorboard log_online repeat compile figures", "with --evaluate_only"),
     ("map_ explorer_ eval_per_class", "with --evaluate_only"),
+    ("test_by_images", "without --train_on_all"),
     ("tv_split_", "without --use_tv_split"),
     ("weights_dir", "with --checkpoint"),
     ("weights_dir", "with --weights"),
@@ -195,6 +196,8 @@ def problems_of_run(opt: Namespace, explicit: dict) -> Iterator[str]:
         yield "--repeat starts a run and --resume continues one: pass one of them"
     if opt.evaluate_only and not opt.checkpoint:
         yield "--evaluate_only needs --checkpoint FILE"
+    if opt.train_on_all:
+        yield from problems_of_all_classes(opt)
     if opt.savename and not is_folder_name(opt.savename):
         yield (f"--savename {printable(opt.savename)} is not the name of a folder: pass one without "
                "slashes; --save_path says where it lies")
@@ -218,6 +221,16 @@ def problems_of_run(opt: Namespace, explicit: dict) -> Iterator[str]:
         if name not in known:
             yield (f"--storage_metrics {name} is not among --evaluation_metrics ({CONTEXT} metrics "
                    "need --eval_context too)")
+
+
+def problems_of_all_classes(opt: Namespace) -> Iterator[str]:
+    """What needs classes or images outside of training, where all classes train."""
+    if opt.evaluate_only and not opt.test_by_images:
+        yield ("--evaluate_only has no images to test on with --train_on_all: pass --no-train_on_all "
+               "for the data set's own test classes")
+    if opt.use_tv_split and not (opt.tv_split_by_samples or opt.evaluate_only):
+        yield ("--use_tv_split takes classes out of training, and --train_on_all trains on all: pass "
+               "--tv_split_by_samples too, which takes images of every class")
 
 
 def problems_of_source(opt: Namespace, explicit: dict) -> Iterator[str]:

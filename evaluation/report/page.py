@@ -28,6 +28,7 @@ from parameters import chosen_flags
 from utilities.cells import metric_names
 from utilities.logger import write_text
 from utilities.rules import cannot_apply
+from utilities.tested import note_of_all, tested_on
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 PICTURE_LIMIT = 600_000  # bytes of each picture
@@ -67,6 +68,8 @@ def report(run: Run) -> str:
         confusions=table_rows(run.folder / "confusions.csv")[:ROWS],
         worst=table_rows(run.folder / "per_class.csv")[:ROWS],
         numbers=row_numbers,
+        tested=tested_on(run.flags),
+        note=note_of_all(run.flags),
         chosen=chosen,
         others=others,
         origin=origin(run),

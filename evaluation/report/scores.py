@@ -9,7 +9,8 @@ HEADLINES = 4  # metrics in large type
 def scores(run: Run) -> dict[str, dict[str, float]]:
     """The metrics and intervals: untrained, final, each best checkpoint, validation classes."""
     names = [name + end for name in run.metrics for end in ("", "_low", "_high")]
-    evaluated = [row for row in run.history if not row.keys().isdisjoint(names)] or [{}]
+    columns = [prefix + name for name in names for prefix in ("", "val_")]
+    evaluated = [row for row in run.history if not row.keys().isdisjoint(columns)] or [{}]
     first = part(evaluated[0], names)
     last = part(evaluated[-1], names)
     epoch = evaluated[-1].get("epoch", 0)

@@ -14,6 +14,13 @@ NOT_PART_OF_THE_ROW = (
     "explorer_images", "compile", "channels_last", "deterministic", "weights_dir", "list",
 )
 
+# switches that older runs do not have, and what goes with them
+NEWER = {
+    "eval_context": ("eval_context", "eval_context_power"),
+    "freeze": ("freeze", "freeze_views"),
+    "train_on_all": ("train_on_all",),
+}
+
 
 def row_flags(flags: dict[str, Any],
               left_out: tuple[str, ...] = NOT_PART_OF_THE_ROW) -> dict[str, Any]:
@@ -23,9 +30,9 @@ def row_flags(flags: dict[str, Any],
     """
     if flags.get("dataset") == "image_folder":
         left_out = tuple(name for name in left_out if name != "source_path")
-    if not flags.get("eval_context"):
-        # older runs do not have it
-        left_out += ("eval_context", "eval_context_power")
+    for switch, names in NEWER.items():
+        if not flags.get(switch):
+            left_out += names
     return {name: value for name, value in flags.items()
             if value is not None and name not in left_out}
 

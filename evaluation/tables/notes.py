@@ -5,6 +5,7 @@ from typing import Any
 from evaluation.run_files import Run, continuations
 from evaluation.tables.flags import run_name
 from evaluation.tables.rows import TableRow, best_entry, flags_of
+from utilities.tested import SEEN, tested_on
 from utilities.text import printable
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -31,6 +32,7 @@ def common_notes(rows: list[TableRow], at: str) -> list[str]:
         labels.append("Epochs between evaluations")
     notes = [seed_note(rows)]
     notes.append(length_note(rows))
+    notes.append(seen_note(rows))
     notes += [fact_note(label, rows) for label in labels]
     notes += [namesake_note(row) for row in rows]
     changed = sum(run.options.get("uncommitted_changes") is True for run in runs)
@@ -72,6 +74,12 @@ def length_note(rows: list[TableRow]) -> str | None:
         return None
     return ("Runs of different length are not averaged, and stand in rows of their own "
             f"({'; '.join(parts)}).")
+
+
+def seen_note(rows: list[TableRow]) -> str | None:
+    """The rows whose metrics say nothing of new classes."""
+    names = [row.name for row in rows if tested_on(row.flags) == SEEN]
+    return f"Measured on {SEEN}: {', '.join(names)}." if names else None
 
 
 def seed_note(rows: list[TableRow]) -> str | None:

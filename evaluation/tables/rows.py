@@ -16,10 +16,11 @@ from utilities.text import printable
 # what decides the network before training, and the images that it is evaluated on; with _ at its end:
 # all flags that begin so
 OF_THE_START = (
-    "dataset", "glyphs_", "arch", "embed_dim", "pooling", "feature_norm", "not_pretrained", "weights",
-    "checkpoint", "image_size", "crop_size", "input_", "relation", "memory", "memory_decode",
-    "memory_couplings", "memory_hidden", "memory_levels", "memory_steps", "memory_channels",
-    "memory_samples", "memory_temperature", "eval_context", "eval_context_power",
+    "dataset", "train_on_all", "test_by_images", "glyphs_", "arch", "embed_dim", "pooling",
+    "feature_norm", "not_pretrained", "weights", "checkpoint", "image_size", "crop_size", "input_",
+    "relation", "memory", "memory_decode", "memory_couplings", "memory_hidden", "memory_levels",
+    "memory_steps", "memory_channels", "memory_samples", "memory_temperature", "eval_context",
+    "eval_context_power",
 )
 
 
