@@ -66,12 +66,19 @@ def both(feature_map: Tensor) -> Tensor:
     return average(feature_map) + maximum(feature_map)
 
 
+def own(feature_map: Tensor) -> Tensor:
+    """The library's own pooling, which its models then do themselves; of a map that is left the
+    average, (B, F, h, w) -> (B, F)
+    """
+    return average(feature_map)
+
+
 POOLINGS: dict[str, Callable[[Tensor], Tensor] | type[nn.Module]] = {
     "avg": average,
     "avg+max": both,
     "gem": GeM,
     "max": maximum,
-    "own": average,
+    "own": own,
 }
 
 

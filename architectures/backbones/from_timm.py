@@ -54,9 +54,7 @@ def timm_backbone(
     model = _created(timm, name, called, pretrained, weights_dir)
     settings = timm.data.resolve_data_config(model=model)
     side = settings["input_size"][1]
-    features = run_blank_image(model, called, side, forward=model.forward_features)
-    has_map = isinstance(features, Tensor) and features.ndim == 4
-    is_map = has_map and not own_pooling and _remove_pooling(model)
+    is_map = not own_pooling and _has_map(model, called, side) and _remove_pooling(model)
     if not is_map:
         model.reset_classifier(0)
     output = run_blank_image(model, called, side)
@@ -79,6 +77,12 @@ def timm_backbone(
         crop_share=settings["crop_pct"],
         interpolation=supported(settings["interpolation"]),
     )
+
+
+def _has_map(model: nn.Module, called: str, side: int) -> bool:
+    """Whether the model makes a map of an image, not tokens."""
+    features = run_blank_image(model, called, side, forward=model.forward_features)
+    return isinstance(features, Tensor) and features.ndim == 4
 
 
 def _remove_pooling(model: nn.Module) -> bool:

@@ -35,19 +35,17 @@ def torchvision_backbone(
 ) -> Backbone:
     """The model `name` of torchvision up to its pooling, or a vision transformer's class token.
 
-    With own_pooling, it is the vector that its last linear layer sees.
-
+    With own_pooling, up to its last linear layer.
     A transformer is built for images of `image_size`, to which the embeddings of its positions are
     interpolated. weights: torchvision's name of the weights, which have their own preprocessing.
     called: the name of the model in errors.
     """
     called = called or f"torchvision.{name}"
     preset = get_model_weights(name)[weights].transforms()
-    native = preset.crop_size[0]
-    side = native
+    side = preset.crop_size[0]
     transformer = name.startswith("vit_")
     if transformer:
-        side = image_size or native
+        side = image_size or side
         trunk = get_model(name, weights=None, image_size=side)
         trunk.heads = nn.Identity()
         adapt = partial(_interpolated, trunk)
@@ -58,17 +56,22 @@ def torchvision_backbone(
     if pretrained:
         load_source(trunk, called, preset_source(name, weights), weights_dir, adapt)
     width = run_blank_image(trunk, called, side).shape[1]
-    backbone = Backbone(
-        trunk,
-        width,
-        image_size=native,
-        pooled=transformer or own_pooling,
-        crop_share=native / preset.resize_size[0],
-        interpolation=supported(preset.interpolation.value),
-    )
+    backbone = Backbone(trunk, width, pooled=transformer or own_pooling, **_prepared_by(preset))
     if name in RESCALED:
         return replace(backbone, mean=HALF, std=HALF)
-    return replace(backbone, mean=tuple(preset.mean), std=tuple(preset.std))
+    return backbone
+
+
+def _prepared_by(preset) -> dict:
+    """How torchvision's transform of some weights prepares an image, as fields of a Backbone."""
+    side = preset.crop_size[0]
+    return {
+        "mean": tuple(preset.mean),
+        "std": tuple(preset.std),
+        "image_size": side,
+        "crop_share": side / preset.resize_size[0],
+        "interpolation": supported(preset.interpolation.value),
+    }
 
 
 def preset_source(name: str, weights: str) -> Source:
