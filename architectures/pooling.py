@@ -67,8 +67,8 @@ def both(feature_map: Tensor) -> Tensor:
 
 
 def own(feature_map: Tensor) -> Tensor:
-    """The library's own pooling, which its models then do themselves; of a map that is left the
-    average, (B, F, h, w) -> (B, F)
+    """The library's own pooling, which its models do themselves; else the average,
+    (B, F, h, w) -> (B, F)
     """
     return average(feature_map)
 

@@ -80,7 +80,7 @@ def test_a_sample_run_trains_the_loss_alone_on_its_data_set(argv):
     assert opt.miner_rho_distance_cp == float(given.get("--miner_rho_distance_cp", 0.2))
     assert opt.loss_margin_beta == float(given.get("--loss_margin_beta", 1.2))
     assert (opt.relation, opt.memory, opt.pair_weighting, opt.pooling) == ("none", "none", "uniform", "avg")
-    method = build_method(opt, SimpleNamespace(feature_dim=8), 4)
+    method = build_method(opt, SimpleNamespace(feature_dim=8, embed_dim=opt.embed_dim), 4)
     miner = build_miner(opt)
     assert (method.relation, method.policy) == (None, None)
     assert bool(miner) == method.base.needs_triplets
