@@ -14,6 +14,7 @@ def by_loop(name, values):
     mean = sum(values) / len(values)
     return {
         "avg": mean,
+        "own": mean,
         "max": max(values),
         "avg+max": mean + max(values),
         "gem": (sum(v**3 for v in values) / len(values)) ** (1 / 3),
@@ -32,7 +33,7 @@ def test_average_plus_maximum_is_the_default():
 
 
 def test_unknown_names_are_listed():
-    with pytest.raises(UsageError, match="--pooling gen.*'gem'.*avg, avg[+]max, gem, max"):
+    with pytest.raises(UsageError, match="--pooling gen.*'gem'.*avg, avg[+]max, gem, max, own"):
         select("gen")
 
 
