@@ -41,7 +41,7 @@ class Criterion(nn.Module):
         network.
 
     The arguments of a subclass are its annotated fields, as in a dataclass, with __post_init__ for
-    what is made of them; or it writes __init__.
+    what is made of them; or it writes __init__. One outside its range is a UsageError.
     """
 
     needs_triplets = False
@@ -103,7 +103,8 @@ class Criterion(nn.Module):
         are of the batch; weights are (A, 1 or N). Half precision is computed and returned in
         float32, and autocast is off inside: the exponential of a similarity that was rounded to 8
         bits is noise. No control flow depends on embedding or weight, so that torch.func.vmap and
-        grad pass through.
+        grad pass through. Raises UsageError for shapes that do not fit, triplets that are missing,
+        and weights or references that the loss does not take.
         """
         refuse_shapes(embedding, label)
         self._refuse_what_cannot_work(triplets, weight, anchors)
