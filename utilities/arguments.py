@@ -12,6 +12,7 @@ PHRASES = {
     "--policy_granularity anchor": 'granularity="anchor"',
     "--policy_granularity batch": 'granularity="batch"',
     "--xbm_size 0": "xbm=None",
+    "--xbm_size, such as 1000": "xbm, a CrossBatchMemory",
 }
 # Where the argument has another name than the flag without its prefix.
 RENAMED = {
@@ -20,6 +21,7 @@ RENAMED = {
     "dataset": "name",
     "evaluation_metrics": "metrics",
     "loss": "name",
+    "memory_target": "name",
     "pair_weight_on": "weight_on",
     "policy_action": "weighting",
 }

@@ -10,7 +10,7 @@ import torch
 
 from batchminer import DistanceWeighted
 from criteria import CRITERIA, Margin, PairWeights, SmoothAP, Triplet
-from criteria.method import GRU, CrossBatchMemory, Factor, LMMetric, Policy, PolicyTraining
+from criteria.method import GRU, CrossBatchMemory, Factor, LMMetric, MemoryTarget, Policy, PolicyTraining
 from datasets.samplers import ClassRandom
 from utilities import errors
 from utilities.arguments import RENAMED, argument_of, in_arguments
@@ -86,6 +86,7 @@ def test_an_argument_has_the_name_of_its_flag_without_the_prefix(flag, argument)
     (lambda: GRU(8, 4, hidden=6, share_projection=True), "share_projection needs states as wide as the feature"),
     (lambda: Policy(0, Factor(), input="statistics"), 'weighting=Factor() with granularity="batch" has no effect'),
     (lambda: CrossBatchMemory(CRITERIA["arcface"](4, 4), 4, 8), "cannot serve it: pass xbm=None."),
+    (lambda: MemoryTarget("neighbours"), "name neighbours looks for them in the cross-batch memory: pass xbm, a"),
 ])
 def test_errors_of_classes_name_their_arguments(make, text):
     with pytest.raises(UsageError) as caught:
