@@ -32,6 +32,7 @@ MINERS: dict[str, type[Miner]] = {
     "semihard": Semihard,
     "softhard": Softhard,
 }
+__all__ += [cls.__name__ for cls in MINERS.values()]
 
 
 def select(name: str, seed: int = 0, **kwargs) -> Miner:

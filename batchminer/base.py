@@ -40,7 +40,8 @@ class Miner:
         'any'.
     adapts: whether `adapt` wants validation metrics during training.
 
-    The arguments of a subclass are its annotated fields, as in a dataclass.
+    The arguments of a subclass are its annotated fields, as in a dataclass. One outside its range
+    is a UsageError.
     """
 
     seed: int = 0

@@ -54,6 +54,7 @@ CRITERIA: dict[str, type[Criterion]] = {
     "supcon": SupCon,
     "triplet": Triplet,
 }
+__all__ += [cls.__name__ for cls in CRITERIA.values()]
 
 
 def class_of(name: str) -> type[Criterion]:

@@ -81,12 +81,10 @@ class AdversarialSeparation(Criterion):
         """As the base loss; the regressors are the same for all classes."""
         return self.base.is_class_specific()
 
-    def param_groups(self, lr: float) -> list[dict]:
+    def param_groups(self, lr: float | None = None) -> list[dict]:
         """The base loss's groups and that of the regressors."""
         regressors = [self.w1, self.b1, self.w2, self.b2]
-        rate = lr if self.own_lr is None else self.own_lr
-        own = {"params": regressors, "lr": rate, "weight_decay": 0.0}
-        return [*self.base.param_groups(lr), own]
+        return [*self.base.param_groups(lr), self.own_group(regressors, lr)]
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,) -> scalar."""

@@ -41,7 +41,7 @@ class Criterion(nn.Module):
         network.
 
     The arguments of a subclass are its annotated fields, as in a dataclass, with __post_init__ for
-    what is made of them; or it writes __init__.
+    what is made of them; or it writes __init__. One outside its range is a UsageError.
     """
 
     needs_triplets = False
@@ -72,16 +72,21 @@ class Criterion(nn.Module):
         """Whether it has parameters of the training classes, so that it says nothing of others."""
         return any(True for _ in self.parameters())
 
-    def param_groups(self, lr: float) -> list[dict]:
-        """Optimizer groups of the criterion's own parameters, at their own rate (else `lr`).
+    def param_groups(self, lr: float | None = None) -> list[dict]:
+        """Optimizer groups of the criterion's own parameters, at their own rate, else `lr` (None:
+        the optimizer's).
 
         They never decay: decay would shrink a boundary that is a distance. Of proxies, which are
         normalised, it would change nothing but the scale.
         """
         params = [p for p in self.parameters() if p.requires_grad]
+        return [self.own_group(params, lr)] if params else []
+
+    def own_group(self, params: list[nn.Parameter], lr: float | None) -> dict:
+        """An optimizer group of parameters of this criterion."""
         rate = lr if self.own_lr is None else self.own_lr
-        group = {"params": params, "lr": rate, "weight_decay": 0.0}
-        return [group] if params else []
+        settings = {"params": params, "weight_decay": 0.0}
+        return settings if rate is None else settings | {"lr": rate}
 
     def forward(
         self,
@@ -98,8 +103,10 @@ class Criterion(nn.Module):
         are of the batch; weights are (A, 1 or N). Half precision is computed and returned in
         float32, and autocast is off inside: the exponential of a similarity that was rounded to 8
         bits is noise. No control flow depends on embedding or weight, so that torch.func.vmap and
-        grad pass through.
+        grad pass through. Raises UsageError for shapes that do not fit, triplets that are missing,
+        and weights or references that the loss does not take.
         """
+        refuse_shapes(embedding, label)
         self._refuse_what_cannot_work(triplets, weight, anchors)
         with torch.autocast(embedding.device.type, enabled=False):
             x = at_least_float32(embedding)
@@ -135,6 +142,13 @@ class Criterion(nn.Module):
         if self.accepts_weight == "anchor" and columns > 1:
             raise UsageError(f"{name} takes one weight an image here, not one a pair: pass "
                              "--policy_action weight --policy_granularity anchor.")
+
+
+def refuse_shapes(embedding: Tensor, label: Tensor) -> None:
+    """A UsageError where rows and labels are not (B, D) and (B,): others would broadcast."""
+    if embedding.ndim != 2 or label.shape != embedding.shape[:1]:
+        raise UsageError(f"A loss compares embeddings (B, D) with labels (B,), not "
+                         f"{tuple(embedding.shape)} with {tuple(label.shape)}.")
 
 
 class PairCriterion(Criterion):

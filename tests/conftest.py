@@ -2,6 +2,8 @@
 import pytest
 import torch
 
+from utilities.errors import naming_flags
+
 
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available():
@@ -16,3 +18,10 @@ def fixed_randomness():
     """Every test starts from the same random state, and one thread, so that parallel workers do not compete."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def errors_as_a_command_shows_them():
+    """They name flags, unless a test looks at what a program of one's own gets."""
+    with naming_flags():
+        yield

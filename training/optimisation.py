@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from architectures.network import Network
 from criteria.method import LMMetric
 from training.ema import AveragedWeights
+from utilities.groups import group
 
 
 def parameter_groups(network: Network, method: LMMetric, *, lr: float, fc_lr: float = -1.0,
@@ -36,26 +37,7 @@ def parameter_groups(network: Network, method: LMMetric, *, lr: float, fc_lr: fl
         groups.append(group("pooling", pooling, fc_lr, decays=False))
     if network.memory is not None:
         groups.append(group("memory", network.memory.parameters(), memory_lr))
-    criteria = method.base.param_groups(fc_lr)
-    for second in (method.second_loss, method.context_loss):
-        if second is not None:
-            criteria += second.criterion.param_groups(fc_lr)
-    for i, own in enumerate(criteria):
-        name = f"criterion_{i + 1}" if i else "criterion"
-        groups.append({"name": name} | own)
-    if method.proxies is not None:
-        groups += [{"name": "proxies"} | own for own in method.proxies.param_groups()]
-    if method.relation is not None:
-        groups.append(group("relation", method.relation.parameters(), relation_lr))
-    if method.learns:
-        groups.append(group("policy", method.policy.parameters(), policy_lr, decays=False))
-    return groups
-
-
-def group(name: str, parameters, lr: float, decays: bool = True) -> dict:
-    """A named group of an optimizer."""
-    settings = {"name": name, "params": list(parameters), "lr": lr}
-    return settings if decays else settings | {"weight_decay": 0.0}
+    return groups + method.param_groups(fc_lr, relation_lr=relation_lr, policy_lr=policy_lr)
 
 
 def build_optimizer(groups: list[dict], *, optim: str = "adam", decay: float = 0.0,

@@ -1,8 +1,9 @@
 """The errors that a user can cause; a command answers with one sentence and an exit code."""
+import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from utilities.streams import OutputError, shown
 from utilities.text import printable
@@ -10,11 +11,39 @@ from utilities.text import printable
 BRIEF = 150  # characters
 
 
-class UsageError(Exception):
+_in_command = False
+
+
+@contextlib.contextmanager
+def naming_flags() -> Iterator[None]:
+    """Inside, errors name flags, as a command does; elsewhere the arguments behind them."""
+    global _in_command
+    before = _in_command
+    _in_command = True
+    try:
+        yield
+    finally:
+        _in_command = before
+
+
+class NamedError(Exception):
+    """An error whose text is written with flags."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if _in_command or "--" not in text:
+            return text
+        # it reads the registries by a module that raises these errors
+        from utilities.arguments import in_arguments
+
+        return in_arguments(text)
+
+
+class UsageError(NamedError):
     """The command asks for something that cannot be done as written (exit code 2)."""
 
 
-class RunError(Exception):
+class RunError(NamedError):
     """The command was right, but something failed while it ran (exit code 1)."""
 
 
@@ -43,7 +72,7 @@ def answer(
     """
     # of damaged EXIF blocks, unusual palettes and the like, for each image
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    with shown():
+    with shown(), naming_flags():
         return _answer(program, command, debug, interrupted)
 
 

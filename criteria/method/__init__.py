@@ -7,6 +7,8 @@ weighting        what an action means: the weight of every pair               WE
 rewards          what an action is rewarded with                              REWARDS
 policy_gradient  how the reward trains the policy
 lm_metric        all of it around a base criterion
+contract         what it asks of a network
+learned_weights  its weights alone, as a loss for any training loop
 second_loss      the loss of v where it shares nothing with that of u; the loss of the context alone
 memory_target    what the memory learns to decode                             TARGETS
 xbm, class_proxies   more pairs: with past batches, with proxies of the classes
@@ -14,14 +16,17 @@ health           what the policy is worth, in numbers
 context_health   whether the context lives, in numbers
 """
 from criteria.method.class_proxies import ClassProxies
+from criteria.method.contract import EmbeddingNetwork
+from criteria.method.learned_weights import LearnedWeights
 from criteria.method.lm_metric import LMMetric, LossTerms, PolicyTraining, Related
 from criteria.method.memory_target import MemoryTarget
 from criteria.method.policy import Policy
-from criteria.method.relation import RELATIONS
-from criteria.method.rewards import REWARDS
+from criteria.method.relation import GRU, RELATIONS
+from criteria.method.rewards import REWARDS, Lookahead
 from criteria.method.second_loss import SecondLoss
-from criteria.method.weighting import WEIGHTINGS
+from criteria.method.weighting import WEIGHTINGS, Factor, Sharpness
 from criteria.method.xbm import CrossBatchMemory
 
-__all__ = ["REWARDS", "RELATIONS", "WEIGHTINGS", "ClassProxies", "CrossBatchMemory", "LMMetric", "LossTerms",
-           "MemoryTarget", "Policy", "PolicyTraining", "Related", "SecondLoss"]
+__all__ = ["GRU", "REWARDS", "RELATIONS", "WEIGHTINGS", "ClassProxies", "CrossBatchMemory",
+           "EmbeddingNetwork", "Factor", "LMMetric", "LearnedWeights", "Lookahead", "LossTerms",
+           "MemoryTarget", "Policy", "PolicyTraining", "Related", "SecondLoss", "Sharpness"]

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from architectures.network import Features, Network
+from architectures.network import Features
 from batchminer.base import Triplets
 from criteria.base import Criterion, PairWeights
 from criteria.method.class_proxies import ClassProxies
+from criteria.method.contract import EmbeddingNetwork
 from criteria.method.memory_target import MemoryTarget
 from criteria.method.policy import Actions, Decision, Policy
 from criteria.method.policy_gradient import advantage, credit, score_function_loss
@@ -20,6 +21,7 @@ from criteria.method.statistics import Pairs, pairs_of
 from criteria.method.weighting import Factor
 from criteria.method.xbm import CrossBatchMemory
 from utilities.errors import UsageError
+from utilities.groups import group
 from utilities.pairwise import unit
 
 LossTerms = dict[str, Tensor]
@@ -115,7 +117,30 @@ class LMMetric(nn.Module):
         if self.learns and training.samples < 2 and training.baseline == "leave_one_out":
             raise UsageError("--policy_baseline leave_one_out needs at least --policy_samples 2.")
 
-    def relate(self, network: Network, features: Features) -> Related:
+    def param_groups(self, lr: float | None = None, *, relation_lr: float | None = None,
+                     policy_lr: float = 1e-2) -> list[dict]:
+        """Named groups for an optimizer, at rates of their own, else at `lr` (None: the optimizer's).
+
+        Criteria, proxies and policy do not decay.
+        """
+        criteria = self.base.param_groups(lr)
+        for second in (self.second_loss, self.context_loss):
+            if second is not None:
+                criteria += second.criterion.param_groups(lr)
+        groups = []
+        for i, own in enumerate(criteria):
+            name = f"criterion_{i + 1}" if i else "criterion"
+            groups.append({"name": name} | own)
+        if self.proxies is not None:
+            groups += [{"name": "proxies"} | own for own in self.proxies.param_groups()]
+        if self.relation is not None:
+            rate = lr if relation_lr is None else relation_lr
+            groups.append(group("relation", self.relation.parameters(), rate))
+        if self.learns:
+            groups.append(group("policy", self.policy.parameters(), policy_lr, decays=False))
+        return groups
+
+    def relate(self, network: EmbeddingNetwork, features: Features) -> Related:
         """The batch's context, and the embedding combined with it."""
         e = features.embedding  # (B, D)
         if self.relation is None:
@@ -125,9 +150,12 @@ class LMMetric(nn.Module):
             logit = self.context_norm(logit)
         return Related(network.combine(e, logit.sigmoid()), e, logit, state)
 
-    def forward(self, network: Network, features: Features, related: Related, label: Tensor, index: Tensor,
-                triplets: Triplets | None) -> LossTerms:
-        """The named, weighted terms of the loss, for labels and image indices (B,); `total` is their sum."""
+    def forward(self, network: EmbeddingNetwork, features: Features, related: Related, label: Tensor,
+                index: Tensor | None = None, triplets: Triplets | None = None) -> LossTerms:
+        """The named, weighted terms of the loss, for labels (B,) and images' numbers (B,); `total` is their sum.
+
+        The numbers are needed by a cross-batch memory alone.
+        """
         u = related.z
         pairs = pairs_of(u, label) if self.policy else None
         decision, actions = self.decide(related.state, pairs)
@@ -208,7 +236,7 @@ class LMMetric(nn.Module):
         """`pair_weights` of a batch of `anchors` rows that is followed by reference rows."""
         return None if choice is None else self.pair_weights(choice, pairs_of(rows, label, anchors))
 
-    def test_time_embedding(self, network: Network, features: Features) -> Tensor | None:
+    def test_time_embedding(self, network: EmbeddingNetwork, features: Features) -> Tensor | None:
         """v: the embedding as it will be at test time, or None where there is no second loss."""
         if self.memory_dual == "none" or self.relation is None:
             return None

@@ -118,7 +118,7 @@ class Policy(nn.Module):
 
     def forward(self, state: Tensor | None, pairs: Pairs) -> Decision:
         """state (B, H) of the relation or None, the batch's pairs -> Decision of 1 or B deciders."""
-        x = self.observe(state, pairs)  # (N, W)
+        x = self.observe(state, pairs).to(self.head_positive.weight.dtype)  # (N, W)
         return Decision(self.head_positive(x).log_softmax(-1), self.head_negative(x).log_softmax(-1))
 
     def observe(self, state: Tensor | None, pairs: Pairs) -> Tensor:

@@ -20,6 +20,7 @@ SAMPLERS = {
     "hierarchical": Hierarchical,
     "random": FullRandom,
 }
+__all__ += [cls.__name__ for cls in SAMPLERS.values()]
 
 
 def select(name: str, labels: Sequence[int], **kwargs) -> BatchSampler:

@@ -16,14 +16,15 @@ SHUFFLE = 1
 
 @dataclass(eq=False)
 class BatchSampler:
-    """Batches of rows; epoch n is a function of (seed, n) alone, and a state is the place reached:
+    """Batches of bs rows, of labels (N,); epoch n is a function of (seed, n) alone, and a state is the place reached:
     epoch, position. The rows of a batch come in random order, so that their place says nothing of
     the class. epoch_steps: batches of an epoch; 0: as many as the images fill.
 
     Iterating continues where the sampler stands and moves it on with every batch it gives, into the
     next epoch at the end. A loader's workers fetch ahead, so `loader.batches` moves it itself, by
     the batches that have been used. With `world` processes each gets its share of every batch, by
-    its `rank`; in the order of ranks the shares make up the batch of one process.
+    its `rank`; in the order of ranks the shares make up the batch of one process. Raises UsageError
+    for a bs that the images, classes or processes do not allow.
     """
 
     labels: Sequence[int]

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from evaluation.metrics import LARGEST, K, QueryMetric, SetMetric, parse_metric
+from evaluation.metrics.arrays import Labels, Rows, as_labels, as_rows
 from evaluation.metrics.bootstrap import influence_interval, ratio_interval
 from evaluation.metrics.per_class import class_sums
 from evaluation.metrics.retrieval import relevant
@@ -27,21 +28,27 @@ Parsed = tuple[QueryMetric | SetMetric, float]
 
 
 @torch.no_grad()
-def evaluate(embeddings: Tensor, labels: Tensor, metrics: list[str], *,
-             gallery: Tensor | None = None, gallery_labels: Tensor | None = None, seed: int = 0,
+def evaluate(embeddings: Rows, labels: Labels, metrics: list[str], *,
+             gallery: Rows | None = None, gallery_labels: Labels | None = None, seed: int = 0,
              bootstrap: int = 0, context: int = 0, context_power: float = 3.0,
              **options) -> dict[str, float]:
     """The metrics asked for, by name, in that order; METRICS lists them, docs/metrics.md defines them.
 
-    embeddings (N, D), labels (N,), on the CPU or an accelerator: each row is a query among the
-        others. With gallery (G, D) and gallery_labels (G,) each searches there instead; metrics of
-        the set then take both together.
+    embeddings (N, D), labels (N,): tensors on the CPU or an accelerator, numpy arrays or lists;
+        labels may be names. Each row is a query among the others. With gallery (G, D) and
+        gallery_labels (G,) each searches there instead; metrics of the set then take both together.
     seed: of k-means; no global random state is read or changed.
     bootstrap: with so many draws of classes also NAME_low and NAME_high, a 95 % interval.
     context: with so many neighbours, and their similarity to the power context_power as weight,
         also each metric of the rows with context (evaluation.ranking.with_context), as ctx_NAME.
     options: those of evaluation.ranking.SearchOptions; the numbers do not depend on them.
+
+    Raises UsageError for what cannot be evaluated as given, RunError for NaN and for sets in which
+    no image has another of its class.
     """
+    embeddings = as_rows(embeddings)
+    gallery = as_rows(gallery)
+    labels, gallery_labels = as_labels(labels, gallery_labels)
     if context:
         check_neighbours(context, len(embeddings if gallery is None else gallery))
     more = {"gallery_labels": gallery_labels, "seed": seed, "bootstrap": bootstrap} | options
@@ -98,8 +105,8 @@ def _interval(parts: tuple[Tensor, Tensor] | Tensor, draws: int, seed: int) -> t
 
 
 @torch.no_grad()
-def query_values(embeddings: Tensor, labels: Tensor, metrics: list[str], *,
-                 gallery: Tensor | None = None, gallery_labels: Tensor | None = None,
+def query_values(embeddings: Rows, labels: Labels, metrics: list[str], *,
+                 gallery: Rows | None = None, gallery_labels: Labels | None = None,
                  **options) -> tuple[dict[str, Tensor], Tensor]:
     """The retrieval metrics among those named, one number a row, (N,) float64 each, and which rows
     are queries, (N,).
@@ -107,6 +114,9 @@ def query_values(embeddings: Tensor, labels: Tensor, metrics: list[str], *,
     Queries are the rows with something to find; the numbers of the others are zero. Arguments as
     in evaluate.
     """
+    embeddings = as_rows(embeddings)
+    gallery = as_rows(gallery)
+    labels, gallery_labels = as_labels(labels, gallery_labels)
     parsed = {name: parse_metric(name) for name in metrics}
     asked = {name: found for name, found in parsed.items() if isinstance(found[0], QueryMetric)}
     _check(embeddings, labels, gallery, gallery_labels)

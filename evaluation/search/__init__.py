@@ -1,5 +1,8 @@
 """The images nearest to a query, among those that evaluation.embed has embedded."""
 from evaluation.search.embedded_set import EmbeddedSet, read_set
 from evaluation.search.nearest import Hit, SearchResult, find
+from evaluation.search.page import draw_results
+from evaluation.search.queries import embed_queries, network_of
 
-__all__ = ["EmbeddedSet", "Hit", "SearchResult", "find", "read_set"]
+__all__ = ["EmbeddedSet", "Hit", "SearchResult", "draw_results", "embed_queries", "find",
+           "network_of", "read_set"]

@@ -1,0 +1,54 @@
+"""Tensors of what a program holds: numpy arrays, lists, labels of any kind."""
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utilities.errors import UsageError
+
+Rows = Tensor | np.ndarray
+Labels = Tensor | np.ndarray | Sequence
+
+
+def as_rows(rows: Rows | None) -> Tensor | None:
+    """Embeddings (N, D) as a tensor; what is one already stays as it is."""
+    if rows is None or isinstance(rows, Tensor):
+        return rows
+    array = np.asarray(rows)
+    if array.dtype.kind not in "fiu":
+        raise UsageError(f"evaluation: embeddings of type {array.dtype} are no real numbers; pass "
+                         "an array or tensor (N, D) of them.")
+    return torch.from_numpy(_plain(array))
+
+
+def as_labels(labels: Labels, gallery_labels: Labels | None) -> tuple[Tensor, Tensor | None]:
+    """Labels (N,) and those of the gallery (G,), or None, as tensors of common numbers.
+
+    Whole numbers stay as they are; of names, each gets a number.
+    """
+    given = [labels] if gallery_labels is None else [labels, gallery_labels]
+    if not all(isinstance(part, Tensor) for part in given):
+        given = _numbered([_as_array(part) for part in given])
+    return given[0], given[1] if len(given) > 1 else None
+
+
+def _as_array(labels: Labels) -> np.ndarray:
+    if isinstance(labels, Tensor):
+        return labels.cpu().numpy()
+    return np.asarray(labels)
+
+
+def _numbered(arrays: list[np.ndarray]) -> list[Tensor]:
+    if all(array.dtype.kind in "biu" for array in arrays):
+        return [torch.from_numpy(_plain(array.astype(np.int64))) for array in arrays]
+    names = np.concatenate([array.ravel() for array in arrays])
+    _, number = np.unique(names, return_inverse=True)
+    numbers = torch.from_numpy(number).split([array.size for array in arrays])
+    return [part.view(array.shape) for part, array in zip(numbers, arrays)]
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The same numbers as torch takes them: in the machine's byte order, and writable."""
+    native = array.dtype.newbyteorder("=")
+    return np.require(array, native, ["W"])

@@ -1,0 +1,75 @@
+"""Metrics of numpy arrays, lists and names are those of the tensors with the same numbers."""
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation import evaluate, query_values
+from utilities.errors import UsageError
+
+METRICS = ["e_recall@1", "c_mAP_r", "nmi", "dists@intra", "fnmr@0.1"]
+NAMES = np.array(["cat", "dog", "ant"])
+
+
+@pytest.fixture
+def data():
+    rows = torch.randn(30, 5)
+    return rows, torch.arange(30) % 3
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+FORMS = {
+    "numpy": lambda x, y: (x.numpy(), y.numpy()),
+    "lists": lambda x, y: (x.tolist(), y.tolist()),
+    "a tensor and a list": lambda x, y: (x, y.tolist()),
+    "small numbers": lambda x, y: (x.numpy(), y.numpy().astype(np.uint8)),
+    "names": lambda x, y: (x.numpy(), NAMES[y.numpy()]),
+    "a list of names": lambda x, y: (x, NAMES[y.numpy()].tolist()),
+    "read only": lambda x, y: (read_only(x.numpy().copy()), read_only(y.numpy().copy())),
+    "big endian": lambda x, y: (x.numpy().astype(">f4"), y.numpy().astype(">i8")),
+    "strided": lambda x, y: (np.repeat(x.numpy(), 2, 1)[:, ::2], np.repeat(y.numpy(), 2)[::2]),
+    "reversed": lambda x, y: (x.numpy()[::-1][::-1], y.numpy()[::-1][::-1]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_form_gives_the_numbers_of_tensors(data, form):
+    rows, labels = FORMS[form](*data)
+    exact = data[0].double() if form == "lists" else data[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert evaluate(rows, labels, METRICS) == evaluate(exact, data[1], METRICS)
+
+
+def test_names_of_a_gallery_are_numbered_with_those_of_the_queries(data):
+    rows, labels = data
+    # the gallery lacks the first class in the alphabet: numbered by itself, all others would shift
+    kept = labels != 2
+    expected = evaluate(rows[:9], labels[:9], METRICS, gallery=rows[kept], gallery_labels=labels[kept])
+    names = NAMES[labels.numpy()]
+    found = evaluate(rows[:9].numpy(), list(names[:9]), METRICS, gallery=rows[kept].numpy(),
+                     gallery_labels=names[kept.numpy()])
+    assert {name: found[name] for name in METRICS} == pytest.approx(expected)
+
+
+def test_values_of_queries_take_arrays_too(data):
+    values, query = query_values(data[0].numpy(), NAMES[data[1].numpy()], ["mrr"])
+    expected, _ = query_values(*data, ["mrr"])
+    assert torch.equal(values["mrr"], expected["mrr"])
+    assert query.all()
+
+
+@pytest.mark.parametrize(("rows", "labels", "sentence"), [
+    (np.array([["a", "b"]] * 4), [0, 0, 1, 1], "embeddings of type <U1 are no real numbers"),
+    (np.zeros((4, 2), complex), [0, 0, 1, 1], "complex128"),
+    (np.zeros((4, 2)), [0, 0, 1], "\\(4, 2\\) and labels of shape \\(3,\\) do not fit"),
+    (np.zeros((4, 2)), [["a"], ["a"], ["b"], ["b"]], "labels of shape \\(4, 1\\)"),
+])
+def test_what_is_no_embedding_is_refused(rows, labels, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        evaluate(rows, labels, METRICS)
