@@ -13,10 +13,14 @@ pure=(--loss gpw)               # the plain pair loss, which has no weights of i
 # Under the default entropy bonus of 0.1 policies over anchors stay uniform.
 anchor=(--policy_granularity anchor --policy_entropy_bonus .001 --policy_lr .01)
 rivals="margin multisimilarity smoothap"
+metrics="e_recall@1 mAP_r" costs=""
+alphas="8,16,32,64" temperatures="0.05,0.1,0.2,0.4"
 
 grids_of_losses() {             # rates, betas, neg_weights and taus are the script's
     grid margin --loss_margin_beta "$betas" "${plain[@]}" --loss margin
     grid multisimilarity --loss_multisimilarity_neg_weight "$neg_weights" "${plain[@]}" --loss multisimilarity
+    grid proxyanchor --loss_proxyanchor_alpha "$alphas" "${plain[@]}" --loss proxyanchor
+    grid supcon --loss_supcon_temperature "$temperatures" "${plain[@]}" --loss supcon
     grid smoothap --loss_smoothap_tau "$taus" "${plain[@]}" "${method[@]}"
     grid full --loss_smoothap_tau "$taus" "${method[@]}"
     grid gpw-constant --policy_constant "0 20,2 20,5 20,2 40" "${alone[@]}" --pair_weighting constant "${pure[@]}"
@@ -41,6 +45,13 @@ rows_of_memory() {
     tuned_row memory-constant --memory constant "${method[@]}" @full
     tuned_row memory-mlp --memory mlp "${method[@]}" @full
     tuned_row memory-attention --relation attention "${method[@]}" @full
+}
+
+rows_of_controls() {            # of memory, weights and published, what a first table needs; not together with them
+    tuned_row full-uniform --pair_weighting uniform "${method[@]}" @full
+    tuned_row memory-none --memory none "${method[@]}" @full
+    tuned_row memory-constant --memory constant "${method[@]}" @full
+    tuned_row paper --recipe paper @smoothap.lr
 }
 
 rows_of_published() {
@@ -121,13 +132,18 @@ ablation() {                    # ablation GROUP...: tunes, trains, and prints w
     ablation_rows
     train
     compare full
-    table --metric e_recall@1 mAP_r
+    # shellcheck disable=SC2086   # several words on purpose
+    table --metric $metrics
+    compare
+    # shellcheck disable=SC2086   # several words on purpose
+    if [[ $costs ]]; then table --metric $costs; fi
     local others=(constant smoothap) baselines
     if is_row "margin-*" || is_row "multisimilarity-*"; then others+=("margin multisimilarity"); fi
     for baselines in "${others[@]}"; do
         # shellcheck disable=SC2086   # several words on purpose
         compare $baselines
-        if ((${#comparison[@]})); then table --metric e_recall@1 mAP_r; fi
+        # shellcheck disable=SC2086   # several words on purpose
+        if ((${#comparison[@]})); then table --metric $metrics; fi
     done
     end
 }

@@ -1,12 +1,14 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154   # variables of lib.sh and of the scripts
 # Tuning for the table scripts: grids whose best candidate on the validation classes is what rows train with. Sourced
-# after lib.sh, whose variables and functions it uses. TUNE_SEEDS=6 has the seeds of the candidates.
+# after lib.sh, whose variables and functions it uses. TUNE_SEEDS=6 has the seeds of the candidates, TUNE_FLAGS="..."
+# what else they train with, such as "--n_epochs 4".
 #
 # All of it is read from result files, so that a second call chooses the same and trains nothing.
 
 declare -A candidate=() tuned=() needed=()
 read -ra tune_seeds <<< "${TUNE_SEEDS:-6}"
+read -ra tune_flags <<< "${TUNE_FLAGS:-}"
 
 tuned_row() {                   # tuned_row NAME FLAGS...: a row whose flags `filled` completes
     local flags
@@ -39,7 +41,7 @@ grid() {                        # grid NAME FLAG "VALUE,..." FLAGS...: a run for
             candidate[$row]="--lr $lr $flag $value"
             tuned[$name]=${tuned[$name]:-${candidate[$row]}}
             # shellcheck disable=SC2086   # several words on purpose
-            add_runs "$row" "${tune_seeds[*]}" "${flags[@]}" ${candidate[$row]}
+            add_runs "$row" "${tune_seeds[*]}" "${tune_flags[@]}" "${flags[@]}" ${candidate[$row]}
         done
     done
 }

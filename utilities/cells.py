@@ -1,7 +1,7 @@
 """How numbers and texts stand in a table: shares in percent, intervals, Markdown and LaTeX."""
 import re
 
-from utilities.metric_names import is_share
+from utilities.metric_names import COSTS, is_share
 
 # What a cell must begin with for a spreadsheet to compute it, and the sign that says it is text.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -52,7 +52,9 @@ def with_interval(row: dict[str, float], metric: str) -> str:
 
 
 def shown(metric: str, value: float, sign: str = "") -> str:
-    """A share in percent; a distance or a divergence as it is. sign '+': also of a gain."""
+    """A share in percent; a cost, distance or divergence as it is. sign '+': also of a gain."""
+    if metric in COSTS:
+        return f"{value:{sign},.1f}"
     return f"{100 * value:{sign}.1f}" if is_share(metric) else f"{value:{sign}.3f}"
 
 

@@ -1,10 +1,13 @@
 """What the name of a metric says of its values: their unit, and which of two is better."""
 import math
 
+# What a run costs, in the columns of tables beside its metrics.
+COSTS = ("seconds_per_epoch", "peak_memory_mib")
 # Metrics that are shown as they are; all others are shares.
-NO_SHARES = ("dists@", "rho_spectrum@")
-# Compact classes, few rejected pairs and an even spectrum are better. Of all others more is better.
-LOWER_IS_BETTER = ("dists@intra", "fnmr@", "rho_spectrum@")
+NO_SHARES = ("dists@", "rho_spectrum@", *COSTS)
+# Compact classes, few rejected pairs, an even spectrum and low costs are better. Of all others more
+# is better.
+LOWER_IS_BETTER = ("dists@intra", "fnmr@", "rho_spectrum@", *COSTS)
 # what the name of a metric of rows with context begins with
 CONTEXT = "ctx_"
 

@@ -10,7 +10,7 @@ from evaluation.run_files import Run, row_numbers
 from evaluation.tables.flags import row_flags, run_name
 from utilities.cells import shown
 from utilities.errors import UsageError
-from utilities.metric_names import is_lower_better
+from utilities.metric_names import COSTS, is_lower_better
 from utilities.text import printable
 
 # what decides the network before training, and the images that it is evaluated on; with _ at its end:
@@ -109,7 +109,7 @@ def flag_texts(run: Run) -> dict[str, str]:
 def values_of(run: Run, at: str, best_by: str) -> dict[str, float]:
     """The metrics of the last epoch (at 'last'), or of the best one by the metric best_by.
 
-    Those of the validation classes, if there are any, begin with val_.
+    Those of the validation classes, if there are any, begin with val_. With them what the run costs.
     """
     if at == "last":
         metrics = run.result["final"]
@@ -119,7 +119,8 @@ def values_of(run: Run, at: str, best_by: str) -> dict[str, float]:
         metrics = row_numbers(entry["metrics"])
         epoch = entry.get("epoch")
     row = next((row for row in run.history if row.get("epoch") == epoch), {})
-    return metrics | {name: value for name, value in row.items() if name.startswith("val_")}
+    costs = row_numbers({name: run.result.get(name) for name in COSTS})
+    return metrics | costs | {name: value for name, value in row.items() if name.startswith("val_")}
 
 
 def best_entry(run: Run, metric: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from evaluation.tables.expected import read_expected
 from evaluation.tables.rows import TableRow, pick, table_rows, untrained_row
 from utilities.cells import latex, markdown, metric_names
 from utilities.errors import UsageError
+from utilities.metric_names import COSTS
 from utilities.registry import lookup
 from utilities.text import printable
 
@@ -88,7 +89,7 @@ def chosen_metrics(rows: list[TableRow], asked: list[str] | None) -> list[str]:
     known = dict.fromkeys(name for row in rows for name in metric_names(row.values))
     for name in asked or ():
         lookup(known, name, kind="metric", flag="--metric")
-    return asked or [name for name in known if not name.startswith("val_")]
+    return asked or [name for name in known if not name.startswith("val_") and name not in COSTS]
 
 
 def baselines_of(rows: list[TableRow], names: list[str],
