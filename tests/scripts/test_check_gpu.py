@@ -35,7 +35,8 @@ def stub(tmp_path):
 
 def results(out):
     """The second column of the first table, by the first."""
-    rows = [line.strip("| ").split(" | ") for line in out.read_text().splitlines() if line.startswith("| ")]
+    summary = out.read_text().split("\n### ")[0]
+    rows = [line.strip("| ").split(" | ") for line in summary.splitlines() if line.startswith("| ")]
     return {name: result for name, result, _ in rows[1:]}
 
 
