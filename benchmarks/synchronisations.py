@@ -80,8 +80,10 @@ def run() -> None:
     rows = {}
     for name, flags in ROWS.items():
         rows[name] = row([*common, *flags, *more], opt.steps, device)
-    columns = sorted({column for cells in rows.values() for column in cells} | {READS[0]})
-    cells = {name: {c: own.get(c, "0.0") for c in columns} for name, own in rows.items()}
+    columns = {READS[0]: "0.0"}
+    for own in rows.values():
+        columns |= dict.fromkeys(own, "0.0")
+    cells = {name: columns | own for name, own in rows.items()}
     print(f"{arch}, {size} px, batch {opt.bs}, {kind_of(device)}: calls a step\n")
     print(markdown(cells))
 

@@ -375,28 +375,21 @@ def copy_between_devices(name, arguments, more, result_on_cuda):
     return None if is_asynchronous else "copy from the host"
 
 
-@contextlib.contextmanager
-def fake_cuda():
-    """Inside, there is a CUDA device; gives the `Operations` that it computes.
-
-    What is made inside must be used inside. Nothing is changed afterwards.
-    """
-    operations = Operations()
-    devices = Devices()
+def stand_ins_of(operations):
+    """What stands for functions of torch.cuda, by their names."""
+    def seed(number):
+        operations.random_state = CPU_GENERATOR().manual_seed(number).get_state()
 
     def set_random_state(state, device=None):
         operations.random_state = state
 
-    def seed(number):
-        operations.random_state = CPU_GENERATOR().manual_seed(number).get_state()
-
-    stand_ins = {
+    return {
         "manual_seed_all": seed,
         "is_available": lambda: True,
         "is_bf16_supported": lambda *_, **__: True,
+        "is_current_stream_capturing": lambda: False,
         "device_count": lambda: 1,
         "set_device": lambda device: None,
-        "is_current_stream_capturing": lambda: False,
         "synchronize": lambda *_: None,
         "get_device_name": lambda *_: "fake CUDA device",
         "max_memory_allocated": lambda *_: 0,
@@ -405,24 +398,35 @@ def fake_cuda():
         "get_rng_state_all": lambda: [operations.random_state],
         "set_rng_state_all": lambda states: set_random_state(states[0]),
     }
+
+
+@contextlib.contextmanager
+def fake_cuda():
+    """Inside, there is a CUDA device; gives the `Operations` that it computes.
+
+    What is made inside must be used inside. Nothing is changed afterwards.
+    """
+    operations = Operations()
+    devices = Devices()
+    stream = SimpleNamespace(is_capturing=lambda: False)
+    patch = mock.patch.object
+    patches = [
+        *(patch(torch.cuda, name, own) for name, own in stand_ins_of(operations).items()),
+        # mock undoes this by removing them again
+        *(patch(torch.Tensor, name, property(own)) for name, own in PROPERTIES.items()),
+        patch(torch.accelerator, "current_stream", lambda *_: stream),
+        patch(torch.backends.cudnn, "is_acceptable", lambda tensor: False),
+        patch(torch, "Generator", FakeGenerator),
+        patch(torch, "autocast", devices.autocast),
+    ]
+    overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
+    set_overwriting = torch.__future__.set_overwrite_module_params_on_conversion
     with contextlib.ExitStack() as stack:
-        for name, stand_in in stand_ins.items():
-            stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
-        stream = SimpleNamespace(is_capturing=lambda: False)
-        stack.enter_context(mock.patch("torch.accelerator.current_stream", lambda *_: stream))
-        for name, stand_in in PROPERTIES.items():
-            own = mock.patch.object(torch.Tensor, name, property(stand_in), create=True)
-            stack.enter_context(own)
-        no_cudnn = mock.patch("torch.backends.cudnn.is_acceptable", lambda tensor: False)
-        stack.enter_context(no_cudnn)
-        stack.enter_context(mock.patch("torch.Generator", FakeGenerator))
-        stack.enter_context(mock.patch("torch.autocast", devices.autocast))
-        overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
-        set_overwriting = torch.__future__.set_overwrite_module_params_on_conversion
-        stack.callback(set_overwriting, overwrites)
+        for one in patches:
+            stack.enter_context(one)
         # a parameter that moves is made anew: its tensor is of another class
+        stack.callback(set_overwriting, overwrites)
         set_overwriting(True)
         stack.enter_context(operations)
         stack.enter_context(devices)
         yield operations
-

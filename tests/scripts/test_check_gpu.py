@@ -1,4 +1,4 @@
-"""scripts/check_gpu.sh: every part runs, in tiny, on a CPU; one that fails or is late is named in the table."""
+"""scripts/check_gpu.sh: every part runs, in tiny, on a CPU; one that fails or is late is named."""
 import os
 import subprocess
 import sys
@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["CUDA tests", "step, batch", "synchronisations", "evaluation", "loader", "two processes on one device"]
+PARTS = [
+    "CUDA tests",
+    "step, batch",
+    "synchronisations",
+    "evaluation",
+    "loader",
+    "two processes on one device",
+]
 
 # Stands for Python: says what it is called with, and ends or sleeps as the test wants.
 STUB = """#!/usr/bin/env bash
@@ -20,9 +27,10 @@ exit 0
 
 
 def call(out, python, **variables):
-    environment = os.environ | {"OUT": str(out), "PYTHON": str(python), "OMP_NUM_THREADS": "1"} | variables
-    return subprocess.run(["bash", str(ROOT / "scripts" / "check_gpu.sh")], env=environment, capture_output=True,
-                          text=True)
+    own = {"OUT": str(out), "PYTHON": str(python), "OMP_NUM_THREADS": "1"}
+    command = ["bash", str(ROOT / "scripts" / "check_gpu.sh")]
+    environment = os.environ | own | variables
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -36,7 +44,8 @@ def stub(tmp_path):
 def results(out):
     """The second column of the first table, by the first."""
     summary = out.read_text().split("\n### ")[0]
-    rows = [line.strip("| ").split(" | ") for line in summary.splitlines() if line.startswith("| ")]
+    lines = [line for line in summary.splitlines() if line.startswith("| ")]
+    rows = [line.strip("| ").split(" | ") for line in lines]
     return {name: result for name, result, _ in rows[1:]}
 
 
@@ -55,7 +64,8 @@ def test_a_part_that_fails_or_is_late_is_named_and_the_others_go_on(stub, tmp_pa
         "loader": "**failed**",
         "two processes on one device": "ran",
     }
-    assert "--networks resnet50 --amp bf16 --compile" in text and "--size sop" in text and "-m gpu tests" in text
+    assert "--networks resnet50 --amp bf16 --compile" in text
+    assert "--size sop" in text and "-m gpu tests" in text
 
 
 def test_a_whole_one_ends_well(stub, tmp_path):

@@ -1,4 +1,4 @@
-"""Whole runs as on a GPU, on any machine: no mix of devices, no wait that is not known, no generator of the CPU."""
+"""Whole runs as on a GPU, on any machine: no mix of devices, no unknown wait, no wrong generator."""
 import contextlib
 
 import numpy as np
@@ -59,7 +59,8 @@ def flags(folder, out, *more):
         *("--device", "cuda", "--kernels", "0", "--no-figures", "--debug", "--savename", "run"),
         *("--arch", "convnet_normalize", "--not_pretrained", "--image_size", "16"),
         *("--bs", "8", "--samples_per_class", "2", "--embed_dim", "64", "--n_epochs", "1", "--steps_per_epoch", "2"),
-        *("--log_every", "2", "--evaluation_metrics", "e_recall@1", "--storage_metrics", "e_recall@1"),
+        *("--log_every", "2", "--evaluation_metrics", "e_recall@1"),
+        *("--storage_metrics", "e_recall@1"),
         *more,
     ]
 
@@ -164,7 +165,8 @@ def test_its_numbers_are_those_of_the_cpu(folder, tmp_path):
     assert main.main(argv) == 0
     on_gpu = state_of(tmp_path / "gpu")
     on_cpu = state_of(tmp_path / "cpu")
-    assert on_gpu["history"][-1]["loss"] == pytest.approx(on_cpu["history"][-1]["loss"], rel=1e-5)
+    loss = on_cpu["history"][-1]["loss"]
+    assert on_gpu["history"][-1]["loss"] == pytest.approx(loss, rel=1e-5)
     assert on_gpu["history"][0]["e_recall@1"] == on_cpu["history"][0]["e_recall@1"]
 
 
