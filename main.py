@@ -123,10 +123,10 @@ def run(opt) -> None:
     if past and resume.is_finished(opt, past, path):
         print(f"{path} is finished, with {opt.n_epochs} epochs; nothing is left to do.")
         return
-    own_gpu = distributed.local_rank()
+    own_gpu = distributed.own_gpu()
     set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
     # of several processes on a machine without a GPU, each computes on the CPU
-    is_on_gpu = own_gpu is not None and opt.device != "cpu" and torch.cuda.is_available()
+    is_on_gpu = own_gpu is not None and opt.device != "cpu"
     device = choose_device(opt.device, [own_gpu] if is_on_gpu else opt.gpu)
     if device.type == "cpu":
         keep_freed_memory()

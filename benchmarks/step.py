@@ -1,7 +1,8 @@
 """Time and memory of the method's training step, part by part, beside the backbone's own step.
 
     python benchmarks/step.py [--networks convnet resnet18 resnet50] [--bs IMAGES] [--rounds N]
-                              [--device cpu|cuda] [flags of main.py, such as --amp bf16]
+                              [--device cpu|cuda] [--only ROW ...]
+                              [flags of main.py, such as --amp bf16]
 
 The backbone's own step is its forward and backward pass and its optimizer; each further row adds a
 part, with its share of the optimizer. The competitors take turns, one step each a round, and the
@@ -40,6 +41,7 @@ NETWORKS = {
 }
 GRADIENT = "backbone, forward and backward"
 BASE = "+ its optimizer"
+FULL = "+ memory: the full method"
 PAPER = "as published (--recipe paper)"
 UNIFORM = ["--memory", "none", "--pair_weighting", "uniform"]
 PLAIN = ["--relation", "none", *UNIFORM]
@@ -47,7 +49,7 @@ VARIANTS = {
     "+ criterion (smoothap)": PLAIN,
     "+ relation": UNIFORM,
     "+ policy": ["--memory", "none"],
-    "+ memory: the full method": [],
+    FULL: [],
     PAPER: ["--recipe", "paper"],
 }
 MIB = 2**20
@@ -62,13 +64,14 @@ def bare_step(argv: list[str], device: torch.device, optimizes: bool) -> tuple[S
     group = {"name": "backbone", "params": list(backbone.parameters()), "lr": opt.lr}
     optimizer = build_optimizer([group], decay=opt.decay)
     take = Optimisation(optimizer, Schedule(opt.scheduler, 100, opt.n_epochs, opt.tau, opt.gamma))
+    forward = torch.compile(backbone.forward, dynamic=False) if opt.compile else backbone
     with torch.no_grad():
         gradient = torch.randn_like(backbone(image[:1])).expand(opt.bs, -1, -1, -1)
     gradient = gradient.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         with autocast(device, opt.amp):
-            features = backbone(image)
+            features = forward(image)
         features.backward(gradient.to(features.dtype))
         if optimizes:
             take.step(1)
@@ -145,13 +148,15 @@ def peak_mib(step: Step, device: torch.device) -> float:
     return max(allocated) / MIB
 
 
-def table(name: str, bs: int, rounds: int, device: torch.device, more: list[str]) -> str:
-    """The measured rows of one network."""
+def table(
+    name: str, bs: int, rounds: int, device: torch.device, more: list[str], only: list[str]
+) -> str:
+    """The measured rows of one network: the backbone's, and of VARIANTS those of `only`."""
     arch, size = NETWORKS[name]
     common = ["--arch", arch, "--image_size", str(size), "--bs", str(bs), "--not_pretrained", *more]
     built = {GRADIENT: bare_step(common, device, False), BASE: bare_step(common, device, True)}
-    for variant, flags in VARIANTS.items():
-        built[variant] = method_step([*common, *flags], device)
+    for variant in only:
+        built[variant] = method_step([*common, *VARIANTS[variant]], device)
     memory = {variant: kept + peak_mib(step, device) for variant, (step, kept) in built.items()}
     seconds = median_seconds({variant: step for variant, (step, _) in built.items()}, rounds)
     rows = {}
@@ -182,10 +187,12 @@ def run() -> None:
     parser = parser_of(__doc__, bs=112, rounds=15, device="cuda" if gpu else "cpu")
     usual = ["resnet18", "resnet50"] if gpu else ["convnet", "resnet18"]
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=usual)
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     opt, more = parser.parse_known_args()
     set_arithmetic()
     for name in opt.networks:
-        print(table(name, opt.bs, opt.rounds, torch.device(opt.device), more), flush=True)
+        device = torch.device(opt.device)
+        print(table(name, opt.bs, opt.rounds, device, more, opt.only), flush=True)
 
 
 if __name__ == "__main__":

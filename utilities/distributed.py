@@ -20,10 +20,12 @@ LATE = ("timed out", "timeout")
 def join(device: torch.device, minutes: float) -> None:
     """Join the processes that torchrun has started, by nccl on GPUs and gloo on CPUs.
 
+    Processes that share a GPU, which nccl refuses, join by gloo too.
+
     minutes: how long each waits for another, also for the first while it computes the metrics.
     """
     if _started_by_torchrun() and not _joined():
-        gpu = device if device.type == "cuda" else None
+        gpu = device if device.type == "cuda" and not _gpus_are_shared() else None
         backend = "nccl" if gpu else "gloo"
         limit = datetime.timedelta(minutes=minutes)
         dist.init_process_group(backend, timeout=limit, device_id=gpu)
@@ -85,9 +87,18 @@ def world() -> int:
     return dist.get_world_size() if _joined() else 1
 
 
-def local_rank() -> int | None:
-    """The number of this process on its machine, and so of its GPU; None without torchrun."""
-    return int(os.environ["LOCAL_RANK"]) if _started_by_torchrun() else None
+def own_gpu() -> int | None:
+    """The number of this process's GPU; None without torchrun, or without a GPU.
+
+    Where a machine has more processes than GPUs, they take turns at them.
+    """
+    if not _started_by_torchrun() or not torch.cuda.is_available():
+        return None
+    return int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count()
+
+
+def _gpus_are_shared() -> bool:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > torch.cuda.device_count()
 
 
 def gather_rows(own: Tensor) -> Tensor:

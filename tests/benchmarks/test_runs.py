@@ -5,7 +5,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from benchmarks import kill_and_resume, loader, scaling, step
+from benchmarks import kill_and_resume, loader, scaling, step, synchronisations
 from utilities.cells import markdown
 
 
@@ -79,3 +79,20 @@ def test_a_table_shows_the_ratio_to_the_first_and_further_cells(capsys):
         "ours": {"images / s": "125", "ratio": "2.50", "waiting": "7 %"},
     }
     assert capsys.readouterr().out == f"\n**title**\n\n{markdown(rows)}\n"
+
+
+def test_what_the_host_waits_for_is_counted():
+    number = torch.ones(())
+    assert synchronisations.waits(number.item, 3, False) == {"aten::_local_scalar_dense": 3}
+    assert synchronisations.waits(synchronisations.nothing, 3, False) == {}
+
+
+@pytest.mark.parametrize("event, kind", [
+    ("cudaStreamSynchronize", "cudaStreamSynchronize"),
+    ("cudaDeviceSynchronize", "cudaDeviceSynchronize"),
+    ("Memcpy DtoH (Device -> Pageable)", "Memcpy DtoH"),
+    ("Memcpy HtoD (Pinned -> Device)", None),
+    ("cudaLaunchKernel", None),
+])
+def test_events_of_the_profiler_are_told_apart(event, kind):
+    assert synchronisations.kind_of_wait(event) == kind

@@ -127,12 +127,27 @@ def test_batch_norm_that_learns_knows_the_same_in_all_processes(found):
 def test_one_process_is_left_alone():
     rows = torch.randn(2, 3)
     assert distributed.gather_rows(rows) is rows
-    assert (distributed.rank(), distributed.world(), distributed.local_rank()) == (0, 1, None)
+    assert (distributed.rank(), distributed.world(), distributed.own_gpu()) == (0, 1, None)
     assert distributed.broadcast_from_first({"a": 1.0}, ["a"], torch.device("cpu")) == {"a": 1.0}
     assert distributed.largest(15, torch.device("cpu")) == 15
     distributed.sum_in_place([rows])
     distributed.join(torch.device("cpu"), 10)
     assert distributed.world() == 1
+
+
+@pytest.mark.parametrize("gpus, own, backend", [(4, 3, "nccl"), (2, 1, "gloo"), (1, 0, "gloo")])
+def test_processes_share_gpus_where_there_are_more_of_them(monkeypatch, gpus, own, backend):
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert distributed.own_gpu() == own
+    joined = []
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *args, **kwargs: joined.append((args, kwargs)))
+    device = torch.device("cuda", own)
+    distributed.join(device, 1)
+    [(args, kwargs)] = joined
+    assert args == (backend,) and kwargs["device_id"] == (device if backend == "nccl" else None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torchrun over loopback is tested on Linux")
