@@ -61,8 +61,15 @@ def read_splits(opt) -> datasets.Splits:
     if opt.eval_context:
         refuse_context(opt, splits)
     if opt.dataset == "embeddings":
-        opt.arch = with_width(opt.arch, splits.train.paths.file.values.shape[1])
+        settle_width(opt, splits.train.paths.file.values.shape[1])
     return splits
+
+
+def settle_width(opt, width: int) -> None:
+    """Put the width of the rows into --arch; a UsageError where the network to start from has another."""
+    if opt.checkpoint:
+        with_width(str(checkpoint.load(opt.checkpoint)["options"].get("arch")), width)
+    opt.arch = with_width(opt.arch, width)
 
 
 def refuse_context(opt, splits: datasets.Splits) -> None:
