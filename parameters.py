@@ -128,12 +128,13 @@ def add_data_flags(parser: Parser) -> None:
     add("--dataset", default="glyphs", help="""
         'glyphs': the built-in data set, characters drawn once from matplotlib's fonts, without a
         download; 'cub200', 'cars196', 'online_products' (or 'sop'), 'in_shop': the benchmarks, with
-        their usual splits; 'image_folder': your own images.""")
+        their usual splits; 'image_folder': your own images; 'embeddings': features from anywhere, on
+        which a head trains.""")
     add("--source_path", "--source", default="", metavar="FOLDER", help="""
         Benchmarks: the data set's own folder or its parent, as the archive has it or as python -m
         datasets.prepare made it (docs/datasets.md). image_folder: a folder with one folder per
-        class, or with labels.csv (path,label[,super_label][,split]). glyphs: where the images are
-        kept.""")
+        class, or with labels.csv (path,label[,super_label][,split]). embeddings: a .npy file of rows
+        with labels.csv beside it. glyphs: where the images are kept.""")
     add("--use_tv_split", action="store_true", help="""
         Take validation classes out of the training half. They then choose the best checkpoint, and
         the test classes are only reported.""")
@@ -1052,7 +1053,8 @@ def wrong_flag(flags: dict, any_choice: bool = False) -> str | None:
             return flag
     needed = layered_defaults({flag: flags[flag] for flag in given} if not any_choice else {})
     absent = [flag for flag in known if flag not in given]
-    return next((flag for flag in absent if known[flag].default is not None or flag in needed), None)
+    usual = {flag: action.default for flag, action in known.items()} | needed
+    return next((flag for flag in absent if usual[flag] is not None), None)
 
 
 def _acceptable(action: argparse.Action, value) -> bool:

@@ -14,6 +14,8 @@ BY_GRANULARITY = {
     "batch": {"policy_lr": 1e-2, "policy_entropy_bonus": 0.02},
     "anchor": {"policy_lr": 1e-3, "policy_entropy_bonus": 0.1},
 }
+# By --dataset, where it is not ResNet-50.
+BACKBONES = {"embeddings": "features_normalize", "glyphs": "convnet_normalize"}
 # convnet on small images.
 SMALL = {
     "embed_dim": 128,
@@ -47,6 +49,15 @@ LARGE = {
 }
 # Farther than any two points of the unit sphere.
 NO_CUTOFF = 4.0
+# Rows in the place of images: a head trains from the first step.
+ROWS = {
+    "augmentation": "none",
+    "kernels": 0,
+    "warmup_epochs": 0,
+    "pooling": None,
+    "image_size": None,
+    "crop_size": None,
+}
 RECIPES = {
     "default": {
         "loss": "smoothap",
@@ -194,8 +205,7 @@ def layered_defaults(flags: dict) -> dict:
     """The defaults that hold where these flags are given."""
     recipe = flags.get("recipe", "default")
     dataset = flags.get("dataset", RECIPES[recipe].get("dataset", "glyphs"))
-    backbone = "convnet_normalize" if dataset == "glyphs" else "resnet50_frozen_normalize"
-    arch = flags.get("arch", backbone)
+    arch = flags.get("arch", BACKBONES.get(dataset, "resnet50_frozen_normalize"))
     small = arch.startswith("convnet")
     defaults = {"arch": arch} | (SMALL if small else LARGE) | RECIPES[recipe]
     if dataset == "glyphs":
@@ -210,6 +220,8 @@ def layered_defaults(flags: dict) -> dict:
         defaults |= WITHOUT_PROJECTION
     if recipe == "revisiting":
         defaults |= as_revisited(flags, arch)
+    if dataset == "embeddings":
+        defaults |= ROWS
     loss = flags.get("loss", defaults["loss"])
     if loss != defaults["loss"]:
         inner = loss_names(flags)[-1]

@@ -6,6 +6,7 @@ from pathlib import Path
 from architectures import exported
 from architectures.backbones import BACKBONES, find
 from architectures.backbones.base import run_blank_image
+from architectures.backbones.features import width_of
 from architectures.memory import select as select_memory
 from architectures.network import Features, Network
 from architectures.pooling import OWN
@@ -77,8 +78,9 @@ def check_name(name: str) -> None:
 
 
 def check_side(network: Network, name: str, side: int) -> None:
-    """A UsageError if the network takes no images of this side."""
-    run_blank_image(network.backbone, parse_name(name)[0], side)
+    """A UsageError if the network takes no images of this side; one on features takes none at all."""
+    if not width_of(name):
+        run_blank_image(network.backbone, parse_name(name)[0], side)
 
 
 def restore(path: str | Path) -> tuple[Network, dict]:

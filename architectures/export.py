@@ -18,6 +18,7 @@ from torch import Tensor
 
 import architectures
 import datasets
+from architectures.backbones.features import width_of
 from architectures.exported import DESCRIPTION, WEIGHTS, describe
 from architectures.network import Network
 from architectures.onnx import INPUT, OUTPUT, compare, write_onnx
@@ -197,7 +198,12 @@ WRITERS = {"safetensors": _as_safetensors, "onnx": _as_onnx}
 def run(opt: Namespace) -> None:
     """Export one checkpoint."""
     path = Path(opt.checkpoint)
-    network, _ = architectures.restore(path)
+    network, options = architectures.restore(path)
+    if width_of(options["arch"]):
+        raise UsageError(
+            f"{path} is a head on features and takes no images, as an exported model does: "
+            f"python -m evaluation.embed {path} FILE.npy puts features through it."
+        )
     if network.memory is not None and network.memory.decoding == "sample":
         network.memory.decoding = "mode"
         print(

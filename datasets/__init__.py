@@ -1,7 +1,15 @@
 """Images by split: parsers, the built-in glyphs, transforms, samplers, loaders."""
 from pathlib import Path
 
-from datasets import cars196, cub200, glyphs, image_folder, in_shop, online_products
+from datasets import (
+    cars196,
+    cub200,
+    embeddings,
+    glyphs,
+    image_folder,
+    in_shop,
+    online_products,
+)
 from datasets.all_classes import with_all_classes
 from datasets.base import Batch, ImageList, Splits, check, split_validation
 from datasets.benchmarks import known_counts, wrong_counts
@@ -12,6 +20,7 @@ from utilities.registry import lookup
 DATASETS = {
     "cars196": cars196.cars196,
     "cub200": cub200.cub200,
+    "embeddings": embeddings.embeddings,
     "glyphs": glyphs.glyphs,
     "image_folder": image_folder.image_folder,
     "in_shop": in_shop.in_shop,

@@ -4,7 +4,10 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
-from datasets.base import ImageList, Splits, image_list
+import numpy as np
+
+from datasets.base import ImageList, Splits, image_list, images_of_rows, of_rows, super_classes
+from datasets.row_paths import RowPaths
 from utilities.errors import UsageError
 
 
@@ -16,21 +19,40 @@ def with_all_classes(splits: Splits, share: float | None = None) -> Splits:
     images do not bring tested ones into training. A class with several images holds at least one,
     and trains on at least one.
     """
-    present = list(splits.present().values())
-    rows = [row for images in present for row in named(images)]
-    super_of = {}
-    for images in present:
-        supers = [images.super_names[label] for label in images.super_labels or ()]
-        super_of |= zip(images.class_names, supers)
+    whole = together(list(splits.present().values()))
     if share is None:
-        return Splits(image_list(rows, super_of), None, None)
-    held = held_images(rows, share)
+        return Splits(whole, None, None)
+    held = held_images(whole, share)
     if not held:
         raise UsageError(f"--test_by_images {share:g}: no class has a second image, so that none "
                          "can be held for testing; leave it out.")
-    train = image_list([row for row in rows if row[0] not in held], super_of)
-    test = image_list([row for row in rows if row[0] in held], super_of, train.class_names)
+    others = [i for i in range(len(whole.labels)) if i not in held]
+    # every class has an image in both, but one of a single image
+    train = images_of_rows(whole, others)
+    test = images_of_rows(whole, sorted(held))
+    label_of = {name: label for label, name in enumerate(train.class_names)}
+    labels = [label_of[test.class_names[label]] for label in test.labels]
+    test = train._replace(paths=test.paths, labels=labels)
     return Splits(train, None, test, gallery=train)
+
+
+def together(lists: list[ImageList]) -> ImageList:
+    """The images of several lists in one, in the usual order."""
+    super_of = {}
+    for images in lists:
+        super_of |= super_classes(images)
+    first = lists[0].paths
+    if not isinstance(first, RowPaths):
+        rows = [row for images in lists for row in named(images)]
+        return image_list(rows, super_of)
+    names = sorted({name for images in lists for name in images.class_names})
+    label_of = {name: label for label, name in enumerate(names)}
+    label = []
+    for images in lists:
+        own = np.array([label_of[name] for name in images.class_names], dtype=np.int64)
+        label.append(own[images.labels])
+    rows = np.concatenate([images.paths.rows for images in lists])
+    return of_rows(first.file, rows, np.concatenate(label), names, super_of)
 
 
 def named(images: ImageList) -> list[tuple[Path, str]]:
@@ -38,16 +60,18 @@ def named(images: ImageList) -> list[tuple[Path, str]]:
     return [(path, images.class_names[label]) for path, label in zip(images.paths, images.labels)]
 
 
-def held_images(rows: list[tuple[Path, str]], share: float) -> set[Path]:
+def held_images(images: ImageList, share: float) -> set[int]:
     """The images that are held for testing: in every class those whose names come first by hash."""
     of_class = defaultdict(list)
-    for path, name in rows:
-        of_class[name].append(path)
-    held: set[Path] = set()
-    for name, paths in of_class.items():
-        wanted = max(1, round(share * len(paths)))
-        ordered = sorted(paths, key=lambda path: (_place(name, path), path.as_posix()))
-        held.update(ordered[:min(wanted, len(paths) - 1)])
+    for i, label in enumerate(images.labels):
+        of_class[label].append(i)
+    held: set[int] = set()
+    for label, members in of_class.items():
+        name = images.class_names[label]
+        wanted = max(1, round(share * len(members)))
+        places = [(_place(name, images.paths[i]), images.paths[i].as_posix(), i) for i in members]
+        ordered = [i for _, _, i in sorted(places)]
+        held.update(ordered[:min(wanted, len(members) - 1)])
     return held
 
 

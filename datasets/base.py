@@ -3,9 +3,11 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.row_paths import RowFile, RowPaths
 from utilities.errors import UsageError
 
 
@@ -24,9 +26,10 @@ class ImageList(NamedTuple):
     by label.
 
     Queries and gallery share one numbering, so that a class of one may have no image in the other.
+    Rows of a file may take the place of images: a RowPaths that of the paths.
     """
 
-    paths: list[Path]
+    paths: list[Path] | RowPaths
     labels: list[int]
     class_names: list[str]
     super_labels: list[int] | None = None
@@ -85,12 +88,34 @@ def image_list(rows: Iterable[tuple[Path, str]], super_of: dict[str, str] | None
     class_names = sorted({*names, *classes})
     label_of = {name: label for label, name in enumerate(class_names)}
     images = ImageList(paths, [label_of[name] for name in names], class_names)
+    return with_supers(images, super_of)
+
+
+def with_supers(images: ImageList, super_of: dict[str, str] | None) -> ImageList:
+    """The same images with the super-class of each class, if there is one."""
     if not super_of:
         return images
-    supers = [super_of[name] for name in class_names]
+    supers = [super_of[name] for name in images.class_names]
     super_names = sorted(set(supers))
     super_labels = [super_names.index(name) for name in supers]
     return images._replace(super_labels=super_labels, super_names=super_names)
+
+
+def super_classes(images: ImageList) -> dict[str, str]:
+    """The super-class of each class, empty where there are none."""
+    supers = [images.super_names[label] for label in images.super_labels or ()]
+    return dict(zip(images.class_names, supers))
+
+
+def of_rows(file: RowFile, rows: np.ndarray, label: np.ndarray, class_names: list[str],
+            super_of: dict[str, str] | None = None) -> ImageList:
+    """An ImageList of rows (n,) of a file and their classes (n,), ordered by class, then by row."""
+    order = np.lexsort((rows, label))
+    # one object a class, as millions of labels would take much memory otherwise
+    numbers = list(range(len(class_names)))
+    labels = [numbers[i] for i in label[order]]
+    images = ImageList(RowPaths(file, rows[order]), labels, class_names)
+    return with_supers(images, super_of)
 
 
 def split_in_halves(source: Path, rows: Sequence[tuple[Path, str]],
@@ -116,9 +141,14 @@ def split_in_halves(source: Path, rows: Sequence[tuple[Path, str]],
 
 def images_of_rows(images: ImageList, rows: Iterable[int]) -> ImageList:
     """The images of these rows, labelled anew; classes that are left without images disappear."""
-    named = [(images.paths[row], images.class_names[images.labels[row]]) for row in rows]
-    supers = [images.super_names[label] for label in images.super_labels or ()]
-    return image_list(named, dict(zip(images.class_names, supers)))
+    super_of = super_classes(images)
+    if not isinstance(images.paths, RowPaths):
+        named = [(images.paths[row], images.class_names[images.labels[row]]) for row in rows]
+        return image_list(named, super_of)
+    which = np.asarray(rows)
+    held, label = np.unique(np.asarray(images.labels)[which], return_inverse=True)
+    names = [images.class_names[i] for i in held]
+    return of_rows(images.paths.file, images.paths.rows[which], label, names, super_of)
 
 
 def mixed_seed(*numbers: int) -> int:

@@ -4,11 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from datasets.base import Splits, split_in_halves
-from datasets.folders import images_by_class
+from datasets.folders import images_by_class, within
 from utilities.errors import UsageError, reason
 
 # what to do about a list that is damaged
@@ -48,17 +48,6 @@ def read_layout(name: str, source_path: str | Path, folders: Sequence[str],
 
 
 # ------------------------------------------------------------------------------------------- places
-
-
-def within(folder: Path, name: str) -> Path | None:
-    """The file that a table names relative to a folder, None where it would lie outside.
-
-    Windows separators are understood.
-    """
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(path).drive or ".." in path.parts:
-        return None
-    return folder / path
 
 
 def class_halves(root: Path) -> Splits:

@@ -7,7 +7,7 @@ where nothing else does.
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from datasets.formats import ENDINGS, NO_HEIF, suffixes
@@ -32,6 +32,17 @@ def is_stray(name: str) -> bool:
 def ending(name: str) -> str:
     """The ending of a file's name, in small letters."""
     return os.path.splitext(name)[1].lower()
+
+
+def within(folder: Path, name: str) -> Path | None:
+    """The file that a table names relative to a folder, None where it would lie outside.
+
+    Windows separators are understood.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or PureWindowsPath(path).drive or ".." in path.parts:
+        return None
+    return folder / path
 
 
 class Contents(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.embeddings import numbers_in
 from evaluation import evaluate, parse_metric
 from evaluation.embed.files import refuse_context
 from parameters import (
@@ -32,24 +33,9 @@ from utilities.logger import write_json
 
 def read_embeddings(path: str) -> Tensor:
     """(N, D) float32 or float64 from a .npy file; pickled objects are refused."""
-    source = "give the embeddings.npy of evaluation.embed."
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file; {source}") from None
-    # numpy raises errors of many types for a damaged header
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} is not a readable .npy file of numbers ({reason}); "
-                         f"{source}") from None
-    shape = "several arrays"
-    if isinstance(rows, np.ndarray):
-        if rows.ndim == 2 and rows.shape[1] and rows.dtype.kind in "fiu":
-            is_short = rows.dtype in (np.float16, np.float32)
-            return torch.from_numpy(rows.astype(np.float32 if is_short else np.float64))  # (N, D)
-        shape = f"{rows.dtype} {rows.shape}"
-    raise UsageError(f"{path} holds {shape}; expected real numbers of shape (N, D), one row an "
-                     "image.")
+    rows = numbers_in(path, "give the embeddings.npy of evaluation.embed.", "fiu")
+    is_short = rows.dtype in (np.float16, np.float32)
+    return torch.from_numpy(rows.astype(np.float32 if is_short else np.float64, subok=False))  # (N, D)
 
 
 # Of a label that is taken for a number.

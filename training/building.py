@@ -1,5 +1,7 @@
 """The parts of a run, each built from its flags."""
+from collections.abc import Callable
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ import architectures
 import batchminer
 import criteria
 import datasets
+from architectures.backbones.features import with_width
 from architectures.network import Network
 from architectures.weights import flags_beside, load_file
 from batchminer.base import Miner
@@ -27,6 +30,8 @@ from criteria.method import (
 from criteria.method.relation import Relation
 from datasets import make_loader, samplers, transforms
 from datasets.cache import ImageCache, open_cache
+from datasets.loader import Loader
+from datasets.rows import file_loader
 from evaluation.ranking import check_neighbours
 from parameters import kwargs_for, loss_arguments
 from training import restored, resume
@@ -55,7 +60,16 @@ def read_splits(opt) -> datasets.Splits:
         splits = splits._replace(train=train, val=val)
     if opt.eval_context:
         refuse_context(opt, splits)
+    if opt.dataset == "embeddings":
+        settle_width(opt, splits.train.paths.file.values.shape[1])
     return splits
+
+
+def settle_width(opt, width: int) -> None:
+    """Put the width of the rows into --arch; a UsageError where the network to start from has another."""
+    if opt.checkpoint:
+        with_width(str(checkpoint.load(opt.checkpoint)["options"].get("arch")), width)
+    opt.arch = with_width(opt.arch, width)
 
 
 def refuse_context(opt, splits: datasets.Splits) -> None:
@@ -76,8 +90,8 @@ def prepared_network(opt, device: torch.device) -> Network:
     # its features are computed before the rest of the run's state is loaded
     if opt.freeze and resumed:
         checkpoint.load_network(resumed, network, vars(opt))
-    settle_sizes(opt, network)
-    architectures.check_side(network, opt.arch, transforms.sides(opt.image_size, opt.crop_size, opt.augmentation).input)
+    if opt.dataset != "embeddings":
+        settle_sizes(opt, network)
     network.to(device, memory_format=torch.channels_last if opt.channels_last else torch.contiguous_format)
     if distributed.world() > 1 and device.type == "cuda":
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -107,6 +121,7 @@ def settle_sizes(opt, network: Network) -> None:
         if opt.cache_side < side:
             raise UsageError(f"--cache_side {opt.cache_side} is less than the input's {side} pixels: pass at least "
                              f"--cache_side {side}.")
+    architectures.check_side(network, opt.arch, side)
 
 
 def build_method(opt, network: Network, n_classes: int) -> LMMetric:
@@ -200,7 +215,9 @@ def build_optimisation(opt, network: Network, method: LMMetric, epoch_steps: int
     groups = parameter_groups(network, method, **accepted(parameter_groups, flags))
     optimizer = build_optimizer(groups, **accepted(build_optimizer, flags))
     schedule = Schedule(opt.scheduler, epoch_steps, opt.n_epochs, opt.tau, opt.gamma, opt.lr_min, opt.lr_warmup_epochs)
-    scaler = torch.amp.GradScaler(groups[0]["params"][0].device.type, enabled=opt.amp == "fp16")
+    trained = chain.from_iterable(group["params"] for group in groups)
+    device = next((p.device.type for p in trained), "cpu")
+    scaler = torch.amp.GradScaler(device, enabled=opt.amp == "fp16")
     return Optimisation(optimizer, schedule, scaler=scaler, grad_clip=opt.grad_clip,
                         average=AveragedWeights(network, opt.ema) if opt.ema else None)
 
@@ -210,9 +227,10 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
     chooses by their embeddings. With --evaluate_only those of test and its gallery alone."""
     # first, as it may refuse the flags, and a cache takes long to fill
     sampler = None if opt.evaluate_only else build_sampler(opt, splits, device)
-    make = frozen_loader(opt, network) if opt.freeze else partial(make_loader, cache=build_cache(opt, splits))
+    make = loader_maker(opt, splits, network)
     common = {"workers": opt.kernels, "seed": opt.seed, "device": device}
-    geometry = {"image_size": opt.image_size, "crop_size": opt.crop_size, "augmentation": opt.augmentation}
+    geometry = {"image_size": opt.image_size or network.image_size, "crop_size": opt.crop_size,
+                "augmentation": opt.augmentation}
     eval_transform = transforms.eval_transform(**geometry, **network.preprocessing)
     evaluated = {"test": splits.test, "gallery": splits.gallery}
     loaders = {}
@@ -225,6 +243,15 @@ def build_loaders(opt, splits, network: Network, device: torch.device) -> dict:
         if images is not None:
             loaders[name] = make(images, eval_transform, batch_size=opt.bs, **common)
     return loaders
+
+
+def loader_maker(opt, splits: datasets.Splits, network: Network) -> Callable[..., Loader]:
+    """What makes the loaders: of images, of the features of a frozen backbone, or of a file's rows."""
+    if opt.dataset == "embeddings":
+        return file_loader
+    if opt.freeze:
+        return frozen_loader(opt, network)
+    return partial(make_loader, cache=build_cache(opt, splits))
 
 
 def build_cache(opt, splits: datasets.Splits) -> ImageCache | None:

@@ -8,6 +8,7 @@ from architectures.network import Network
 from criteria.method.context_health import context_record, has_health
 from criteria.method.health import policy_record
 from datasets import Splits
+from datasets.row_paths import RowPaths
 from evaluation import evaluate, query_values
 from evaluation.embed import embed
 from evaluation.explorer import NEIGHBOURS, explore, write_run_explorer
@@ -40,6 +41,8 @@ from utilities.metric_names import reported
 from utilities.seed import preserved_randomness
 from utilities.tested import note_of_all, tested_on
 
+# side of an image in gallery.png where the network has no side of its own
+LONGEST = 224
 EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded at once, or a smaller --eval_block"
 
 
@@ -207,6 +210,16 @@ def draw_curves(run: Run) -> None:
         plot_context(files.steps, files.history, run.folder / "memory.png")
 
 
+def have_images(splits: Splits) -> bool:
+    """Whether what is tested can be shown; says so where it cannot."""
+    for images in filter(None, (splits.test, splits.gallery)):
+        if isinstance(images.paths, RowPaths) and not images.paths.are_images():
+            print(f"note: {images.paths.file.path}: its table does not name a file for each tested row (column "
+                  "path), so that gallery, explorer and thumbnails are left out.")
+            return False
+    return True
+
+
 def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) -> None:
     """What the test embeddings look like: gallery.png, embedding.png, the classes mixed up, and the worst; all of it to
     walk through in explorer.html."""
@@ -217,8 +230,10 @@ def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) ->
     search = search_arguments(opt)
     depth = min(max(SHOWN, NEIGHBOURS), len(searched) - among_themselves)
     score, index = nearest(rows, searched, depth, exclude_self=among_themselves, **search)
-    draw_gallery(score[:, :SHOWN], index[:, :SHOWN], images, folder / "gallery.png", longest=opt.image_size,
-                 gallery=splits.gallery, seed=opt.seed)
+    shows_images = have_images(splits)
+    if shows_images:
+        draw_gallery(score[:, :SHOWN], index[:, :SHOWN], images, folder / "gallery.png",
+                     longest=opt.image_size or LONGEST, gallery=splits.gallery, seed=opt.seed)
     pairs = confusions(index[:, 0], labels, images.class_names, gallery_labels)
     folder.write_csv("confusions.csv", [pair._asdict() for pair in pairs], Confusion._fields)
     for pair in pairs[:3]:
@@ -228,7 +243,8 @@ def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) ->
         folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))
     places = place_images(rows, labels, opt.map_images) if opt.map_images else None
     if places:
-        draw_map(places, rows.shape[1], images, folder / "embedding.png", thumbnails=opt.map_thumbnails)
-    if opt.explorer_images:
+        thumbnails = opt.map_thumbnails and shows_images
+        draw_map(places, rows.shape[1], images, folder / "embedding.png", thumbnails=thumbnails)
+    if opt.explorer_images and shows_images:
         explored = explore(score, index, images, limit=opt.explorer_images, gallery=splits.gallery, places=places)
         write_run_explorer(folder.path, explored)

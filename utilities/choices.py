@@ -24,6 +24,7 @@ REGISTRIES = {  # flag or list: file and name of the registry
 BESIDE = {  # further names that a flag takes, and what they stand for
     "arch": {
         "torchvision.NAME": "any model of torchvision: python main.py --list torchvision",
+        "features": "none: rows of --dataset embeddings in the place of a backbone's features",
         "timm.NAME": "any model of timm: python main.py --list timm",
     },
     "batch_mining": {"none": "for losses over the whole batch"},

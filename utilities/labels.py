@@ -2,7 +2,7 @@
 import csv
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from utilities.errors import UsageError, reason
@@ -28,13 +28,20 @@ def read_lines(path: Path, needed: Sequence[str], filled: Sequence[str] = (),
     (NFC), without spaces around. A column of `filled` may be absent, but not partly blank. missing:
     what to do where there is no such file. Raises UsageError.
     """
+    return list(each_line(path, needed, filled, missing))
+
+
+def each_line(path: Path, needed: Sequence[str], filled: Sequence[str] = (),
+              missing: str = "restore it.") -> Iterator[Line]:
+    """The lines of `read_lines` one after the other, for tables of millions."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             columns = [plain(name or "").lower() for name in reader.fieldnames or []]
             _check_columns(path, columns, needed)
             reader.fieldnames = columns
-            return [_line(path, reader.line_num, cells, [*needed, *filled]) for cells in reader]
+            for cells in reader:
+                yield _line(path, reader.line_num, cells, [*needed, *filled])
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file; {missing}") from None
     except (UnicodeDecodeError, csv.Error) as error:

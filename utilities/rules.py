@@ -28,6 +28,10 @@ NO_EFFECT = (
     ("eval_context_power", "with --eval_context 0"),
     ("freeze_views", "without --freeze"),
     ("glyphs_", "unless --dataset glyphs"),
+    ("image_size crop_size augmentation cache input_ kernels", "with --dataset embeddings"),
+    ("pooling feature_norm not_pretrained weights weights_dir freeze warmup_epochs amp compile channels_last",
+     "with --dataset embeddings"),
+    ("frozen_bn_affine", "with --dataset embeddings"),
     ("json", "without --evaluate_only"),
     ("lr_min", "unless --scheduler cosine"),
     ("map_ explorer_ eval_per_class", "without --figures"),
@@ -255,6 +259,12 @@ def is_folder_name(name: str) -> bool:
 
 def problems_of_images(opt: Namespace) -> Iterator[str]:
     """Where images come from, and their size."""
+    takes_rows = re.match(r"features(\.|_|$)", opt.arch) is not None
+    if opt.dataset == "embeddings" and not takes_rows:
+        yield (f"--arch {opt.arch} takes images, and --dataset embeddings has features in their place: "
+               "leave --arch out")
+    elif opt.dataset != "embeddings" and takes_rows:
+        yield f"--arch {opt.arch} takes features: pass --dataset embeddings --source_path FILE.npy"
     if opt.dataset != "glyphs" and not opt.source_path:
         yield f"--dataset {opt.dataset} needs --source_path FOLDER, where your images are"
     if opt.freeze and opt.pooling == "gem":
@@ -311,6 +321,9 @@ def problems_without_projection(opt: Namespace) -> Iterator[str]:
     if opt.warmup_epochs:
         yield ("--warmup_epochs trains the projection alone, which --embed_dim none leaves out: pass "
                "--warmup_epochs 0")
+    if opt.dataset == "embeddings" and opt.n_epochs and opt.memory == "none":
+        yield ("--dataset embeddings with --embed_dim none leaves nothing to train: pass --n_epochs 0 to "
+               "evaluate the rows, or --embed_dim D to train a projection")
     if opt.freeze and opt.n_epochs and opt.memory == "none":
         yield ("--freeze with --embed_dim none leaves nothing of the network to train: pass "
                "--n_epochs 0 to evaluate the backbone, or --embed_dim D to train a projection")

@@ -5,6 +5,7 @@ from functools import partial
 from architectures.backbones import from_timm, from_torchvision
 from architectures.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, no_such_name
 from architectures.backbones.convnet import ConvNet, convnet
+from architectures.backbones.features import features, width_of
 from architectures.backbones.from_timm import VIT_SMALL, timm_backbone, vit_small
 from architectures.backbones.from_torchvision import preset_source, torchvision_backbone
 from architectures.backbones.published import (
@@ -53,6 +54,9 @@ LIBRARIES: dict[str, tuple[Callable[..., Backbone], Callable[[], list[str]]]] = 
 def find(name: str) -> Callable[..., Backbone]:
     """The function that builds the backbone of this name; a UsageError lists the names."""
     library, dot, model = name.partition(".")
+    if library == "features" and (not dot or width_of(name)):
+        # without a width it only serves to try out settings
+        return partial(features, width_of(name) or 1)
     if dot and library in LIBRARIES:
         require(f"--arch {name}", library)
         build, names = LIBRARIES[library]

@@ -5,26 +5,37 @@ from pathlib import Path
 
 from datasets import DATASETS, ImageList
 from datasets.base import image_list
+from datasets.embeddings import all_rows, is_row_file
 from datasets.folders import find_table, images_by_class
 from datasets.formats import suffixes
+from datasets.identity import record_of_rows
+from datasets.row_paths import RowPaths
 from utilities.errors import UsageError
 
 
 def collect(source: Path, split: str = "all") -> ImageList:
-    """All images of a folder, or one split of them as `--dataset image_folder` divides it."""
+    """All images of a folder, or one split of them as `--dataset image_folder` divides it; or the rows
+    of a .npy file, as `--dataset embeddings` does.
+    """
+    if is_row_file(source):
+        return all_rows(source) if split == "all" else _of_split("embeddings", source, split)
     if not source.is_dir():
         raise UsageError(f"{source}: there is no such folder; give one that holds images.")
     if split != "all":
-        images = getattr(DATASETS["image_folder"](source), split)
-        if images is None or not images.paths:
-            raise UsageError(f"--split {split}: {source} has no such images; choose another "
-                             "split.")
-        return images
+        return _of_split("image_folder", source, split)
     named = _listed(source) if find_table(source) else _in_folders(source)
     if not named:
         raise UsageError(f"{source}: no images found; expected endings "
                          f"{' '.join(sorted(suffixes()))}.")
     return image_list(named)
+
+
+def _of_split(dataset: str, source: Path, split: str) -> ImageList:
+    """One split, as the data set of this name divides the source."""
+    images = getattr(DATASETS[dataset](source), split)
+    if images is None or not images.paths:
+        raise UsageError(f"--split {split}: {source} has no such images; choose another split.")
+    return images
 
 
 def _listed(source: Path) -> list[tuple[Path, str]]:
@@ -46,6 +57,9 @@ def _in_folders(source: Path) -> list[tuple[Path, str]]:
 def fingerprint(images: ImageList) -> str:
     """Changes with the images, their order and classes, and the size and time of each file."""
     digest = hashlib.sha256()
+    if isinstance(images.paths, RowPaths):
+        record = record_of_rows(images)["digest"]
+        return f"{len(images.paths)} rows, {record[:16]}"
     for path, label in zip(images.paths, images.labels):
         try:
             status = path.stat()

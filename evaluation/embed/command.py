@@ -4,8 +4,9 @@ It writes embeddings.npy, (N, D) float32 unit rows; labels.csv with the columns 
 line for each row, in the same order; and embeddings.json, which says how they were made. NETWORK is
 a checkpoint, or a library's model as --arch of main.py names it, such as timm.resnet18: then the
 rows are its own features. SOURCE is a folder as `--dataset image_folder` takes it, or any folder of
-images, whose classes are then the folders that they are in. An interrupted call continues when it
-is given again.
+images, whose classes are then the folders that they are in; or a .npy file of features with a
+labels.csv beside it, as `--dataset embeddings` takes it, which go through what follows the
+backbone. An interrupted call continues when it is given again.
 """
 import contextlib
 import os
@@ -19,9 +20,11 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
+from architectures.network import Network
 from architectures.pooling import OWN, POOLINGS
-from datasets import ImageList
+from datasets import ImageDataset, ImageList
 from datasets.decode import ImageError, decode
+from datasets.embeddings import is_row_file
 from evaluation import evaluate, parse_metric
 from evaluation.embed import library
 from evaluation.embed.collect import collect, fingerprint
@@ -69,6 +72,8 @@ def run(opt: Namespace) -> None:
     embedder = open_embedder(opt.checkpoint, device, side=opt.image_size, bs=opt.bs, amp=opt.amp,
                              settings=settings)
     images = collect(source, opt.split)
+    if is_row_file(source):
+        refuse_width(embedder.network, images, opt)
     if opt.eval_context:
         check_neighbours(opt.eval_context, len(images.paths))
     note = None if settings is not None else trained_on(opt.checkpoint, images.class_names)
@@ -91,6 +96,15 @@ def run(opt: Namespace) -> None:
     print_metrics(opt, rows[~is_damaged], kept)
     print(f"{len(kept)} images of {len(set(kept))} classes embedded in {rows.shape[1]} dimensions, "
           f"{is_damaged.sum()} skipped. {context_words(*context)}Written to {out}")
+
+
+def refuse_width(network: Network, images: ImageList, opt: Namespace) -> None:
+    """A UsageError where the rows of a file are no features of this network."""
+    width = images.paths.file.values.shape[1]
+    if width != network.feature_dim:
+        raise UsageError(f"{opt.source}: the rows have {width} numbers, and {opt.checkpoint} takes "
+                         f"features of {network.feature_dim}: give rows of the network that it was "
+                         "trained on.")
 
 
 def model_settings(opt: Namespace) -> dict[str, Any] | None:
@@ -131,7 +145,7 @@ def default_out(checkpoint: str, source: str, split: str, context: int = 0) -> P
     """A folder beside the checkpoint, under the names of checkpoint, source, split and context."""
     path = Path(checkpoint)
     name = path.stem if path.is_file() else path.name
-    name += "-" + (Path(source).resolve().name or "images")
+    name += "-" + (Path(source).resolve().name.removesuffix(".npy") or "images")
     if split != "all":
         name += f"-{split}"
     if context:
@@ -179,7 +193,8 @@ def embed_images(embedder: Embedder, images: ImageList, out: Path, *, workers: i
     dimensions = embedder.network.embed_dim
     done = begin_or_continue(out, work_of(embedder, images), dimensions, embedder.bs)
     loader = embedder.loader(images, workers)
-    dataset = loader.dataset if strict else Tolerant(loader.dataset)
+    has_files = isinstance(loader.dataset, ImageDataset)
+    dataset = Tolerant(loader.dataset) if has_files and not strict else loader.dataset
     size = len(dataset)
     loader = loader.over(Subset(dataset, range(done, size)))
     bar = new_bar(total=size, initial=done, desc="embed", unit="image", leave=False)
@@ -225,7 +240,8 @@ def build_parser() -> Parser:
         help="last.pt or best_*.pt of a run, the folder of a safetensors export, or a model as "
              "--arch of main.py names it: timm.NAME, torchvision.NAME, resnet50 ...")
     add("source", metavar="SOURCE",
-        help="folder of images, in class folders, with a labels.csv, or any other")
+        help="folder of images, in class folders, with a labels.csv, or any other; or a .npy file of "
+             "features with a labels.csv beside it")
     add("--out", metavar="FOLDER",
         help="Where the files are written; default: beside the checkpoint, under its name and the "
              "source's.")

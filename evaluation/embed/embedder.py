@@ -10,6 +10,8 @@ from architectures.exported import WEIGHTS, describe
 from architectures.network import Network
 from datasets.base import ImageList
 from datasets.loader import Loader, make_loader
+from datasets.row_paths import RowPaths
+from datasets.rows import file_loader
 from datasets.transforms import eval_transform, sides
 from evaluation.embed import library
 from utilities.digest import sha256
@@ -36,7 +38,9 @@ class Embedder(NamedTuple):
     settings: dict[str, Any] | None = None
 
     def loader(self, images: ImageList, workers: int = 0) -> Loader:
-        """The images in order, as this network takes them."""
+        """The images in order, as this network takes them; or rows of a file that stand for features."""
+        if isinstance(images.paths, RowPaths):
+            return file_loader(images, batch_size=self.bs)
         transform = eval_transform(**self.geometry, **self.network.preprocessing)
         return make_loader(images, transform, batch_size=self.bs, workers=workers,
                            device=self.device)

@@ -9,6 +9,8 @@ import torch
 
 from datasets.base import ImageList
 from datasets.crops import INTERPOLATIONS
+from datasets.embeddings import row_names
+from datasets.row_paths import RowPaths
 from evaluation.embed.embedder import GEOMETRY, Embedder
 from evaluation.embed.library import are_settings
 from evaluation.ranking import with_context
@@ -39,7 +41,7 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
     if neighbours:
         kept = with_context(torch.from_numpy(kept), None, neighbours, power)[0].numpy()
         more["context"] = {"neighbours": neighbours, "power": power}
-    paths = [path.relative_to(source).as_posix() for path in images.paths]
+    paths = row_names(images, source)
     with (replacing(out / LABELS, sync=True) as temporary,
           open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file):
         writer = csv.writer(file)
@@ -57,11 +59,16 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
         "checkpoint": {"path": embedder.path, "sha256": list(embedder.digests)},
         "preprocessing": embedder.geometry,
         "precision": embedder.amp,
-        "images": str(source.resolve()),
+        "images": str(image_folder(images, source).resolve()),
         "skipped": [path for path, damaged in zip(paths, is_damaged) if damaged],
         "versions": made["versions"],
         "commit": made["commit"],
     } | more)
+
+
+def image_folder(images: ImageList, source: Path) -> Path:
+    """The folder that the paths of images are relative to."""
+    return images.paths.file.root if isinstance(images.paths, RowPaths) else source
 
 
 def read_description(folder: Path) -> dict[str, Any]:

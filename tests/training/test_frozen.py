@@ -4,7 +4,6 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import main
 from datasets import batches
@@ -19,20 +18,6 @@ from utilities.table import read_rows
 
 CPU = torch.device("cpu")
 PLAIN = ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Six classes of eight noisy images."""
-    root = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for label in range(6):
-        (root / f"class{label}").mkdir()
-        for i in range(8):
-            colour = 40 * label + random.normal(0, 30, (20, 20, 3))
-            pixels = colour.clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(root / f"class{label}" / f"{i}.png")
-    return root
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from flows import FLOWS
 from parameters import build_parser
 from utilities import listing
 
-NAMES = {"architectures": {*BACKBONES, "torchvision.NAME", "timm.NAME"}, "losses": {*CRITERIA, "pml.CLASS"},
+NAMES = {"architectures": {*BACKBONES, "features", "torchvision.NAME", "timm.NAME"}, "losses": {*CRITERIA, "pml.CLASS"},
          "miners": {*MINERS, "none"}, "samplers": set(SAMPLERS), "datasets": set(DATASETS), "metrics": set(METRICS),
          "flows": set(FLOWS), "memories": {*MEMORIES, "none"}, "poolings": set(POOLINGS)}
 
