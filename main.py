@@ -46,7 +46,7 @@ from utilities.listing import print_names
 from utilities.logger import write_json
 from utilities.seed import seed_everything
 from utilities.tested import note_of_all
-from utilities.text import printable
+from utilities.text import counted, printable
 
 STEP_ADVICE = ("--accumulate N (so many images at once, with the same gradient), --amp bf16, a smaller --image_size or "
                "a smaller --bs")
@@ -121,7 +121,7 @@ def run(opt) -> None:
     path = resume.run_folder(opt)
     past = resume.past_of(opt)
     if past and resume.is_finished(opt, past, path):
-        print(f"{path} is finished, with {opt.n_epochs} epochs; nothing is left to do.")
+        print(f"{path} is finished, with {counted(opt.n_epochs, 'epoch')}; nothing is left to do.")
         return
     own_gpu = distributed.own_gpu()
     set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)

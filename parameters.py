@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recipes import RECIPES, layered_defaults
-from utilities import base_framework, listing, source
+from utilities import base_framework, config, listing, source
 from utilities.choices import belongs, loss_names, registry
 from utilities.command_line import Formatter, Parser
 from utilities.errors import UsageError, answer
@@ -98,6 +98,9 @@ def add_run_flags(parser: Parser) -> None:
     add("--repeat", metavar="FILE", help="""
         Repeat a run in a new folder, with the flags in its options.json; those of the command line
         override them. Differences of versions, commit and device are printed.""")
+    add("--config", metavar="FILE", default=argparse.SUPPRESS, help="""
+        Flags from a YAML file, one a line (bs: 80), or from a run's options.json. They count as
+        typed; those of the command line override them.""")
     add("--list", choices=listing.LISTS, metavar="WHAT", help=f"""
         Print names, one a line, and stop. WHAT: {', '.join(listing.FLAGS)}; timm or torchvision
         (their models); or weights (files of pretrained weights, with addresses and checksums).""")
@@ -865,6 +868,7 @@ def build_parser() -> Parser:
         formatter_class=Formatter,
         allow_abbrev=False,
         rename=base_framework.rename,
+        expand=with_config,
     )
     for add_flags in GROUPS:
         add_flags(parser)
@@ -933,6 +937,27 @@ def explicit_flags(argv: list[str]) -> dict:
     return vars(parser.parse_args(wanted))
 
 
+def with_config(parser: Parser, words: list[str]) -> list[str]:
+    """The words of a command line with those of the files of --config before them."""
+    files, typed = config.split(words)
+    before = []
+    for path in files:
+        entries = config.entries_of(path)
+        if is_run_options(path):
+            entries = config.recorded(path, flags_to_repeat(path, "--config"))
+        before += config.words_of(parser, entries)
+    return before + typed
+
+
+def is_run_options(path: str) -> bool:
+    """Whether a file is the options.json of a run."""
+    try:
+        read_options(path)
+    except UsageError:
+        return False
+    return True
+
+
 def flag_actions() -> dict[str, argparse.Action]:
     """The parser's action of every flag."""
     return {action.dest: action for action in build_parser()._actions if action.dest != "help"}
@@ -980,7 +1005,15 @@ def repeated(explicit: dict, begun: dict) -> dict:
     if "repeat" not in explicit:
         return {flag: value for flag, value in chosen_flags(begun or {}).items()
                 if flag not in NOT_REPEATED - WRITTEN}
-    flags = recorded_flags(explicit["repeat"])
+    return flags_to_repeat(explicit["repeat"], "--repeat")
+
+
+def flags_to_repeat(path: str, given_as: str) -> dict:
+    """The flags that were chosen for the run of an options.json, without folders and machine.
+
+    given_as: the flag that names the file.
+    """
+    flags = recorded_flags(path, given_as)
     chosen = chosen_flags(flags)
     if flags.get("dataset", "glyphs") == "glyphs":
         # The pictures are drawn into it.
@@ -1000,7 +1033,7 @@ def chosen_flags(flags: dict) -> dict:
             if flag in defaults and as_recorded(value) != as_recorded(defaults[flag])}
 
 
-def recorded_flags(path: str) -> dict:
+def recorded_flags(path: str, given_as: str = "--repeat") -> dict:
     """The flags in a run's options.json, each checked as if typed; a UsageError for other files."""
     known = flag_actions()
     flags = {flag: value for flag, value in read_options(path)["flags"].items()
@@ -1008,11 +1041,11 @@ def recorded_flags(path: str) -> dict:
     unknown = sorted(set(flags) - set(known))
     if unknown:
         shown = ", ".join(ascii(flag)[1:-1][:40] for flag in unknown[:5])
-        raise UsageError(f"--repeat {path} has flags that this version does not know: {shown}. "
+        raise UsageError(f"{given_as} {path} has flags that this version does not know: {shown}. "
                          "Remove them from the file, or use the commit that it names.")
     wrong = wrong_flag(flags)
     if wrong:
-        raise UsageError(f"--repeat {path}: --{wrong} cannot be {ascii(flags[wrong])[:60]}; "
+        raise UsageError(f"{given_as} {path}: --{wrong} cannot be {ascii(flags[wrong])[:60]}; "
                          "correct it in the file.")
     return flags
 

@@ -8,7 +8,7 @@ from architectures.positions import resized
 from utilities import saved
 from utilities.errors import RunError, UsageError, in_brief
 from utilities.optional import require
-from utilities.text import printable
+from utilities.text import counted, printable
 from utilities.weights import unusable
 
 # The keys under which files keep the weights; averaged weights are those that authors evaluate.
@@ -157,12 +157,12 @@ def load(trunk: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> s
             f"{path} does not fit --arch {name}: {'; '.join(filter(None, found))}. Give the "
             "weights of this architecture, or the --arch of these weights."
         )
-    flaws = _listed(list(unusable(fitting, wanted)), "tensors that are no finite weights")
+    flaws = _listed(list(unusable(fitting, wanted)), "without finite weights")
     if flaws:
-        raise UsageError(f"{path} holds {flaws}. Give weights of a floating-point type.")
+        raise UsageError(f"{path} holds tensors that are no weights: {flaws}. Give weights of a floating-point type.")
     trunk.load_state_dict(fitting, strict=False)
     notes = [
-        f"{path}: {len(given)} tensors loaded",
+        f"{path}: {counted(len(given), 'tensor')} loaded",
         _listed(changed, "interpolated to this image size"),
         _listed(heads, "of a head, left out"),
     ]

@@ -38,6 +38,7 @@ from benchmarks.looped import LOOPS, loop_margin  # noqa: E402
 from benchmarks.turns import median_seconds, parser_of, seconds_of  # noqa: E402
 from recipes import BY_LOSS  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
+from utilities.text import counted
 
 RANKINGS = ("smoothap", "supap", "recallatk")
 MANY_CLASSES = ("softmax", "arcface", "cosface", "proxynca", "proxyanchor")
@@ -219,7 +220,7 @@ def measure_proxies(names: list[str], rounds: int) -> None:
             "/ product": f"{seconds['ours'] / seconds['product']:.2f}",
             "x pml": f"{seconds['pml'] / seconds['ours']:.1f}",
         }
-    print(f"\n{classes} classes, B = {len(x)}, D = {dim}\n\n{markdown(rows)}")
+    print(f"\n{counted(classes, 'class')}, B = {len(x)}, D = {dim}\n\n{markdown(rows)}")
 
 
 def measure_memory(names: list[str]) -> None:

@@ -35,6 +35,7 @@ import torch  # noqa: E402
 from evaluation import evaluate  # noqa: E402
 from evaluation.metrics.kmeans import kmeans  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
+from utilities.text import counted
 
 SIZES = {"cub": (5_924, 100), "sop": (60_502, 11_316)}
 LARGE = 30_000  # rows from which on a call takes long
@@ -216,7 +217,7 @@ def main() -> None:
         command = [sys.executable, __file__, *sys.argv[1:], "--child", name]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         found[name].append(json.loads(run.stdout.splitlines()[-1]))
-    print(f"{size:,} x 512, {classes:,} classes, noise {opt.noise:g}, {opt.device}, "
+    print(f"{size:,} x 512, {counted(classes, 'class')}, noise {opt.noise:g}, {opt.device}, "
           f"{torch.get_num_threads()} threads")
     print(table(found))
 

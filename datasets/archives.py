@@ -24,6 +24,7 @@ from datasets.folders import is_stray
 from utilities.bars import new_bar
 from utilities.download import check_space, disk_error
 from utilities.errors import RunError, first_line
+from utilities.text import counted
 
 # eight times the largest data set
 MAX_MEMBERS = 1_000_000
@@ -130,7 +131,7 @@ def _write(source: IO[bytes], path: Path, size: int) -> None:
     except OSError as error:
         raise disk_error(path, error, "nothing was put in place") from None
     if written != size:
-        raise ValueError(f"{path.name} has {written} bytes instead of {size}")
+        raise ValueError(f"{path.name} has {counted(written, 'byte')} instead of {size}")
 
 
 def _chunks(source: IO[bytes]) -> Iterator[bytes]:

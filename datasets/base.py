@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datasets.row_paths import RowFile, RowPaths
 from utilities.errors import UsageError
+from utilities.text import counted
 
 
 class Batch(NamedTuple):
@@ -59,7 +60,7 @@ class Splits(NamedTuple):
 
     def __str__(self) -> str:
         counts = {name: images.counts() for name, images in self.present().items()}
-        return ", ".join(f"{name} {images} images of {classes} classes"
+        return ", ".join(f"{name} {counted(images, 'image')} of {counted(classes, 'class')}"
                          for name, (images, classes) in counts.items())
 
 
@@ -130,7 +131,7 @@ def split_in_halves(source: Path, rows: Sequence[tuple[Path, str]],
     classes = classes or sorted(held)
     empty = [name for name in classes if name not in held]
     if empty:
-        raise UsageError(f"{source}: {len(empty)} of {len(classes)} classes have no images, the "
+        raise UsageError(f"{source}: {len(empty)} of {counted(len(classes), 'class')} have no images, the "
                          f"first is {empty[0]}; restore them, for the two halves would shift "
                          "without them.")
     first = set(classes[:len(classes) // 2])

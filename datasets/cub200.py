@@ -14,6 +14,7 @@ from datasets.files import (
     read_list,
 )
 from utilities.errors import UsageError
+from utilities.text import counted
 
 # images, classes
 COUNTS = {"train": (5864, 100), "test": (5924, 100)}
@@ -58,6 +59,6 @@ def _numbered(path: Path, /, **columns: Callable) -> dict[int, int | str]:
     rows = read_list(path, columns)
     numbered = dict(rows)
     if len(numbered) < len(rows):
-        raise UsageError(f"{path}: {len(rows)} lines have only {len(numbered)} different numbers; "
+        raise UsageError(f"{path}: {counted(len(rows), 'line')} have only {len(numbered)} different numbers; "
                          f"{EXTRACT}.")
     return numbered

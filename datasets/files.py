@@ -10,6 +10,7 @@ from typing import Any
 from datasets.base import Splits, split_in_halves
 from datasets.folders import images_by_class, within
 from utilities.errors import UsageError, reason
+from utilities.text import counted
 
 # what to do about a list that is damaged
 EXTRACT = "extract the list from the archive again"
@@ -134,7 +135,7 @@ def listed_files(source: Path, folder: Path, names: Sequence[str]) -> list[Path]
     split = [name.rpartition("/") for name in names]
     missing = [name for name, (inner, _, file) in zip(names, split) if file not in held(inner)]
     if missing:
-        raise UsageError(f"{source}: {len(missing)} of {len(names)} images are missing, the first "
+        raise UsageError(f"{source}: {len(missing)} of {counted(len(names), 'image')} are missing, the first "
                          f"is {folder / missing[0]}; extract the archive again.")
     if len(set(names)) < len(names):
         twice = Counter(names).most_common(1)[0][0]

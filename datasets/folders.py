@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from datasets.formats import ENDINGS, NO_HEIF, suffixes
 from utilities.errors import UsageError, reason
-from utilities.text import printable
+from utilities.text import counted, printable
 
 # files and folders, in any case, that systems and devices leave behind; so is what begins with a
 # dot
@@ -174,7 +174,7 @@ def print_unread(folder: Path, others: Counter[str]) -> None:
     shown = others.most_common(KINDS)
     named = [f"{count:,} {printable(kind)}" for kind, count in shown]
     if len(others) > KINDS:
-        named.append(f"{number - sum(count for _, count in shown):,} others")
+        named.append(counted(number - sum(count for _, count in shown), "other"))
     verb = "file is" if number == 1 else "files are"
     hint = f" ({NO_HEIF})" if set(ENDINGS["HEIF"]) & set(others) else ""
     print(f"note: {folder}: {number:,} {verb} not read: {', '.join(named)}{hint}.")

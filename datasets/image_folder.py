@@ -16,6 +16,7 @@ from datasets.folders import find_table, images_by_class
 from datasets.formats import suffixes
 from utilities.errors import UsageError
 from utilities.labels import Line, read_lines, refuse_spellings
+from utilities.text import counted
 
 SPLITS = ("train", "val", "test")
 
@@ -99,7 +100,7 @@ def _check_files(table: Path, rows: list[Row]) -> None:
     # unlike Path.is_file it raises nothing where a name is too long
     missing = [row for row in rows if not os.path.isfile(row.path)]
     if missing:
-        raise UsageError(f"{table}: {len(missing)} of {len(rows)} files are missing, the first in "
+        raise UsageError(f"{table}: {len(missing)} of {counted(len(rows), 'file')} are missing, the first in "
                          f"line {missing[0].line}: {missing[0].path}; restore them, or remove "
                          "their rows.")
     line_of: dict[Path, int] = {}

@@ -29,6 +29,7 @@ from utilities.command_line import Formatter, Parser
 from utilities.errors import UsageError, answer
 from utilities.labels import Line, read_lines, refuse_spellings
 from utilities.logger import write_json
+from utilities.text import counted
 
 
 def read_embeddings(path: str) -> Tensor:
@@ -46,8 +47,8 @@ def read_table(path: str, rows: int, needed: Sequence[str] = ("label",)) -> list
     """The lines of a table with a column `label`, as many as there are rows of embeddings."""
     lines = read_lines(Path(path), needed, ["class"], "give the labels.csv of evaluation.embed.")
     if len(lines) != rows:
-        raise UsageError(f"{path} has {len(lines)} lines for {rows} rows of embeddings; give files "
-                         "of one set.")
+        raise UsageError(f"{path} has {counted(len(lines), 'line')} for {counted(rows, 'row')} of "
+                         "embeddings; give files of one set.")
     return lines
 
 
@@ -76,7 +77,7 @@ def note_equal_rows(query: Tensor, gallery: Tensor) -> None:
     known = {row.tobytes() for row in gallery.double().numpy()}
     inside = sum(row.tobytes() in known for row in query.double().numpy())
     if inside:
-        print(f"note: {inside} of {len(query)} queries are rows of the gallery too, where each "
+        print(f"note: {inside} of {counted(len(query), 'query')} are rows of the gallery too, where each "
               "finds itself; leave them out of one of the two.", file=sys.stderr)
 
 

@@ -104,6 +104,10 @@ train() {                       # every run that is not finished, one at a time 
 
 finished() { [[ -f ${folders[$1]}/result.json ]]; }
 
+runs() {                        # runs NUMBER: with the noun
+    if (($1 == 1)); then echo "1 run"; else echo "$1 runs"; fi
+}
+
 unfinished() {                  # how many
     local i count=0
     for i in "${!folders[@]}"; do finished "$i" || count=$((count + 1)); done
@@ -113,7 +117,7 @@ unfinished() {                  # how many
 start() {                       # start INDEX, on the free slot
     local gpu=${gpus[$slot]} name=${folders[$1]#"$OUT/"} left
     left=$(unfinished)
-    echo "$(date +%H:%M:%S) $name on $gpu, $left runs left$(estimate "$left")"
+    echo "$(date +%H:%M:%S) $name on $gpu, $(runs "$left") left$(estimate "$left")"
     [[ $gpu == cpu ]] && gpu=""
     mkdir -p "$OUT/logs/${name%/*}"
     (export CUDA_VISIBLE_DEVICES=$gpu && eval "exec ${commands[$1]}") >> "$OUT/logs/$name.log" 2>&1 < /dev/null &
@@ -123,7 +127,7 @@ start() {                       # start INDEX, on the free slot
 
 estimate() {                    # estimate LEFT: by what this call has finished so far
     local done=$((started - ${#gpus[@]} + 1))
-    ((done > 0)) && echo ", some $(((SECONDS - begun) * $1 / done / 60)) minutes" || true
+    ((done > 0)) && echo ", some $(((SECONDS - begun) * $1 / done / 60)) min" || true
 }
 
 free_slot() {                   # waits for one, and puts its number into slot
@@ -181,6 +185,6 @@ all_finished() {                # names the runs that failed
     local i failed=()
     for i in "${!folders[@]}"; do finished "$i" || failed+=("$OUT/logs/${folders[$i]#"$OUT/"}.log"); done
     ((${#failed[@]})) || return 0
-    say "${#failed[@]} runs have failed; the last lines of their logs say why: ${failed[*]}"
+    say "$(runs "${#failed[@]}") failed; the last lines of the logs say why: ${failed[*]}"
     return 1
 }

@@ -10,7 +10,7 @@ from utilities.choices import REGISTRIES, registry
 from utilities.errors import answer
 
 # They end before anything is built, or read files.
-LEFT_OUT = {"help", "list", "resume", "repeat", "evaluate_only", "checkpoint", "debug"}
+LEFT_OUT = {"config", "help", "list", "resume", "repeat", "evaluate_only", "checkpoint", "debug"}
 NUMBERS = ["nan", "inf", "-inf", "-1", "0", "1", "2", "0.5", "1e-400", "1e400", "9" * 30, "9" * 5000, "", "x", "٣"]
 WORDS = ["", "x", "none", "../..", "a\nb", "\x1b[31m", "pml.", "pml.X", "timm.", "a.b", "é" * 200]
 SEEDS = range(200)

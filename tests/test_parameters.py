@@ -398,3 +398,14 @@ def test_the_home_folder_stands_after_an_equals_sign_too(monkeypatch):
 def test_processes_may_say_how_long_they_wait(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert get_options(["--timeout_minutes", "0.5"]).timeout_minutes == 0.5
+
+
+def test_help_shows_fractions_as_x_and_whole_numbers_as_n():
+    parser = build_parser()
+    shown = dict(re.findall(r"^  --(\w+) ([XN])\b", parser.format_help(), re.M))
+    assert {"X", "N"} == set(shown.values())
+    for action in parser._actions:
+        kind = getattr(action.type, "kind", action.type)
+        if action.dest in shown and kind in (int, float):
+            assert shown[action.dest] == {float: "X", int: "N"}[kind], action.dest
+    assert (shown["loss_smoothap_tau"], shown["decay"], shown["seed"]) == ("X", "X", "N")

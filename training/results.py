@@ -40,6 +40,7 @@ from utilities.logger import RunFolder
 from utilities.metric_names import reported
 from utilities.seed import preserved_randomness
 from utilities.tested import note_of_all, tested_on
+from utilities.text import counted
 
 # side of an image in gallery.png where the network has no side of its own
 LONGEST = 224
@@ -183,8 +184,8 @@ def write_results(run: Run) -> None:
         if "test" in run.loaders:
             draw_pictures(opt, embedded, run.splits, folder)
         write_report(folder.path)
-    print(f"Trained {trained_parts(run)}: {result['seconds_per_epoch']:.2f} s an epoch, {result['steps']} steps. "
-          f"Everything is in {folder.path}")
+    print(f"Trained {trained_parts(run)}: {result['seconds_per_epoch']:.2f} s an epoch, "
+          f"{counted(result['steps'], 'step')}. Everything is in {folder.path}")
 
 
 def trained_parts(run: Run) -> str:

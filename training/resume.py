@@ -14,6 +14,7 @@ from utilities.errors import UsageError
 from utilities.flags import as_recorded
 from utilities.rules import completed
 from utilities.tested import has_test
+from utilities.text import counted
 
 LAST = "last.pt"
 MAY_CHANGE = {"n_epochs", "kernels", "source_path", "save_path", "savename", "device", "gpu", "resume", "debug",
@@ -142,7 +143,8 @@ def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
     if opt.n_epochs < least:
         begun = " and has begun another" if is_within else ""
         raise UsageError(
-            f"--n_epochs {opt.n_epochs}: {path} has trained {progress['epoch']} epochs{begun}; "
+            f"--n_epochs {opt.n_epochs}: {path} has trained "
+            f"{counted(progress['epoch'], 'epoch')}{begun}; "
             f"pass at least {least}, or start a new run."
         )
 

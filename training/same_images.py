@@ -10,6 +10,7 @@ from datasets import Splits
 from datasets.identity import image_record
 from training.restored import damage_in_one_sentence
 from utilities.errors import UsageError
+from utilities.text import counted
 
 SHOWN = 5  # differences in a sentence
 
@@ -71,6 +72,6 @@ def image_changes(before: dict | None, now: dict) -> Iterator[str]:
         for name, old, new in zip(names, then["counts"], record["counts"]):
             if old != new:
                 differing += 1
-                yield f"class {name} has {new} images in {split} instead of {old}"
+                yield f"class {name} has {counted(new, 'image')} in {split} instead of {old}"
         if not differing:
             yield f"{split} has other images, or the same under other names"

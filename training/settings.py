@@ -13,6 +13,7 @@ from parameters import kwargs_for
 from training.building import build_method, build_miner
 from utilities.errors import UsageError
 from utilities.ranges import NO_PROJECTION
+from utilities.text import counted
 
 FEW_CLASSES = 4
 NARROW = 64
@@ -52,8 +53,11 @@ def refuse_batches(opt, method: LMMetric, miner: Miner | None) -> None:
         raise UsageError(f"--bs {opt.bs}: {least}; pass --bs {images * classes} or more.")
     drawn = opt.bs // opt.samples_per_class
     if opt.data_sampler != "random" and (opt.samples_per_class < images or drawn < classes):
+        drawn_images = f"{counted(opt.samples_per_class, 'image')} each"
+        each = max(images, opt.samples_per_class)
+        size = each * max(classes, opt.bs // each)
         raise UsageError(
             f"--bs {opt.bs} and --samples_per_class {opt.samples_per_class} make batches of "
-            f"{drawn} classes with {opt.samples_per_class} images each, but {least}; pass "
-            f"--samples_per_class {images} or more, and {classes} times that as --bs or more."
+            f"{counted(drawn, 'class')} with {drawn_images}, but {least}; "
+            f"pass --bs {size} --samples_per_class {each}."
         )

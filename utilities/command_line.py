@@ -10,20 +10,43 @@ class Parser(argparse.ArgumentParser):
     """An argparse parser that answers a mistake with one sentence instead of a page of usage.
 
     rename: called with the parsed flags, to replace values that have another name now.
+    expand: called with the parser and the words of the command line; gives those that count.
     """
 
-    def __init__(self, *arguments, rename: Callable | None = None, **keywords):
+    # what an error begins with: the place in a file that is being read
+    where = ""
+
+    def __init__(
+        self,
+        *arguments,
+        rename: Callable | None = None,
+        expand: Callable | None = None,
+        **keywords,
+    ):
         super().__init__(*arguments, **keywords)
         self.rename = rename
+        self.expand = expand
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse does, but with True after a switch, with ~ after =, and with the names of now.
         """
-        words = map(_expanded, sys.argv[1:] if args is None else args)
+        words = list(sys.argv[1:] if args is None else args)
+        if self.expand:
+            words = self.expand(self, words)
+        return self.parse_words(words, namespace)
+
+    def parse_words(self, words: Iterable[str], namespace=None):
+        """As parse_known_args, for words that need no expansion."""
+        words = map(_expanded, words)
         namespace, rest = super().parse_known_args(self.bare_switches(words), namespace)
         if self.rename:
             self.rename(namespace)
         return namespace, rest
+
+    def flags(self) -> dict[str, argparse.Action]:
+        """The action of every flag by its name without the dashes."""
+        actions = self._option_string_actions.items()
+        return {name[2:]: action for name, action in actions if name.startswith("--")}
 
     def bare_switches(self, words: Iterable[str]) -> list[str]:
         """The words without the True of `--switch True` and `--switch=True`; False is refused."""
@@ -49,7 +72,7 @@ class Parser(argparse.ArgumentParser):
             close = difflib.get_close_matches(word, self._option_string_actions, n=1)
             message = f"{word} is not a flag." + (f" Did you mean {close[0]}?" if close else "")
         program = self.prog.split()[-1]
-        sys.stderr.write(f"{program}: {message} ({self.prog} --help lists every flag)\n")
+        sys.stderr.write(f"{program}: {self.where}{message} ({self.prog} --help lists every flag)\n")
         sys.exit(2)
 
 

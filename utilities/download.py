@@ -16,6 +16,7 @@ from tqdm import tqdm
 from utilities import digest
 from utilities.bars import new_bar
 from utilities.errors import RunError, UsageError, first_line, reason
+from utilities.text import counted
 
 TIMEOUT = 30  # seconds without a byte
 WAITS = (1, 2, 4, 8, 16, 32)  # seconds before each further attempt
@@ -205,7 +206,7 @@ def _append(response: requests.Response, part: Part) -> None:
             bar.update(len(chunk))
         os.fsync(file.fileno())
     if length and part.size < total:
-        raise Cut(f"the connection ended after {part.size} of {total} bytes")
+        raise Cut(f"the connection ended after {part.size} of {counted(total, 'byte')}")
 
 
 def _failure(url: str, error: requests.RequestException, otherwise: str) -> Exception:

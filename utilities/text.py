@@ -13,3 +13,14 @@ def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 image, 0 images, 1,200 queries."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        noun = f"{noun[:-1]}ie"
+    elif noun.endswith("s"):
+        noun = f"{noun}e"
+    return f"{number:,} {noun}s"

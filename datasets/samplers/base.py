@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datasets.base import Draw, mixed_seed
 from utilities.errors import UsageError
+from utilities.text import counted
 
 # Number of the random stream that orders the rows of a batch, beside that of the plan.
 SHUFFLE = 1
@@ -46,11 +47,28 @@ class BatchSampler:
     def __post_init__(self):
         self.labels = torch.as_tensor(self.labels)  # (N,)
         if not 0 < self.bs <= len(self.labels):
-            raise UsageError(f"--bs {self.bs}: the training split has {len(self.labels)} images; "
-                             "choose a batch size from 1 to that.")
+            images = counted(len(self.labels), "image")
+            raise UsageError(f"--bs {self.bs}: the training split has {images}; {self.advice()}.")
         if self.bs % self.world:
-            raise UsageError(f"--bs {self.bs} cannot be shared by {self.world} processes; choose a "
-                             f"multiple of {self.world}.")
+            processes = counted(self.world, "process")
+            raise UsageError(f"--bs {self.bs} cannot be shared by {processes}; {self.advice()}.")
+
+    def most(self) -> int:
+        """Images that a batch can hold."""
+        return len(self.labels)
+
+    def unit(self) -> int:
+        """A batch holds a multiple of so many images."""
+        return self.world
+
+    def advice(self) -> str:
+        """What to pass in the place of a batch size that does not fit: the closest smaller one that does."""
+        unit = self.unit()
+        room = min(self.most(), max(self.bs, unit))
+        size = room // unit * unit
+        if size:
+            return f"pass --bs {size}"
+        return f"a batch takes {unit} or more here, so train on more images or lower what it is made of"
 
     def plan(self, epoch: int) -> Tensor:
         """The rows of all batches of an epoch, (batches, bs)."""

@@ -29,6 +29,8 @@ class BatchMatch(StorageSampler):
 
     batchmatch_ncomps: int = 10
 
+    has_different_classes = True
+
     def __post_init__(self):
         super().__post_init__()
         self.require_classes()

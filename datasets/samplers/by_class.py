@@ -1,5 +1,6 @@
 """Batches drawn at random: of some images of each of several classes, or of any images."""
 from dataclasses import dataclass
+from math import lcm
 
 import torch
 from torch import Tensor
@@ -7,6 +8,7 @@ from torch import Tensor
 from datasets.base import ranked_within_class
 from datasets.samplers.base import BatchSampler
 from utilities.errors import UsageError
+from utilities.text import counted
 
 
 class FullRandom(BatchSampler):
@@ -29,12 +31,26 @@ class ByClass(BatchSampler):
 
     samples_per_class: int = 2
 
+    # whether the classes of a batch differ
+    has_different_classes = False
+
+    def most(self) -> int:
+        """Images that a batch can hold."""
+        images = len(self.labels)
+        if not self.has_different_classes:
+            return images
+        return min(images, len(self.labels.unique()) * self.samples_per_class)
+
+    def unit(self) -> int:
+        """A batch holds a multiple of so many images."""
+        return lcm(self.world, max(1, self.samples_per_class))
+
     def __post_init__(self):
         super().__post_init__()
         images = self.samples_per_class
         if images < 1 or self.bs % images:
             raise UsageError(f"--bs {self.bs} is not a multiple of --samples_per_class {images}; "
-                             "change one of them.")
+                             f"{self.advice()}, or change --samples_per_class.")
         self.classes_per_batch = self.bs // images
         # `classes` are the numbers of those with images, which are numbered anew
         self.classes, self.labels = self.labels.unique(return_inverse=True)  # (C,), (N,)
@@ -43,7 +59,7 @@ class ByClass(BatchSampler):
         self.start = self.count.cumsum(0) - self.count  # (C,)
         few = int((self.count < images).sum())
         if few:
-            self.notice = (f"{few} of {len(self.count)} training classes have fewer than "
+            self.notice = (f"{few} of {counted(len(self.count), 'training class')} have fewer than "
                            f"--samples_per_class {images} images; theirs repeat within a batch.")
 
     def require_classes(self) -> None:
@@ -51,8 +67,7 @@ class ByClass(BatchSampler):
         if len(self.count) < self.classes_per_batch:
             raise UsageError(f"--bs {self.bs} with --samples_per_class {self.samples_per_class} "
                              f"needs {self.classes_per_batch} classes a batch, but there are "
-                             f"{len(self.count)} to train on; lower --bs or raise "
-                             "--samples_per_class.")
+                             f"{len(self.count)} to train on; {self.advice()}.")
 
     def images(self, label: Tensor, number: int, generator: torch.Generator) -> Tensor:
         """`number` images for each entry of `label` (S,), (S, number).
@@ -72,6 +87,8 @@ class ClassRandom(ByClass):
     where the classes do not divide into batches); so do the images of each class. The base
     framework draws both anew for every batch.
     """
+
+    has_different_classes = True
 
     def __post_init__(self):
         super().__post_init__()

@@ -50,7 +50,7 @@ from utilities.errors import RunError, Stopped, UsageError, answer, reason
 from utilities.interruption import NUMBERS, Interruption
 from utilities.lock import Lock
 from utilities.ranges import non_negative_int, positive_int
-from utilities.text import printable
+from utilities.text import counted, printable
 
 METRICS = ("e_recall@1", "e_recall@4", "e_recall@8", "mAP_r")
 
@@ -94,8 +94,9 @@ def run(opt: Namespace) -> None:
                        "another folder.") from None
     kept = np.array(images.labels)[~is_damaged]
     print_metrics(opt, rows[~is_damaged], kept)
-    print(f"{len(kept)} images of {len(set(kept))} classes embedded in {rows.shape[1]} dimensions, "
-          f"{is_damaged.sum()} skipped. {context_words(*context)}Written to {out}")
+    embedded = f"{counted(len(kept), 'image')} of {counted(len(set(kept)), 'class')} embedded"
+    print(f"{embedded} in {counted(rows.shape[1], 'dimension')}, {is_damaged.sum()} skipped. "
+          f"{context_words(*context)}Written to {out}")
 
 
 def refuse_width(network: Network, images: ImageList, opt: Namespace) -> None:
@@ -138,7 +139,7 @@ def context_words(neighbours: int, power: float) -> str:
     """A sentence about the context of the rows, if they have one."""
     if not neighbours:
         return ""
-    return f"Each holds the context of {neighbours} neighbours (power {power:g}). "
+    return f"Each holds the context of {counted(neighbours, 'neighbour')} (power {power:g}). "
 
 
 def default_out(checkpoint: str, source: str, split: str, context: int = 0) -> Path:

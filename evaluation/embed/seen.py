@@ -4,6 +4,7 @@ from pathlib import Path
 
 from architectures.exported import describe
 from utilities import checkpoint
+from utilities.text import counted
 
 
 def trained_on(path: str | Path, classes: Collection[str]) -> str | None:
@@ -17,7 +18,7 @@ def trained_on(path: str | Path, classes: Collection[str]) -> str | None:
     seen = sorted({name for name in known if isinstance(name, str)} & set(classes))
     if not seen:
         return None
-    return (f"note: {len(seen)} of {len(set(classes))} classes have the name of one that the network "
+    return (f"note: {len(seen)} of {counted(len(set(classes)), 'class')} have the name of one that the network "
             f"was trained on, such as {seen[0]}; numbers of these are not of unseen classes.")
 
 

@@ -16,6 +16,7 @@ from evaluation.pages import PALETTE, render, shorten
 from evaluation.report.embedding_map import COLOURS, LEGEND
 from evaluation.run_files import EXPLORER, REPORT, read_run
 from utilities.logger import write_text
+from utilities.text import counted
 
 PARTS = Path(__file__).parent / "parts"
 SCRIPTS = (
@@ -55,7 +56,7 @@ def write_explorer(path: Path, explorer: Explorer, heading: Heading) -> str:
     opened = len(explorer.neighbour)
     damaged = f", {len(atlas.unreadable):,} of them unreadable" if atlas.unreadable else ""
     return (
-        f"{opened:,} of {explorer.total:,} images can be opened, {len(explorer.paths):,} are shown "
+        f"{opened:,} of {counted(explorer.total, 'image')} can be opened, {len(explorer.paths):,} are shown "
         f"at {atlas.side} pixels{damaged}; {len(text) / 1e6:.1f} MB. Written to {path}"
     )
 

@@ -15,6 +15,7 @@ from evaluation.run_files import REPORT
 from evaluation.score import note_equal_rows, numbered, read_embeddings, read_table
 from parameters import search_arguments
 from utilities.errors import UsageError
+from utilities.text import counted
 
 
 def explore_saved(opt: Namespace) -> None:
@@ -47,7 +48,7 @@ def explore_saved(opt: Namespace) -> None:
     )
     heading = Heading(
         title=opt.title or Path(opt.embeddings).resolve().parent.name,
-        facts=[Path(opt.embeddings).name, f"{embeddings[0].shape[1]} dimensions"],
+        facts=[Path(opt.embeddings).name, counted(embeddings[0].shape[1], "dimension")],
         metrics=metrics,
         back=REPORT if (out.parent / REPORT).is_file() else None,
     )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from evaluation.metrics.retrieval import relevant
+from utilities.text import counted
 
 
 class Confusion(NamedTuple):
@@ -19,7 +20,7 @@ class Confusion(NamedTuple):
     share: float
 
     def __str__(self) -> str:
-        return (f"{self.count} of {self.queries} images of {self.name} are nearest to one of "
+        return (f"{self.count} of {counted(self.queries, 'image')} of {self.name} are nearest to one of "
                 f"{self.taken_for}.")
 
 

@@ -22,6 +22,7 @@ from evaluation.ranking import (
 )
 from utilities.errors import RunError, UsageError
 from utilities.metric_names import CONTEXT
+from utilities.text import counted
 
 # a metric, and the number in its name
 Parsed = tuple[QueryMetric | SetMetric, float]
@@ -184,10 +185,10 @@ def _check(embeddings: Tensor, labels: Tensor, gallery: Tensor | None,
         _check_rows(gallery, gallery_labels, "gallery")
     least = 2 if gallery is None else 1
     if len(labels) < least or (gallery is not None and not len(gallery)):
-        raise RunError(f"evaluation: {len(labels)} images; metrics need two or more, or one and a "
+        raise RunError(f"evaluation: {counted(len(labels), 'image')}; metrics need two or more, or one and a "
                        "gallery.")
     if gallery is not None and gallery.shape[1] != embeddings.shape[1]:
-        raise UsageError(f"evaluation: embeddings of {embeddings.shape[1]} numbers cannot be "
+        raise UsageError(f"evaluation: embeddings of {counted(embeddings.shape[1], 'number')} cannot be "
                          f"searched in a gallery of {gallery.shape[1]}; embed both with the same "
                          "network.")
 

@@ -20,6 +20,7 @@ from evaluation.ranking.rescore import without
 from evaluation.ranking.spaces import exact_unit, searched
 from utilities.errors import UsageError
 from utilities.ranges import NonNegative, refuse
+from utilities.text import counted
 
 FLAG = "--eval_context"
 
@@ -68,7 +69,7 @@ def add_neighbours(rows: Tensor, collection: Tensor, neighbours: int, power: flo
 def check_neighbours(neighbours: int, size: int) -> None:
     """A UsageError where a row of a collection of this size has not so many others."""
     if not 1 <= neighbours < size:
-        raise UsageError(f"{FLAG} {neighbours}: the collection has {size} images; pass at most "
+        raise UsageError(f"{FLAG} {neighbours}: the collection has {counted(size, 'image')}; pass at most "
                          f"{max(size - 1, 0)}, or 0 for no context.")
 
 

@@ -9,6 +9,7 @@ from datasets.base import ImageList
 from evaluation.report.canvas import DPI, EDGE, QUIET, TOP, pixel_axes, show_pixels, write
 from evaluation.report.places import FEW, PCA_DIMENSIONS, Places
 from evaluation.report.thumbnails import in_square, load_image, short_name
+from utilities.text import counted
 
 # colours of Okabe and Ito, which colour-blind readers can distinguish, and shapes for them too
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#555555")
@@ -86,7 +87,7 @@ def _note(label: np.ndarray, width: int, images: ImageList) -> str:
     components = min(PCA_DIMENSIONS, len(label), width)
     return (
         f"{len(label):,} of {len(images.labels):,} test images, {len(np.unique(label)):,} of "
-        f"{len(images.class_names):,} classes, by {kind}; t-SNE of {components} principal "
+        f"{counted(len(images.class_names), 'class')}, by {kind}; t-SNE of {components} principal "
         "components: neighbourhoods count, sizes and far distances do not"
     )
 

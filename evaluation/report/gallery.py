@@ -8,6 +8,7 @@ from datasets.base import ImageList
 from evaluation.metrics.retrieval import relevant
 from evaluation.report.canvas import CELL, Canvas
 from evaluation.report.thumbnails import in_square, load_image, short_name
+from utilities.text import counted
 
 SHOWN = 8  # neighbours of a query
 NUMBER = 6  # queries of each kind
@@ -95,8 +96,8 @@ def _headline(neighbours: Tensor, labels: Tensor, gallery_labels: Tensor | None)
     """R@1 over all queries, and of how many."""
     query = relevant(labels, gallery_labels) > 0  # (N,)
     others = labels if gallery_labels is None else gallery_labels
-    searched = f"{len(others):,} {'test' if gallery_labels is None else 'gallery'} images"
+    searched = counted(len(others), "test image" if gallery_labels is None else "gallery image")
     if not query.any():
         return f"Nearest neighbours in {searched} (no query has anything to find)"
     recall = (others[neighbours[:, 0]] == labels)[query].double().mean().item()
-    return f"R@1 {100 * recall:.1f} %   {int(query.sum()):,} queries in {searched}"
+    return f"R@1 {100 * recall:.1f} %   {counted(int(query.sum()), 'query')} in {searched}"

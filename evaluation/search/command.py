@@ -18,7 +18,7 @@ from utilities.command_line import Formatter, Parser
 from utilities.device import choose_device
 from utilities.errors import RunError, UsageError, answer
 from utilities.ranges import positive_int
-from utilities.text import printable
+from utilities.text import counted, printable
 
 
 def run(opt: Namespace) -> None:
@@ -36,8 +36,8 @@ def run(opt: Namespace) -> None:
     seconds = time.perf_counter() - start
     for result in results:
         print_result(result)
-    context = f" with the context of {opt.eval_context} neighbours" if opt.eval_context else ""
-    print(f"{len(gallery.rows)} embeddings{context} searched in {seconds:.3f} s.")
+    context = f" with the context of {counted(opt.eval_context, 'neighbour')}" if opt.eval_context else ""
+    print(f"{counted(len(gallery.rows), 'embedding')}{context} searched in {seconds:.3f} s.")
     if picture:
         save_picture(results, gallery, picture)
 
@@ -75,7 +75,7 @@ def picture_path(opt: Namespace, folder: Path) -> Path:
 
 def save_picture(results: list[SearchResult], gallery: EmbeddedSet, path: Path) -> None:
     """Draw the results, and say where the picture is and which images it lacks."""
-    headline = f"The nearest of {len(gallery.rows):,} images"
+    headline = f"The nearest of {counted(len(gallery.rows), 'image')}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unreadable = draw_results(results, headline, path)
@@ -83,7 +83,7 @@ def save_picture(results: list[SearchResult], gallery: EmbeddedSet, path: Path) 
         raise RunError(f"{path}: the picture cannot be written there ({error}); name another file "
                        "by --picture, or pass --no_picture.") from None
     if unreadable:
-        print(f"{len(unreadable)} images cannot be shown, the first: {unreadable[0]} Pass --images "
+        print(f"{counted(len(unreadable), 'image')} cannot be shown, the first: {unreadable[0]} Pass --images "
               "where they have moved.", file=sys.stderr)
     shown = f", of the first {QUERIES} queries" if len(results) > QUERIES else ""
     print(f"The picture is {path}{shown}.")

@@ -9,6 +9,7 @@ from evaluation.ranking import add_neighbours, nearest, searched
 from evaluation.search.embedded_set import EmbeddedSet
 from utilities.errors import UsageError
 from utilities.labels import same_name
+from utilities.text import counted
 
 
 class Hit(NamedTuple):
@@ -44,7 +45,7 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
     extra = any(row is not None for row in own_rows)
     most = len(gallery.rows) - extra
     if not 1 <= k <= most:
-        raise UsageError(f"--k {k}: a query can find at most {most} images here; ask for 1 to "
+        raise UsageError(f"--k {k}: a query can find at most {counted(most, 'image')} here; ask for 1 to "
                          f"{most}.")
     # faiss would copy the gallery first, which takes longer than the search; the ranking is equal
     stored = gallery.rows
@@ -81,7 +82,7 @@ def _check_dimensions(query: Tensor, gallery: EmbeddedSet) -> None:
     own = query.shape[1]
     expected = gallery.rows.shape[1]
     if own != expected:
-        raise UsageError(f"The queries have {own} dimensions and the embeddings {expected}: give "
+        raise UsageError(f"The queries have {counted(own, 'dimension')} and the embeddings {expected}: give "
                          "the checkpoint that made the embeddings.")
 
 

@@ -6,7 +6,7 @@ from evaluation.run_files import Run, continuations
 from evaluation.tables.flags import run_name
 from evaluation.tables.rows import TableRow, best_entry, flags_of
 from utilities.tested import SEEN, tested_on
-from utilities.text import printable
+from utilities.text import counted, printable
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -37,7 +37,7 @@ def common_notes(rows: list[TableRow], at: str) -> list[str]:
     notes += [namesake_note(row) for row in rows]
     changed = sum(run.options.get("uncommitted_changes") is True for run in runs)
     if changed:
-        notes.append(f"{changed} of {len(runs)} runs were made with changes to the code that no "
+        notes.append(f"{changed} of {counted(len(runs), 'run')} were made with changes to the code that no "
                      "commit holds.")
     return [note for note in notes if note]
 
@@ -67,7 +67,7 @@ def length_note(rows: list[TableRow]) -> str | None:
     for row in rows:
         first = next(iter(row.runs.values()))
         flags = {flag: str(value) for flag, value in flags_of(first).items() if flag != "n_epochs"}
-        length = f"{row.name}: {first.epochs} epochs, {first.result.get('steps')} steps"
+        length = f"{row.name}: {counted(first.epochs, 'epoch')}, {first.result.get('steps')} steps"
         alike.setdefault(str([run_name(first), sorted(flags.items())]), []).append(length)
     parts = ["; ".join(lengths) for lengths in alike.values() if len(lengths) > 1]
     if not parts:

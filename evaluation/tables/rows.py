@@ -11,7 +11,7 @@ from evaluation.tables.flags import row_flags, run_name
 from utilities.cells import shown
 from utilities.errors import UsageError
 from utilities.metric_names import COSTS, is_lower_better
-from utilities.text import printable
+from utilities.text import counted, printable
 
 # what decides the network before training, and the images that it is evaluated on; with _ at its end:
 # all flags that begin so
@@ -186,7 +186,7 @@ def pick(rows: list[TableRow], pattern: str, metric: str) -> tuple[list[TableRow
     position = means.argmin() if is_lower_better(metric) else means.argmax()
     best = candidates[position]
     scores = "; ".join(f"{row.name} {shown(metric, means[row.name])}" for row in candidates)
-    sentence = (f"{best.name} is the best of {len(candidates)} rows {pattern} on the validation "
+    sentence = (f"{best.name} is the best of {counted(len(candidates), 'row')} {pattern} on the validation "
                 f"classes ({name}: {scores}).")
     rest = [row for row in rows if row is best or row not in candidates]
     return rest, best, sentence

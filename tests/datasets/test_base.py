@@ -80,7 +80,7 @@ def test_check_takes_queries_with_a_gallery():
     assert check(splits) == splits
     assert splits.test.labels == [0, 1] and splits.gallery.labels == [0, 0]
     assert str(splits) == ("train 4 images of 2 classes, test 2 images of 2 classes, gallery 2 "
-                           "images of 1 classes")
+                           "images of 1 class")
 
 
 @pytest.mark.parametrize("splits, said", [

@@ -207,3 +207,35 @@ def test_steps_of_an_epoch_by_request(name, steps):
     drawn = {row for batch in batches for row in batch}
     if steps == 30 and name in ("random", "class_random"):
         assert drawn == set(range(len(LABELS)))
+
+
+# classes, images of each, K, processes, --bs
+SIZES = [(20, 10, 4, 1, 112), (3, 5, 4, 1, 20), (5, 4, 4, 2, 24), (6, 4, 2, 3, 13), (9, 9, 3, 2, 10), (2, 9, 4, 1, 2)]
+
+
+def built(name, classes, images, each, world, bs):
+    return select(name, list(range(classes)) * images, bs=bs, samples_per_class=each, world=world)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("name", ["class_random", "random"])
+def test_a_batch_that_does_not_fit_is_refused_with_the_closest_that_does(name, sizes):
+    *data, bs = sizes
+
+    def fits(size):
+        try:
+            built(name, *data, size)
+        except UsageError:
+            return False
+        return True
+    if fits(bs):
+        return
+    # the largest smaller one, or else the smallest of all
+    expected = max(filter(fits, range(bs)), default=None) or min(filter(fits, range(bs, 999)))
+    with pytest.raises(UsageError, match=f"pass --bs {expected}[.,]"):
+        built(name, *data, bs)
+
+
+def test_where_no_batch_fits_that_is_said():
+    with pytest.raises(UsageError, match="a batch takes 4 or more here"):
+        built("class_random", 1, 3, 4, 1, 8)

@@ -133,4 +133,4 @@ def test_a_separate_gallery(tmp_path, texts):
     shown = [tuple(row[left + CELL // 2]) for left in (EDGE, *map(left_edge, range(3)))]
     assert shown == [COLOURS[0], COLOURS[3], COLOURS[2], COLOURS[4]]
     # class c has nothing to find
-    assert "R@1 100.0 %   1 queries in 3 gallery images" in texts and texts.count("query") == 2
+    assert "R@1 100.0 %   1 query in 3 gallery images" in texts and texts.count("query") == 2

@@ -258,7 +258,7 @@ def test_runs_spread_over_the_gpus_and_only_what_is_left_runs_again(queue, tmp_p
     calls = [line.split() for line in (tmp_path / "out" / "calls").read_text().splitlines()]
     assert len(calls) == 24 == len({name for _, name in calls}) and {gpu for gpu, _ in calls} == {"0", "1", "5"}
     assert not (tmp_path / "out" / "collisions").exists()
-    assert done.returncode == 1 and "1 runs have failed" in done.stderr and "a-margin-s2.log" in done.stderr
+    assert done.returncode == 1 and "1 run failed" in done.stderr and "a-margin-s2.log" in done.stderr
     assert (tmp_path / "out" / "logs" / "cub200" / "a-margin-s2.log").read_text() == "broken\n"
     assert "--skip_incomplete" in done.stdout
     (tmp_path / "out" / "heal").touch()

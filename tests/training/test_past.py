@@ -121,7 +121,7 @@ def test_a_finished_run_is_left_as_it_is(images, tmp_path, capsys):
     shutil.rmtree(images)
     for argv in (again, ["--resume", str(run)], ["--resume", str(run), "--n_epochs", "1", "--kernels", "1"]):
         assert main.main(argv) == 0
-        assert "is finished, with 1 epochs" in capsys.readouterr().out
+        assert "is finished, with 1 epoch;" in capsys.readouterr().out
     assert content(run) == before
 
 
@@ -191,7 +191,7 @@ def test_an_end_where_nothing_was_evaluated_is_refused(images, tmp_path, capsys,
     state["progress"]["epoch"] = 1
     checkpoint.save(run / "last.pt", state)
     assert resume(run, "--n_epochs", "1") == 2
-    assert "has trained 1 epochs; pass at least 2" in capsys.readouterr().err
+    assert "has trained 1 epoch; pass at least 2" in capsys.readouterr().err
 
 
 def test_a_run_of_an_older_version_goes_on(images, tmp_path):

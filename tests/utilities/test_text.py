@@ -2,7 +2,7 @@
 
 import pytest
 
-from utilities.text import printable
+from utilities.text import counted, printable
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,19 @@ def test_what_steers_a_terminal_is_escaped(text, expected):
 
 def test_a_path_is_a_text_too(tmp_path):
     assert printable(tmp_path / "a\nb") == rf"{tmp_path}/a\nb"
+
+
+@pytest.mark.parametrize(
+    "number,noun,expected",
+    [
+        (1, "image", "1 image"),
+        (0, "image", "0 images"),
+        (1200, "training class", "1,200 training classes"),
+        (1, "class", "1 class"),
+        (2, "query", "2 queries"),
+        (1, "query", "1 query"),
+        (3, "process", "3 processes"),
+    ],
+)
+def test_a_number_agrees_with_its_noun(number, noun, expected):
+    assert counted(number, noun) == expected
