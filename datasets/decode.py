@@ -3,17 +3,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from io import BytesIO
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from datasets.crops import Crop
-from datasets.formats import JPEG, LARGEST, open_image, open_regular, scale
+from datasets.formats import JPEG, LARGEST, Source, open_image, open_regular, scale
 from datasets.preprocess import has_many_bits, to_rgb
 from utilities.errors import RunError, first_line
 
@@ -22,7 +21,7 @@ ORIENTED = (b"Exif\0\0", b"tiff:Orientation")
 # an image with no value above this, of 255, is nearly black
 DARK = 16
 # the image of which this process has said so
-NOTED: list[str | Path] = []
+NOTED: list[Source] = []
 # how a traceback introduces the error; only there it starts a line
 _MARK = "\ndatasets.decode.ImageError: "
 
@@ -39,22 +38,20 @@ class ImageError(RunError):
         super().__init__(text.partition(_MARK)[2].strip() or text)
 
 
-def decode(path: str | Path) -> Tensor:
+def decode(path: Source | Tensor) -> Tensor:
     """The image as uint8 RGB, upright: EXIF orientation applied, transparency laid on white, 16
-    bits brought to 8.
+    bits brought to 8. Pixels (3, H, W) that are decoded already are given back as they are.
     """
+    if isinstance(path, Tensor):
+        return path
     try:
         with open_image(path) as image:
-            kind = image.format
             by = scale(*image.size)
             if by > 1:
                 # a JPEG becomes smaller; nothing else has so many pixels
                 image.draft(None, (image.width // by, image.height // by))
             image.load()
-            # an EXIF block may be damaged in any way, and the pixels are still good
-            with suppress(Exception):
-                image = ImageOps.exif_transpose(image)
-            pixels = _tensor(to_rgb(image, kind))
+            pixels = to_pixels(image)
             if has_many_bits(image):
                 _note_extremes(pixels, path)
             return pixels
@@ -67,6 +64,15 @@ def decode(path: str | Path) -> Tensor:
                          "replace it, or remove it from the data set, and run again.") from None
 
 
+def to_pixels(image: Image.Image) -> Tensor:
+    """A loaded image of Pillow, in any mode, as `decode` gives those of files: uint8 (3, H, W)."""
+    kind = image.format
+    # an EXIF block may be damaged in any way, and the pixels are still good
+    with suppress(Exception):
+        image = ImageOps.exif_transpose(image)
+    return _tensor(to_rgb(image, kind))
+
+
 class Decoded(NamedTuple):
     """An image's pixels (3, h, w), uint8; the (height, width) of its file, which may be more;
     and the crop to cut.
@@ -77,14 +83,14 @@ class Decoded(NamedTuple):
     crop: Crop
 
 
-def decode_for(path: str | Path, plan: Callable[[int, int], Crop]) -> Decoded:
+def decode_for(path: Source | Tensor, plan: Callable[[int, int], Crop]) -> Decoded:
     """The image decoded as finely as the crop needs that `plan(height, width)` asks for.
 
     Of a plain JPEG the size is known from its header, so that it can be scaled down by 2, 4 or 8
     while it is decoded, which the format makes cheap. Whatever is not a plain JPEG, or does not
     decode as one, goes through `decode`.
     """
-    jpeg = read_jpeg(path)
+    jpeg = None if isinstance(path, Tensor) else read_jpeg(path)
     if jpeg is None:
         pixels = decode(path)
         size = tuple(pixels.shape[1:])
@@ -101,7 +107,7 @@ class Jpeg(NamedTuple):
     size: tuple[int, int]
 
 
-def read_jpeg(path: str | Path) -> Jpeg | None:
+def read_jpeg(path: Source) -> Jpeg | None:
     """A JPEG in colour or grey that lies upright, not yet decoded; None for any other file, a
     damaged one too.
     """
@@ -140,7 +146,7 @@ def _turned(data: bytes) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
 
 
-def _decode_jpeg(jpeg: Jpeg, path: str | Path, reduction: int) -> Tensor:
+def _decode_jpeg(jpeg: Jpeg, path: Source, reduction: int) -> Tensor:
     """A plain JPEG, each side divided by `reduction` and rounded up: (3, h, w); by `decode`
     where that fails.
     """
@@ -187,7 +193,7 @@ def _tensor(image):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
 
 
-def _note_extremes(pixels: Tensor, path: str | Path) -> None:
+def _note_extremes(pixels: Tensor, path: Source) -> None:
     """Say once that greys of many bits have become nearly black or white."""
     is_black = pixels.max() <= DARK
     if not is_black and pixels.min() < 255 - DARK:

@@ -8,7 +8,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,15 +59,32 @@ def suffixes() -> frozenset[str]:
     return frozenset(ending for endings in readable().values() for ending in endings)
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+@dataclass(frozen=True)
+class Content:
+    """The bytes of an image file that need not lie on the disk; `name` is how errors call it."""
+
+    data: bytes
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# Of an image, not yet decoded.
+Source = str | Path | Content
+
+
+def open_regular(path: Source) -> BinaryIO:
     """The file, open for reading."""
+    if isinstance(path, Content):
+        return BytesIO(path.data)
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("it is a pipe, a device or a folder")
     return open(path, "rb")
 
 
 @contextmanager
-def open_image(path: str | Path) -> Iterator[Image.Image]:
+def open_image(path: Source) -> Iterator[Image.Image]:
     """The image in a file, not yet decoded."""
     with open_regular(path) as file, image_in(file) as image:
         yield image

@@ -6,7 +6,8 @@ a checkpoint, or a library's model as --arch of main.py names it, such as timm.r
 rows are its own features. SOURCE is a folder as `--dataset image_folder` takes it, or any folder of
 images, whose classes are then the folders that they are in; or a .npy file of features with a
 labels.csv beside it, as `--dataset embeddings` takes it, which go through what follows the
-backbone. An interrupted call continues when it is given again.
+backbone. An interrupted call continues when it is given again. With --add only images that have no
+row yet are embedded, and appended.
 """
 import contextlib
 import os
@@ -27,10 +28,11 @@ from datasets.decode import ImageError, decode
 from datasets.embeddings import is_row_file
 from evaluation import evaluate, parse_metric
 from evaluation.embed import library
+from evaluation.embed.adding import BEFORE, check_network, new_images, read_existing
 from evaluation.embed.collect import collect, fingerprint
 from evaluation.embed.embedder import Embedder, open_embedder
 from evaluation.embed.embedding import DAMAGED, Tolerant, embedded
-from evaluation.embed.files import WRITTEN, write_set
+from evaluation.embed.files import WRITTEN, read_description, write_set
 from evaluation.embed.seen import trained_on
 from evaluation.embed.unfinished import (
     ROWS,
@@ -60,18 +62,32 @@ def run(opt: Namespace) -> None:
     source = Path(opt.source)
     context = (opt.eval_context, opt.eval_context_power)
     out = Path(opt.out or default_out(opt.checkpoint, opt.source, opt.split, opt.eval_context))
-    if any((out / name).exists() for name in WRITTEN) and not is_begun(out):
+    existing = None
+    if opt.add:
+        refuse_with_add(opt)
+        existing = read_existing(out)
+    elif any((out / name).exists() for name in WRITTEN) and not is_begun(out):
         raise UsageError(f"{out}: there are embeddings or labels already, which are never "
-                         "overwritten; name another folder by --out.")
-    settings = model_settings(opt)
+                         "overwritten; name another folder by --out, or pass --add for the images "
+                         "that are new.")
+    made = existing.description if existing else {}
+    settings = made.get("model") or model_settings(opt)
     for name in opt.metrics:
         parse_metric(name)
     device = choose_device(opt.device)
     if device.type == "cpu":
         keep_freed_memory()
-    embedder = open_embedder(opt.checkpoint, device, side=opt.image_size, bs=opt.bs, amp=opt.amp,
-                             settings=settings)
     images = collect(source, opt.split)
+    if existing:
+        images = new_images(images, source, existing)
+        if not images.paths:
+            print(f"All images of {source} have a row in {out}; there is nothing to add.")
+            return
+    embedder = open_embedder(opt.checkpoint, device, geometry=made.get("preprocessing"),
+                             side=opt.image_size, bs=opt.bs,
+                             amp=opt.amp or made.get("precision"), settings=settings)
+    if existing:
+        check_network(embedder, existing, out)
     if is_row_file(source):
         refuse_width(embedder.network, images, opt)
     if opt.eval_context:
@@ -81,18 +97,27 @@ def run(opt: Namespace) -> None:
         print(printable(note), file=sys.stderr)
     try:
         with output_folder(out):
-            rows = embed_images(embedder, images, out, workers=opt.kernels, strict=opt.strict)
+            if existing and read_description(out) != existing.description:
+                raise RunError(f"{out}: another process has added images; give the command again.")
+            before = {BEFORE: len(existing.rows)} if existing else {}
+            rows = embed_images(embedder, images, out, before, workers=opt.kernels,
+                                strict=opt.strict)
             is_damaged = np.isinf(rows[:, 0])  # (N,)
             report_damaged(images, is_damaged, strict=opt.strict)
-            if is_damaged.all():
+            if is_damaged.all() and not existing:
                 remove_unfinished(out)
                 raise RunError("None of the images can be decoded; nothing was written.")
-            write_set(out, embedder, images, source, rows, is_damaged, context)
+            write_set(out, embedder, images, source, rows, is_damaged, context,
+                      existing and existing[:2])
             remove_unfinished(out)
     except OSError as error:
         raise RunError(f"--out {out} cannot be written ({reason(error)}); free space, or name "
                        "another folder.") from None
     kept = np.array(images.labels)[~is_damaged]
+    if existing:
+        print(f"{len(kept)} images added to {len(existing.rows)}, {is_damaged.sum()} skipped. "
+              f"Written to {out}")
+        return
     print_metrics(opt, rows[~is_damaged], kept)
     embedded = f"{counted(len(kept), 'image')} of {counted(len(set(kept)), 'class')} embedded"
     print(f"{embedded} in {counted(rows.shape[1], 'dimension')}, {is_damaged.sum()} skipped. "
@@ -106,6 +131,16 @@ def refuse_width(network: Network, images: ImageList, opt: Namespace) -> None:
         raise UsageError(f"{opt.source}: the rows have {width} numbers, and {opt.checkpoint} takes "
                          f"features of {network.feature_dim}: give rows of the network that it was "
                          "trained on.")
+
+
+def refuse_with_add(opt: Namespace) -> None:
+    """A UsageError for a flag that would embed the new images otherwise."""
+    for flag in ("image_size", "amp", "eval_context", *library.SETTINGS):
+        if getattr(opt, flag):
+            raise UsageError(f"--{flag}: --add embeds new images as the others were; leave it out.")
+    if is_row_file(Path(opt.source)):
+        raise UsageError(f"{opt.source}: --add takes a folder of images, no rows; embed the whole file "
+                         "anew.")
 
 
 def model_settings(opt: Namespace) -> dict[str, Any] | None:
@@ -185,14 +220,15 @@ def work_of(embedder: Embedder, images: ImageList) -> dict[str, Any]:
     }
 
 
-def embed_images(embedder: Embedder, images: ImageList, out: Path, *, workers: int,
-                 strict: bool) -> np.ndarray:
-    """Rows (N, D) of all images, infinite where an image is damaged.
+def embed_images(embedder: Embedder, images: ImageList, out: Path, more: dict[str, Any], *,
+                 workers: int, strict: bool) -> np.ndarray:
+    """Rows (N, D) of all images, infinite where an image is damaged. more: what else `work` holds.
 
     A signal stops it after the current batch, which raises Stopped; what is done stays in `out`.
     """
     dimensions = embedder.network.embed_dim
-    done = begin_or_continue(out, work_of(embedder, images), dimensions, embedder.bs)
+    work = work_of(embedder, images) | more
+    done = begin_or_continue(out, work, dimensions, embedder.bs)
     loader = embedder.loader(images, workers)
     has_files = isinstance(loader.dataset, ImageDataset)
     dataset = Tolerant(loader.dataset) if has_files and not strict else loader.dataset
@@ -246,6 +282,8 @@ def build_parser() -> Parser:
     add("--out", metavar="FOLDER",
         help="Where the files are written; default: beside the checkpoint, under its name and the "
              "source's.")
+    add("--add", action="store_true",
+        help="Embed only the images without a row in --out, and append them.")
     add("--split", default="all", choices=["all", "train", "val", "test"],
         help="The images of one split, as --dataset image_folder divides the folder, or all.")
     add("--strict", action="store_true",
@@ -259,6 +297,18 @@ def build_parser() -> Parser:
         help="Precision of the backbone; default: as in the run, none for a library's model.")
     add("--metrics", nargs="*", default=METRICS, metavar="METRIC",
         help="Metrics that are printed where the images have classes; without a name: none.")
+    add_library_flags(parser)
+    add("--device", default="auto", choices=["auto", "cpu", "cuda"], help="Where to compute.")
+    add("--kernels", type=non_negative_int, default=0, metavar="N",
+        help="Worker processes that load images; 0 loads in the main process.")
+    add("--debug", action="store_true",
+        help="Show the traceback of an error instead of one sentence.")
+    add_context_flags(parser)
+    return parser
+
+
+def add_library_flags(parser: Parser) -> None:
+    """The flags of a library's model."""
     group = parser.add_argument_group("a library's model", "As the flags of main.py.")
     group.add_argument("--weights_dir", metavar="FOLDER",
                        help="Folder that is searched for the library's weights before a download.")
@@ -267,13 +317,6 @@ def build_parser() -> Parser:
     group.add_argument("--pooling", choices=list(POOLINGS),
                        help="How the map becomes a feature; default: own, as the library does it.")
     group.add_argument("--not_pretrained", action="store_true", help="Random weights.")
-    add("--device", default="auto", choices=["auto", "cpu", "cuda"], help="Where to compute.")
-    add("--kernels", type=non_negative_int, default=0, metavar="N",
-        help="Worker processes that load images; 0 loads in the main process.")
-    add("--debug", action="store_true",
-        help="Show the traceback of an error instead of one sentence.")
-    add_context_flags(parser)
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:

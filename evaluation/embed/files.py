@@ -23,16 +23,21 @@ from utilities.logger import provenance, write_json
 EMBEDDINGS = "embeddings.npy"
 LABELS = "labels.csv"
 DESCRIPTION = "embeddings.json"
+COLUMNS = ["path", "label", "class"]
+# how names that are not UTF-8 are written
+ESCAPED = "backslashreplace"
 WRITTEN = (EMBEDDINGS, LABELS, DESCRIPTION)
 
 
 def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, rows: np.ndarray,
-              is_damaged: np.ndarray, context: tuple[int, float] = (0, 0.0)) -> None:
+              is_damaged: np.ndarray, context: tuple[int, float] = (0, 0.0),
+              before: tuple[np.ndarray, list[list[str]]] | None = None) -> None:
     """The three files of all images whose is_damaged (N,) is false; rows (N, D).
 
     context: neighbours and power, as in evaluation.ranking.with_context; no neighbours: rows as
-    they are.
+    they are. before: rows (M, D) and cells of labels.csv of images that come first.
     """
+    earlier, lines = before or (rows[:0], [])
     neighbours, power = context
     kept = rows[~is_damaged]  # (n, D)
     more = {}
@@ -41,11 +46,12 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
     if neighbours:
         kept = with_context(torch.from_numpy(kept), None, neighbours, power)[0].numpy()
         more["context"] = {"neighbours": neighbours, "power": power}
+    kept = np.concatenate([earlier, kept]) if before else kept
     paths = row_names(images, source)
     with (replacing(out / LABELS, sync=True) as temporary,
-          open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file):
+          open(temporary, "w", newline="", encoding="utf-8", errors=ESCAPED) as file):
         writer = csv.writer(file)
-        writer.writerow(["path", "label", "class"])
+        writer.writerows([COLUMNS, *lines])
         for path, label, damaged in zip(paths, images.labels, is_damaged):
             if not damaged:
                 writer.writerow([path, label, images.class_names[label]])
@@ -69,6 +75,11 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
 def image_folder(images: ImageList, source: Path) -> Path:
     """The folder that the paths of images are relative to."""
     return images.paths.file.root if isinstance(images.paths, RowPaths) else source
+
+
+def as_text(path: Path) -> str:
+    """A path as labels.csv names it."""
+    return path.as_posix().encode("utf-8", ESCAPED).decode()
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def begin_or_continue(out: Path, work: dict[str, Any], dimensions: int, batch_si
     if not is_begun(out):
         (out / ROWS).write_bytes(b"")
         write_json(out / WORK, work)
-    _refuse_other_work(out / WORK, work)
+    _refuse_other_work(out, work)
     rows = read_rows(out, dimensions)
     square = np.einsum("nd,nd->n", rows, rows)  # (n,)
     is_done = (np.abs(square - 1) < 1e-3) | np.isinf(square)
@@ -40,17 +40,25 @@ def begin_or_continue(out: Path, work: dict[str, Any], dimensions: int, batch_si
     return done
 
 
-def _refuse_other_work(path: Path, work: dict[str, Any]) -> None:
+def read_work(out: Path) -> dict[str, Any]:
+    """What the rows so far follow from."""
     try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        differing = [f"{key} {_short(begun.get(key))} there, {_short(value)} now"
-                     for key, value in work.items() if begun.get(key) != value]
-    except (ValueError, AttributeError, RecursionError):
-        raise RunError(f"{path} is damaged; remove it to begin anew.") from None
+        work = json.loads((out / WORK).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        work = None
+    if not isinstance(work, dict):
+        raise RunError(f"{out / WORK} is damaged; remove it to begin anew.")
+    return work
+
+
+def _refuse_other_work(out: Path, work: dict[str, Any]) -> None:
+    begun = read_work(out)
+    differing = [f"{key} {_short(begun.get(key))} there, {_short(value)} now"
+                 for key, value in work.items() if begun.get(key) != value]
     if differing:
-        raise UsageError(f"{path.parent} holds embeddings that were begun otherwise "
+        raise UsageError(f"{out} holds embeddings that were begun otherwise "
                          f"({'; '.join(differing)}); give the command as it was begun, name "
-                         f"another --out, or remove {path.name}.")
+                         f"another --out, or remove {WORK}.")
 
 
 def _short(value: Any) -> str:

@@ -30,12 +30,10 @@ def fnmr_at_fmr(embedding: Tensor, label: Tensor, rate: float) -> tuple[Tensor, 
     rounded to float32 once; a pair closer than a millionth of its length is at distance zero.
     embedding (N, D), as given; label (N,).
     """
-    _, group, count = label.unique(return_inverse=True, return_counts=True)  # (N,), (C,)
-    group, order = group.sort(stable=True)
-    rows = embedding[order].double()  # (N, D) class by class
+    rows, group, count = _class_by_class(embedding, label)
     end = count.cumsum(0)[group]  # (N,) where the row's class ends
     same = count * (count - 1) // 2
-    different = int(len(group)**2 - count.square().sum()) // 2
+    different = _different_pairs(count)
     if not different or not same.any():
         raise RunError("evaluation: fnmr needs a pair of images of one class and a pair of two "
                        "classes; leave it out.")
@@ -47,6 +45,32 @@ def fnmr_at_fmr(embedding: Tensor, label: Tensor, rate: float) -> tuple[Tensor, 
             far = (distance >= limit) & pair
             rejected.index_add_(0, group[own], far.sum(1))
     return rejected.double(), same.double()
+
+
+@torch.no_grad()
+def distance_at_fmr(embedding: Tensor, label: Tensor, rate: float) -> float:
+    """T of fnmr@<rate>: at less distance than this is the share `rate` of the pairs of two classes.
+
+    embedding (N, D); label (N,). Raises RunError where all rows are of one class.
+    """
+    rows, group, count = _class_by_class(embedding, label)
+    different = _different_pairs(count)
+    if not different:
+        raise RunError("A threshold needs rows of two classes, and these are of one.")
+    with full_precision(rows.device):
+        return _quantile(rows, count.cumsum(0)[group], rate, different)
+
+
+def _class_by_class(embedding: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows in the order of their classes (N, D), the class of each (N,), sizes of classes (C,)."""
+    _, group, count = label.unique(return_inverse=True, return_counts=True)  # (N,), (C,)
+    group, order = group.sort(stable=True)
+    return embedding[order].double(), group, count
+
+
+def _different_pairs(count: Tensor) -> int:
+    """The number of pairs of two classes; count (C,)."""
+    return int(count.sum()**2 - count.square().sum()) // 2
 
 
 def _quantile(rows: Tensor, end: Tensor, rate: float, number: int) -> float:

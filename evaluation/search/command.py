@@ -8,38 +8,100 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
-from evaluation.search.embedded_set import EmbeddedSet, read_set
-from evaluation.search.nearest import SearchResult, find
+from torch import Tensor
+
+from datasets import ImageList
+from datasets.folders import contents, print_unread
+from evaluation.embed.command import report_damaged
+from evaluation.search.embedded_set import EmbeddedSet
+from evaluation.search.nearest import Hit, SearchResult
 from evaluation.search.page import QUERIES, draw_results
-from evaluation.search.queries import embed_queries, network_of
+from evaluation.search.searcher import Searcher
 from parameters import add_context_flags, with_context_flags
 from utilities.command_line import Formatter, Parser
-from utilities.device import choose_device
 from utilities.errors import RunError, UsageError, answer
-from utilities.ranges import positive_int
+from utilities.logger import write_json
+from utilities.ranges import cosine, positive_int
 from utilities.text import counted, printable
 
 
 def run(opt: Namespace) -> None:
     """Embed the queries, search, print, draw."""
-    gallery = read_set(opt.embeddings, opt.images, opt.eval_context, opt.eval_context_power)
+    searcher = Searcher(opt.embeddings, checkpoint=opt.checkpoint, images=opt.images,
+                        device=opt.device, eval_context=opt.eval_context,
+                        eval_context_power=opt.eval_context_power)
+    gallery = searcher.gallery
     if "context" in gallery.description:
         print(f"note: the rows of {gallery.file} have context, which queries are not given.",
               file=sys.stderr)
     picture = None if opt.no_picture else picture_path(opt, gallery.file.parent)
-    paths = [Path(path) for path in opt.queries]
-    embedder = network_of(gallery, opt.checkpoint, choose_device(opt.device))
-    query = embed_queries(embedder, paths)
+    query, paths = embed_all(searcher, opt.queries)
     start = time.perf_counter()
-    results = find(gallery, query, paths, opt.k, opt.query_class)
+    results = searcher.search(query, paths, opt.k, opt.min_similarity, opt.query_class)
     seconds = time.perf_counter() - start
     for result in results:
         print_result(result)
     context = f" with the context of {counted(opt.eval_context, 'neighbour')}" if opt.eval_context else ""
     print(f"{counted(len(gallery.rows), 'embedding')}{context} searched in {seconds:.3f} s.")
+    if opt.json:
+        write_json(opt.json, as_json(results, opt, gallery))
+        print(f"The hits are in {opt.json}.")
     if picture:
         save_picture(results, gallery, picture)
+
+
+def embed_all(searcher: Searcher, queries: list[str]) -> tuple[Tensor, list[Path]]:
+    """Rows (Q, D) and files of the queries, of a folder of all images in it that can be decoded."""
+    paths = []
+    for query in map(Path, queries):
+        paths += images_in(query) if query.is_dir() else [query]
+    is_strict = not any(Path(query).is_dir() for query in queries)
+    rows = searcher.embed(paths, strict=is_strict)
+    is_damaged = rows[:, 0].isinf()  # (Q,)
+    report_damaged(ImageList(paths, [0] * len(paths), [""]), is_damaged.numpy(), strict=False)
+    if is_damaged.all():
+        raise RunError("None of the queries can be decoded.")
+    kept = [path for path, damaged in zip(paths, is_damaged.tolist()) if not damaged]
+    return rows[~is_damaged], kept
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder, at any depth; what else is there is counted on the terminal."""
+    images, others = contents(folder)
+    print_unread(folder, others)
+    if not images:
+        raise UsageError(f"{folder}: there is no such image, nor are there any in a folder of this "
+                         "name.")
+    return images
+
+
+def as_json(results: list[SearchResult], opt: Namespace, gallery: EmbeddedSet) -> dict[str, Any]:
+    """What --json writes."""
+    return {
+        "embeddings": str(gallery.file),
+        "rows": len(gallery.rows),
+        "k": opt.k,
+        "min_similarity": opt.min_similarity,
+        "eval_context": opt.eval_context,
+        "queries": [{
+            "path": str(result.path),
+            "class": result.class_name,
+            "hits": list(map(hit_as_json, result.hits)),
+        } for result in results],
+    }
+
+
+def hit_as_json(hit: Hit) -> dict[str, Any]:
+    """A hit; "right" is null where the query's class is unknown."""
+    return {
+        "path": hit.listed,
+        "file": str(hit.path),
+        "class": hit.class_name,
+        "similarity": hit.similarity,
+        "right": hit.right,
+    }
 
 
 def print_result(result: SearchResult) -> None:
@@ -50,6 +112,9 @@ def print_result(result: SearchResult) -> None:
         heading += (f" ({printable(result.class_name)}): {right} of {len(result.hits)} are of its "
                     "class")
     print(heading)
+    if not result.hits:
+        print("  no image is as similar as --min_similarity asks")
+        return
     names = [printable(hit.class_name) for hit in result.hits]
     width = max(map(len, ["class", *names]))
     print(f"  rank  similarity  {'class':{width}}  path")
@@ -96,8 +161,12 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("embeddings", metavar="EMBEDDINGS",
         help="folder that evaluation.embed wrote, or its embeddings.npy")
-    add("queries", metavar="QUERY", nargs="+", help="image to look for")
+    add("queries", metavar="QUERY", nargs="+", help="image to look for, or a folder of them")
     add("--k", type=positive_int, default=12, metavar="IMAGES", help="How many images to find.")
+    add("--min_similarity", type=cosine, metavar="X",
+        help="Leave out hits of less cosine similarity; default: none (docs/using.md says how to "
+             "choose it).")
+    add("--json", metavar="FILE", help="Write the hits there, too, as JSON.")
     add("--checkpoint", metavar="FILE",
         help="Network for the queries; default: the one that made the embeddings.")
     add("--images", metavar="FOLDER",

@@ -1,4 +1,6 @@
 """The nearest images of a set, ranked by the code that the evaluation uses."""
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,25 +25,29 @@ class Hit(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """A query's file, its class or None, and its hits, nearest first."""
+    """A query's file or None, its class or None, and its hits, nearest first."""
 
-    path: Path
+    path: Path | None
     class_name: str | None
     hits: list[Hit]
 
 
-def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
-         query_class: str | None = None) -> list[SearchResult]:
+def find(gallery: EmbeddedSet, query: Tensor, paths: Sequence[Path | None], k: int,
+         query_class: str | None = None,
+         min_similarity: float | None = None) -> list[SearchResult]:
     """The k nearest images of each query (Q, D), by cosine, ties by the lower row.
 
     A query that is in the gallery does not find itself. Where the gallery has context, a query is
     given that of its nearest other rows in the gallery as they are. query_class: the class of all queries;
-    None: known only of those in the gallery. Raises UsageError where D or k does not fit.
+    None: known only of those in the gallery. min_similarity: hits of less are left out; None: all
+    k are hits. paths: of the queries, None for one that is no file. Raises UsageError where D or k
+    does not fit.
     """
     _check_dimensions(query, gallery)
     if query_class is not None:
         query_class = _known_class(gallery, query_class)
-    own_rows = [gallery.row_of(path) for path in paths]
+    least = -math.inf if min_similarity is None else min_similarity
+    own_rows = [None if path is None else gallery.row_of(path) for path in paths]
     extra = any(row is not None for row in own_rows)
     most = len(gallery.rows) - extra
     if not 1 <= k <= most:
@@ -61,7 +67,8 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: list[Path], k: int,
         in_gallery = None if own is None else gallery.class_of(own)
         class_name = in_gallery if query_class is None else query_class
         pairs = [(row, score) for row, score in zip(rows, scores) if row != own]
-        hits = [_hit(gallery, row, score, class_name) for row, score in pairs[:k]]
+        hits = [_hit(gallery, row, score, class_name)
+                for row, score in pairs[:k] if score >= least]
         results.append(SearchResult(path, class_name, hits))
     return results
 

@@ -27,10 +27,11 @@ def draw_results(results: Sequence[SearchResult], headline: str, path: Path) -> 
     """
     results = results[:QUERIES]
     unreadable = []
-    most = max(len(result.hits) for result in results)
-    rows = [-(-len(result.hits) // ACROSS) for result in results]
+    # a query without hits has a row too
+    numbers = [max(1, len(result.hits)) for result in results]
+    rows = [-(-number // ACROSS) for number in numbers]
     note = "nearest first, cosine similarity below each image"
-    canvas = Canvas(min(ACROSS, most), rows, headline, note)
+    canvas = Canvas(min(ACROSS, max(numbers)), rows, headline, note)
     for result in results:
         _draw_result(canvas, result, unreadable)
     canvas.save(path)

@@ -310,7 +310,7 @@ def test_embeddings_of_another_origin_need_a_checkpoint(place, capsys):
 
 @pytest.mark.parametrize("argv, code, words", [
     ("{x}/e {x}/absent.png", 2, "absent.png: there is no such image"),
-    ("{x}/e {x}/images", 2, "there is no such image"),
+    ("{x}/e {x}/empty", 2, "there is no such image"),
     ("{x}/e {x}/last.pt", 1, "last.pt: this image cannot be decoded"),
     ("{x}/e {x}/query.png --k 31", 2, "--k 31: a query can find at most 30"),
     ("{x}/e {x}/images/a/0.png --k 30", 2, "--k 30: a query can find at most 29"),

@@ -80,7 +80,8 @@ def test_a_head_trains_bit_for_bit_as_behind_the_frozen_backbone(start, rows, tm
 
 
 @pytest.mark.parametrize("more", [[], PLAIN, ["--use_tv_split"], ["--data_sampler", "greedy_coreset"],
-                                  ["--recipe", "revisiting", "--samples_per_class", "4"], ["--train_on_all", "--test_by_images", ".3"],
+                                  ["--recipe", "revisiting", "--samples_per_class", "4"],
+                                  ["--train_on_all", "--test_by_images", ".3"],
                                   ["--ema", ".9"], ["--accumulate", "4"]])
 def test_a_run_continues_bit_for_bit(rows, more):
     whole = trained(rows, "whole", *more)
