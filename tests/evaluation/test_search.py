@@ -336,7 +336,7 @@ def test_a_query_must_be_named(place, capsys):
 
 
 @pytest.mark.parametrize("name, text, code, words", [
-    ("labels.csv", "path,label\na,0\n", 2, "1 lines for 30 rows"),
+    ("labels.csv", "path,label\na,0\n", 2, "1 line for 30 rows"),
     ("labels.csv", "label\n" + "0\n" * 30, 2, "no column path"),
     ("embeddings.npy", "x", 2, "not a readable .npy"),
     ("embeddings.json", "{", 1, "is damaged"),
