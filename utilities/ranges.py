@@ -68,6 +68,7 @@ positive_int = whole(1, MANY)
 non_negative_int = whole(0, MANY)
 # of a layer, and of an embedding
 width = whole(1, 16_384)
+port = whole(0, 65_535)
 # of layers, and of whatever else is repeated
 depth = whole(1, 1_024)
 # sides of an image

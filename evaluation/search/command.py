@@ -19,16 +19,22 @@ from evaluation.search.embedded_set import EmbeddedSet
 from evaluation.search.nearest import Hit, SearchResult
 from evaluation.search.page import QUERIES, draw_results
 from evaluation.search.searcher import Searcher
+from evaluation.search.serve import serve
 from parameters import add_context_flags, with_context_flags
 from utilities.command_line import Formatter, Parser
 from utilities.errors import RunError, UsageError, answer
 from utilities.logger import write_json
-from utilities.ranges import cosine, positive_int
+from utilities.ranges import cosine, port, positive_int
 from utilities.text import counted, printable
+
+# of the page
+PORT = 8000
 
 
 def run(opt: Namespace) -> None:
-    """Embed the queries, search, print, draw."""
+    """Embed the queries, search, print, draw; or serve the page."""
+    if opt.serve is not None:
+        refuse_with_serve(opt)
     searcher = Searcher(opt.embeddings, checkpoint=opt.checkpoint, images=opt.images,
                         device=opt.device, eval_context=opt.eval_context,
                         eval_context_power=opt.eval_context_power)
@@ -36,6 +42,9 @@ def run(opt: Namespace) -> None:
     if "context" in gallery.description:
         print(f"note: the rows of {gallery.file} have context, which queries are not given.",
               file=sys.stderr)
+    if opt.serve is not None:
+        serve(searcher, opt.serve, opt.k, opt.min_similarity)
+        return
     picture = None if opt.no_picture else picture_path(opt, gallery.file.parent)
     query, paths = embed_all(searcher, opt.queries)
     start = time.perf_counter()
@@ -50,6 +59,17 @@ def run(opt: Namespace) -> None:
         print(f"The hits are in {opt.json}.")
     if picture:
         save_picture(results, gallery, picture)
+
+
+def refuse_with_serve(opt: Namespace) -> None:
+    """A UsageError for what the page does not need."""
+    for flag in ("json", "no_picture", "picture", "query_class"):
+        if getattr(opt, flag):
+            raise UsageError(f"--{flag} is for queries of the command, and --serve takes them from "
+                             "the page: leave it out.")
+    if opt.queries:
+        raise UsageError(f"{opt.queries[0]}: --serve takes queries from the page; leave it out, or "
+                         "leave out --serve.")
 
 
 def embed_all(searcher: Searcher, queries: list[str]) -> tuple[Tensor, list[Path]]:
@@ -154,18 +174,21 @@ def save_picture(results: list[SearchResult], gallery: EmbeddedSet, path: Path) 
     print(f"The picture is {path}{shown}.")
 
 
-def build_parser() -> Parser:
-    """The flags of the command."""
+def build_parser(serving: bool = False) -> Parser:
+    """The flags of the command; serving: it needs no query."""
     parser = Parser(prog="python -m evaluation.search", formatter_class=Formatter,
                     allow_abbrev=False, description="Find the images nearest to a query.")
     add = parser.add_argument
     add("embeddings", metavar="EMBEDDINGS",
         help="folder that evaluation.embed wrote, or its embeddings.npy")
-    add("queries", metavar="QUERY", nargs="+", help="image to look for, or a folder of them")
+    add("queries", metavar="QUERY", nargs="*" if serving else "+", help="image to look for, or a folder of them")
     add("--k", type=positive_int, default=12, metavar="IMAGES", help="How many images to find.")
     add("--min_similarity", type=cosine, metavar="X",
         help="Leave out hits of less cosine similarity; default: none (docs/using.md says how to "
              "choose it).")
+    add("--serve", type=port, nargs="?", const=PORT, metavar="PORT",
+        help="Serve a page for this machine's browser instead, which takes photographs; without a "
+             f"number at port {PORT}, 0: any that is free.")
     add("--json", metavar="FILE", help="Write the hits there, too, as JSON.")
     add("--checkpoint", metavar="FILE",
         help="Network for the queries; default: the one that made the embeddings.")
@@ -187,5 +210,7 @@ def build_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, or 2 for wrong usage, 1 for what failed while running."""
-    opt = with_context_flags(build_parser(), argv)
+    words = sys.argv[1:] if argv is None else argv
+    serving = any(word.partition("=")[0] == "--serve" for word in words)
+    opt = with_context_flags(build_parser(serving), argv)
     return answer("evaluation.search", lambda: run(opt), debug=opt.debug)

@@ -15,13 +15,17 @@ from utilities.text import counted
 
 
 class Hit(NamedTuple):
-    """An image that was found. right: whether it is of the query's class, None if unknown."""
+    """An image that was found. right: whether it is of the query's class, None if unknown.
+
+    listed: its path in labels.csv; row: of the set.
+    """
 
     path: Path
     listed: str
     class_name: str
     similarity: float
     right: bool | None
+    row: int
 
 
 class SearchResult(NamedTuple):
@@ -96,4 +100,4 @@ def _check_dimensions(query: Tensor, gallery: EmbeddedSet) -> None:
 def _hit(gallery: EmbeddedSet, row: int, similarity: float, query_class: str | None) -> Hit:
     name = gallery.class_of(row)
     right = None if query_class is None else name == query_class
-    return Hit(gallery.image_of(row), gallery.lines[row]["path"], name, similarity, right)
+    return Hit(gallery.image_of(row), gallery.lines[row]["path"], name, similarity, right, row)

@@ -1,6 +1,5 @@
 """Search as a part of a program: one folder of embeddings, its network, and queries of any kind."""
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -36,14 +35,17 @@ class Searcher:
         self.gallery = read_set(str(folder), images, eval_context, eval_context_power)
         self._checkpoint = checkpoint
         self._device = device
+        self._embedder: Embedder | None = None
 
     def __len__(self) -> int:
         return len(self.gallery.rows)
 
-    @cached_property
-    def embedder(self) -> Embedder:
-        """The network, and how it takes images."""
-        return network_of(self.gallery, self._checkpoint, choose_device(self._device))
+    def open(self) -> Embedder:
+        """The network, and how it takes images; opened at the first call."""
+        if self._embedder is None:
+            device = choose_device(self._device)
+            self._embedder = network_of(self.gallery, self._checkpoint, device)
+        return self._embedder
 
     def find(self, image: Picture, k: int = 12, min_similarity: float | None = None) -> list[Hit]:
         """The k images nearest to one, nearest first, without those of less similarity.
@@ -63,7 +65,7 @@ class Searcher:
         """The rows (Q, D) of images; without `strict` infinite where one cannot be decoded."""
         if not len(images):
             return torch.empty(0, self.gallery.rows.shape[1])  # (0, D)
-        return embed_queries(self.embedder, images, strict=strict)
+        return embed_queries(self.open(), images, strict=strict)
 
     def search(self, rows: Tensor, paths: Sequence[Path | None], k: int = 12,
                min_similarity: float | None = None,
