@@ -28,7 +28,7 @@ from datasets.decode import ImageError, decode
 from datasets.embeddings import is_row_file
 from evaluation import evaluate, parse_metric
 from evaluation.embed import library
-from evaluation.embed.adding import BEFORE, check_network, new_images, read_existing
+from evaluation.embed.adding import BEFORE, Existing, check_network, new_images, read_existing
 from evaluation.embed.collect import collect, fingerprint
 from evaluation.embed.embedder import Embedder, open_embedder
 from evaluation.embed.embedding import DAMAGED, Tolerant, embedded
@@ -59,69 +59,93 @@ METRICS = ("e_recall@1", "e_recall@4", "e_recall@8", "mAP_r")
 
 def run(opt: Namespace) -> None:
     """Embed the images of a folder; a setting that is not given is that of the network's run."""
-    source = Path(opt.source)
-    context = (opt.eval_context, opt.eval_context_power)
     out = Path(opt.out or default_out(opt.checkpoint, opt.source, opt.split, opt.eval_context))
-    existing = None
-    if opt.add:
-        refuse_with_add(opt)
-        existing = read_existing(out)
-    elif any((out / name).exists() for name in WRITTEN) and not is_begun(out):
-        raise UsageError(f"{out}: there are embeddings or labels already, which are never "
-                         "overwritten; name another folder by --out, or pass --add for the images "
-                         "that are new.")
+    existing = existing_rows(opt, out)
     made = existing.description if existing else {}
     settings = made.get("model") or model_settings(opt)
     for name in opt.metrics:
         parse_metric(name)
+    images = images_to_embed(opt, existing)
+    if not len(images.paths):
+        print(f"All images of {opt.source} have a row in {out}; there is nothing to add.")
+        return
     device = choose_device(opt.device)
     if device.type == "cpu":
         keep_freed_memory()
-    images = collect(source, opt.split)
-    if existing:
-        images = new_images(images, source, existing)
-        if not images.paths:
-            print(f"All images of {source} have a row in {out}; there is nothing to add.")
-            return
     embedder = open_embedder(opt.checkpoint, device, geometry=made.get("preprocessing"),
                              side=opt.image_size, bs=opt.bs,
                              amp=opt.amp or made.get("precision"), settings=settings)
     if existing:
         check_network(embedder, existing, out)
-    if is_row_file(source):
+    if is_row_file(Path(opt.source)):
         refuse_width(embedder.network, images, opt)
-    if opt.eval_context:
-        check_neighbours(opt.eval_context, len(images.paths))
     note = None if settings is not None else trained_on(opt.checkpoint, images.class_names)
     if note:
         print(printable(note), file=sys.stderr)
     try:
         with output_folder(out):
-            if existing and read_description(out) != existing.description:
-                raise RunError(f"{out}: another process has added images; give the command again.")
-            before = {BEFORE: len(existing.rows)} if existing else {}
-            rows = embed_images(embedder, images, out, before, workers=opt.kernels,
-                                strict=opt.strict)
-            is_damaged = np.isinf(rows[:, 0])  # (N,)
-            report_damaged(images, is_damaged, strict=opt.strict)
-            if is_damaged.all() and not existing:
-                remove_unfinished(out)
-                raise RunError("None of the images can be decoded; nothing was written.")
-            write_set(out, embedder, images, source, rows, is_damaged, context,
-                      existing and existing[:2])
-            remove_unfinished(out)
+            rows = embed_into(out, embedder, images, existing, opt)
     except OSError as error:
         raise RunError(f"--out {out} cannot be written ({reason(error)}); free space, or name "
                        "another folder.") from None
+    print_end(opt, images, rows, existing)
+    print(f"Written to {out}")
+
+
+def existing_rows(opt: Namespace, out: Path) -> Existing | None:
+    """The rows that --add appends to; without the flag there may be none."""
+    if opt.add:
+        refuse_with_add(opt)
+        return read_existing(out)
+    if any((out / name).exists() for name in WRITTEN) and not is_begun(out):
+        raise UsageError(f"{out}: there are embeddings or labels already, which are never "
+                         "overwritten; name another folder by --out, or pass --add for the images "
+                         "that are new.")
+    return None
+
+
+def images_to_embed(opt: Namespace, existing: Existing | None) -> ImageList:
+    """The images of the folder, or those without a row."""
+    source = Path(opt.source)
+    images = collect(source, opt.split)
+    if opt.eval_context:
+        check_neighbours(opt.eval_context, len(images.paths))
+    return new_images(images, source, existing) if existing else images
+
+
+def embed_into(out: Path, embedder: Embedder, images: ImageList, existing: Existing | None,
+               opt: Namespace) -> np.ndarray:
+    """Embed the images and write the files; rows (N, D), infinite where an image is damaged."""
+    if existing and read_description(out) != existing.description:
+        raise RunError(f"{out}: another process has added images; give the command again.")
+    before = {BEFORE: len(existing.rows)} if existing else {}
+    rows = embed_images(embedder, images, out, before, workers=opt.kernels, strict=opt.strict)
+    is_damaged = np.isinf(rows[:, 0])  # (N,)
+    report_damaged(images, is_damaged, strict=opt.strict)
+    if is_damaged.all() and not existing:
+        remove_unfinished(out)
+        raise RunError("None of the images can be decoded; nothing was written.")
+    context = (opt.eval_context, opt.eval_context_power)
+    write_set(out, embedder, images, Path(opt.source), rows, is_damaged, context,
+              existing and existing[:2])
+    remove_unfinished(out)
+    return rows
+
+
+def print_end(opt: Namespace, images: ImageList, rows: np.ndarray,
+              existing: Existing | None) -> None:
+    """The metrics of the rows (N, D), and how many images were embedded, on a begun line."""
+    is_damaged = np.isinf(rows[:, 0])  # (N,)
     kept = np.array(images.labels)[~is_damaged]
     if existing:
-        print(f"{len(kept)} images added to {len(existing.rows)}, {is_damaged.sum()} skipped. "
-              f"Written to {out}")
+        print(f"{counted(len(kept), 'image')} added to {len(existing.rows)}, {is_damaged.sum()} skipped.",
+              end=" ")
         return
     print_metrics(opt, rows[~is_damaged], kept)
-    embedded = f"{counted(len(kept), 'image')} of {counted(len(set(kept)), 'class')} embedded"
-    print(f"{embedded} in {counted(rows.shape[1], 'dimension')}, {is_damaged.sum()} skipped. "
-          f"{context_words(*context)}Written to {out}")
+    context = context_words(opt.eval_context, opt.eval_context_power)
+    number = f"{counted(len(kept), 'image')} of {counted(len(set(kept)), 'class')}"
+    print(f"{number} embedded in {counted(rows.shape[1], 'dimension')}, {is_damaged.sum()} skipped."
+          f"{context}", end=" ")
 
 
 def refuse_width(network: Network, images: ImageList, opt: Namespace) -> None:
@@ -174,7 +198,7 @@ def context_words(neighbours: int, power: float) -> str:
     """A sentence about the context of the rows, if they have one."""
     if not neighbours:
         return ""
-    return f"Each holds the context of {counted(neighbours, 'neighbour')} (power {power:g}). "
+    return f" Each holds the context of {counted(neighbours, 'neighbour')} (power {power:g})."
 
 
 def default_out(checkpoint: str, source: str, split: str, context: int = 0) -> Path:
