@@ -51,7 +51,7 @@ def test_every_backbone_pooling_and_file_of_weights_is_in_the_page():
 def test_flags_in_the_documents_exist(page):
     text = (ROOT / page).read_text()
     known = set(build_parser()._option_string_actions)
-    rooms = ("architectures", "evaluation", "datasets", "scripts", "benchmarks")
+    rooms = ("architectures", "evaluation", "datasets", "scripts", "benchmarks", "examples")
     for file in (path for room in rooms for path in (ROOT / room).rglob("*.py")):
         known |= set(re.findall(r'"(--\w+)"', file.read_text()))                   # flags of the other commands
     example = {"--loss_binomialdeviance_scale", "--loss_binomialdeviance_thresh"}
