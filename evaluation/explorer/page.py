@@ -74,6 +74,7 @@ def explorer_page(explorer: Explorer, atlas: Atlas, heading: Heading) -> str:
         added=len(explorer.paths) - opened,
         unreadable=len(atlas.unreadable),
         gallery=explorer.gallery,
+        kind="test" if any(line.queries for line in explorer.classes) else "catalogue",
         points=len(explorer.shown),
         data=content(explorer, atlas),
     )
@@ -90,6 +91,7 @@ def content(explorer: Explorer, atlas: Atlas) -> dict:
         "side": atlas.side,
         "unreadable": atlas.unreadable,
         "files": [shorten(path.name) for path in explorer.paths],
+        **folders_of(explorer.paths),
         "label": _packed(explorer.label, "<i4"),
         "neighbour": _packed(explorer.neighbour, "<i4"),
         "similarity": _packed(explorer.similarity, "<f4"),
@@ -102,6 +104,13 @@ def content(explorer: Explorer, atlas: Atlas) -> dict:
         "shown": _packed(explorer.shown, "<i4"),
         "point": _packed(explorer.point, "<f4"),
     }
+
+
+def folders_of(paths: Sequence[Path]) -> dict[str, list]:
+    """The folders that the images lie in, each once, and the number of each image's."""
+    names = [str(path.parent) for path in paths]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return {"folders": [shorten(name) for name in numbers], "folder": [numbers[name] for name in names]}
 
 
 def _part(name: str) -> str:

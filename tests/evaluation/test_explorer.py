@@ -81,6 +81,14 @@ def test_neighbours_are_those_of_the_evaluation_whether_sampled_or_not(page, six
     assert said in " ".join(read(page).text)
 
 
+def test_images_without_anything_to_find_are_a_catalogue(page, tmp_path):
+    rows, _ = singletons()
+    label = torch.arange(len(rows))
+    write(page, rows, pictures(tmp_path / "i", label, names(len(rows))))
+    text = " ".join(read(page).text)
+    assert f"All {len(rows)} catalogue images can" in text and "test images" not in text
+
+
 def test_every_picture_is_its_image(page, tmp_path):
     rows, label = clusters(0, classes=30, per_class=5)  # more than one sheet
     write(page, rows, pictures(tmp_path / "i", label, names(30)), limit=40)

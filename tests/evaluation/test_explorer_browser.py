@@ -149,7 +149,7 @@ def heads(page):
 
 def in_order(page):
     """The pictures of the grid."""
-    return page.locator("#grid button").evaluate_all(NUMBERS)
+    return page.locator("#grid [data-picture]").evaluate_all(NUMBERS)
 
 
 def focused(page):
@@ -237,6 +237,40 @@ def test_filters(visit, made):
     misses = int((made.label[made.near[:, 0]] != made.label).sum())
     assert page.locator("#grid button:visible").count() == misses
     assert f"{misses} misses" in count.inner_text()
+
+
+def test_where_nothing_fits_a_button_takes_all_filters_away(visit, made):
+    page = visit(made.path)
+    page.check("#misses")
+    page.fill("#search", "no such class")
+    assert "No image fits" in page.locator("#grid").inner_text()
+    page.click("#grid .empty button")
+    assert page.locator("#grid button:visible").count() == 42
+    assert page.input_value("#search") == "" and not page.is_checked("#misses")
+
+
+def test_a_neighbour_names_its_class_and_path_in_full(visit, made):
+    page = visit(made.path)
+    thumbnail(page, 41).click()
+    card = page.locator("#inspector .card").first
+    name, label, path = card.get_attribute("title").split("\n")
+    nearest = made.near[41, 0]
+    assert label == known(made.path)["classes"][made.label[nearest]][0]
+    assert path == str(made.path.parent / "i" / name)
+
+
+def test_the_map_can_be_zoomed_to_a_limit(visit, made):
+    page = visit(made.path)
+    page.click("#tab-map")
+    assert page.get_attribute("#zoom-out", "aria-disabled") == "true"
+    # each step magnifies 1.5 times, and 1.5 ** 10 < 60 < 1.5 ** 11
+    for _ in range(10):
+        page.locator("#drawing").press("+")
+    assert page.get_attribute("#zoom-in", "aria-disabled") == "false"
+    page.locator("#drawing").press("+")
+    assert page.get_attribute("#zoom-in", "aria-disabled") == "true"
+    page.locator("#drawing").press("0")
+    assert page.get_attribute("#zoom-in", "aria-disabled") == "false"
 
 
 def test_the_keyboard_goes_through_the_grid(visit, made):

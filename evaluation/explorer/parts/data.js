@@ -41,6 +41,11 @@ const WORDS = {
   lonely: "no other image of this class can be found",
 };
 
+// The file of a picture with its folder.
+function pathOf(picture) {
+  return `${data.folders[data.folder[picture]]}/${data.files[picture]}`;
+}
+
 function percent(share) {
   return Number.isNaN(share) ? "–" : `${(100 * share).toFixed(1)} %`;
 }

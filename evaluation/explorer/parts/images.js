@@ -43,9 +43,21 @@ function refreshGrid() {
     inGrid.push(...left);
     return left.length;
   });
-  grid.replaceChildren(...seen);
+  grid.replaceChildren(...(seen.length ? seen : [emptyState()]));
   makeCurrent(grid, inGrid.includes(marked) ? marked : inGrid[0]);
   sayCount(seen.length);
+}
+
+// What stands in the grid where no image is asked for.
+function emptyState() {
+  const clear = make("button", {type: "button", class: "chip", text: "Show all images"});
+  clear.addEventListener("click", () => {
+    byId("misses").checked = false;
+    asked.misses = false;
+    clearFilter();
+    byId("search").focus();
+  });
+  return make("p", {class: "empty"}, "No image fits the filters. ", clear);
 }
 
 function sayCount(number) {

@@ -56,7 +56,7 @@ function summaryOf(picture, found) {
   const large = paint(make("span", {class: "large", role: "img", "aria-label": name(picture)}), picture);
   return make("div", {class: "summary"}, large, make("div", {},
     make("p", {class: `verdict ${kind}`}, mark(kind), `${words}.`), make("p", {text: `${score(found)}.`}),
-    make("p", {class: "file"}, named(data.files[picture])),
+    make("p", {class: "file", title: pathOf(picture)}, named(data.files[picture])),
     unreadable.has(picture) ? make("p", {text: "The image file could not be read."}) : ""));
 }
 
@@ -73,7 +73,7 @@ function cardOf({picture, similarity: score, hit}, rank) {
   const kind = hit ? "hit" : "miss", leads = picture < data.opened;
   const words = `${rank}: ${kind}, ${name(picture)}, similarity ${score.toFixed(2)}`;
   const button = make("button", {type: "button", class: `card ${kind}`, tabindex: -1, "data-picture": picture,
-                                 "aria-label": words, "aria-disabled": !leads, title: data.files[picture]},
+                                 "aria-label": words, "aria-disabled": !leads, title: `${data.files[picture]}\n${classOf(picture).name}\n${pathOf(picture)}`},
                       paint(make("span"), picture), mark(kind), named(classOf(picture).name),
                       make("span", {class: "score", text: score.toFixed(2)}));
   return button;

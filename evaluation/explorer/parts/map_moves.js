@@ -13,7 +13,12 @@ function buildMoves() {
   }
   byId("zoom-in").addEventListener("click", () => zoom(1.5));
   byId("zoom-out").addEventListener("click", () => zoom(1 / 1.5));
-  byId("zoom-off").addEventListener("click", () => { Object.assign(camera, {scale: 1, x: 0, y: 0}); drawMap(); });
+  byId("zoom-off").addEventListener("click", () => {
+    Object.assign(camera, {scale: 1, x: 0, y: 0});
+    limitZoom();
+    drawMap();
+  });
+  limitZoom();
   byId("pictures").addEventListener("click", ({target}) => {
     withPictures = !withPictures;
     target.setAttribute("aria-pressed", withPictures);
@@ -28,8 +33,15 @@ function zoom(factor, x = drawing.clientWidth / 2, y = drawing.clientHeight / 2)
   camera.x += across / camera.scale - across / scale;
   camera.y += down / camera.scale - down / scale;
   camera.scale = scale;
+  limitZoom();
   keepInside();
   drawMap();
+}
+
+// A button that can go no further says so.
+function limitZoom() {
+  byId("zoom-in").setAttribute("aria-disabled", camera.scale >= CLOSEST);
+  byId("zoom-out").setAttribute("aria-disabled", camera.scale <= 1);
 }
 
 function pan(dx, dy) {
