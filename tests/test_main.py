@@ -203,7 +203,8 @@ EVALUATED = {"full method": ["--eval_bootstrap", "20"], "averaged": ["--ema", "0
              "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "1"], "proxies": ["--proxies_weight", "1"]}
 
 
-@pytest.mark.parametrize("case", EVALUATED)
+@pytest.mark.parametrize("case", ["full method", *(pytest.param(name, marks=pytest.mark.slow) for name in EVALUATED
+                                                   if name != "full method")])
 def test_evaluation_never_touches_training(folder, tmp_path, case):
     for name, every in (("often", "1"), ("seldom", "3")):
         run(flags(folder, tmp_path, "--savename", name, "--n_epochs", "3", "--eval_every", every, "--map_images", "0",

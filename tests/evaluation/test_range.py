@@ -88,7 +88,7 @@ def test_the_ranking_is_that_of_exact_distances(change, dtype, cosine):
     assert half == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), offset=st.floats(-8, 8), scale=st.floats(-25, 18),
        names=st.lists(st.sampled_from(sorted(CHANGES)), max_size=1), cosine=st.booleans())
 def test_changes_one_after_the_other(seed, offset, scale, names, cosine):

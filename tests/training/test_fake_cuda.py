@@ -36,6 +36,8 @@ BETWEEN_STEPS = [
     (StorageSampler, "plan"),
 ]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -15,6 +15,8 @@ from utilities.table import read_rows
 CPU = torch.device("cpu")
 PLAIN = ["--relation", "none", "--pair_weighting", "uniform"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def glyphs(tmp_path_factory):

@@ -71,7 +71,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+# one after the other they take minutes
+USUAL = ("default", "published", "mined")
+
+
+@pytest.mark.parametrize("case", [*USUAL, *(pytest.param(name, marks=pytest.mark.slow) for name in CASES
+                                            if name not in USUAL)])
 def test_killed_twice_and_continued(folder, tmp_path, monkeypatch, case):  # noqa: F811
     argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", *CASES[case])
     assert main.main([*argv, "--savename", "whole"]) == 0
@@ -209,7 +214,8 @@ def test_the_length_of_a_cosine_schedule_is_part_of_the_run(folder, tmp_path, ca
     assert "--n_epochs 2 (the run has 1)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("case", ["default", "published", "mined", "cross-batch memory"])
+@pytest.mark.parametrize("case", ["default", *(pytest.param(name, marks=pytest.mark.slow)
+                                              for name in ("published", "mined", "cross-batch memory"))])
 def test_the_visible_step_and_the_one_for_large_batches_are_equal_bit_for_bit(folder, tmp_path, case):  # noqa: F811
     """--accumulate of a whole batch takes the other path of the loop, in one chunk."""
     argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", *CASES[case])

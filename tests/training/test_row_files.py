@@ -19,6 +19,8 @@ COMMON = ["--device", "cpu", "--embed_dim", "16", "--bs", "8", "--n_epochs", "2"
 FROZEN = ["--arch", "convnet_normalize", "--image_size", "16", "--kernels", "0", "--freeze", "--freeze_views", "1",
           "--augmentation", "none", "--tau", "1", "--gamma", ".5", "--lr", "1e-4"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def start(folder, tmp_path):
