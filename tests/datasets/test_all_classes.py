@@ -22,6 +22,8 @@ from utilities.table import read_rows
 
 SIZES = {"a": 10, "b": 5, "c": 2, "d": 1, "e": 7}
 
+pytestmark = pytest.mark.slow
+
 
 def rows_of(names, root="images"):
     return [(Path(root, name, f"{i}.png"), name) for name in names for i in range(SIZES[name])]

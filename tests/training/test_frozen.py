@@ -19,6 +19,8 @@ from utilities.table import read_rows
 CPU = torch.device("cpu")
 PLAIN = ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def flags(folder, tmp_path):

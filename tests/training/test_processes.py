@@ -150,6 +150,7 @@ def test_processes_share_gpus_where_there_are_more_of_them(monkeypatch, gpus, ow
     assert args == (backend,) and kwargs["device_id"] == (device if backend == "nccl" else None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="torchrun over loopback is tested on Linux")
 def test_the_command_gives_the_metrics_of_one_process(folder, tmp_path):  # noqa: F811
     argv = flags(folder, tmp_path, "--n_epochs", "1", "--arch", "convnet_frozen_normalize", "--map_images", "0",
