@@ -46,6 +46,11 @@ all_gpus() {                    # the GPUs that this shell may use, or the CPU
     fi
 }
 
+on_every_core() {               # before begin: runs go to the CPU's cores where GPUS names nothing else, one on each
+    GPUS=${GPUS:-$(for ((i = 0; i < $(nproc 2> /dev/null || echo 1); i++)); do echo -n "cpu "; done)}
+    export OMP_NUM_THREADS=1
+}
+
 need_data() {                   # need_data WHAT: the folder that DATA names, or the end
     if [[ -z ${DATA:-} && -n ${DRY_RUN:-} ]]; then
         DATA=data

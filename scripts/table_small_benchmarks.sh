@@ -11,8 +11,7 @@ TUNE_FLAGS=${TUNE_FLAGS:---n_epochs 4 --tau 3 --eval_every 4}
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/tuning.sh"
 source "$(dirname "$0")/ablation_rows.sh"
-GPUS=${GPUS:-$(for ((i = 0; i < $(nproc 2> /dev/null || echo 1); i++)); do echo -n "cpu "; done)}
-export OMP_NUM_THREADS=1
+on_every_core
 begin table_small_benchmarks
 need_data "cub200 and cars196"
 metrics="e_recall@1 e_recall@2 e_recall@4 e_recall@8 nmi mAP_r"

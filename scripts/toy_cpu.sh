@@ -11,8 +11,7 @@ TUNE_SEEDS=${TUNE_SEEDS:-6 12 13}     # one seed's validation classes choose lit
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/tuning.sh"
 source "$(dirname "$0")/ablation_rows.sh"
-GPUS=${GPUS:-$(for ((i = 0; i < $(nproc 2> /dev/null || echo 1); i++)); do echo -n "cpu "; done)}
-export OMP_NUM_THREADS=1
+on_every_core
 begin toy_cpu
 dataset=glyphs
 if [[ -n ${DATA:-} ]]; then

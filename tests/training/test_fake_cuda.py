@@ -1,10 +1,8 @@
 """Whole runs as on a GPU, on any machine: no mix of devices, no unknown wait, no wrong generator."""
 import contextlib
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.nn.functional import one_hot
 
 import main
@@ -37,21 +35,6 @@ BETWEEN_STEPS = [
 ]
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Eight classes of six noisy images, each class around a colour of its own."""
-    root = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for label in range(8):
-        (root / f"class{label}").mkdir()
-        colour = random.integers(60, 190, 3)
-        for i in range(6):
-            image = colour + random.normal(0, 30, (20, 20, 3))
-            image = Image.fromarray(image.clip(0, 255).astype(np.uint8))
-            image.save(root / f"class{label}" / f"{i}.png")
-    return root
 
 
 def flags(folder, out, *more):
