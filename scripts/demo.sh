@@ -22,4 +22,4 @@ echo "Held-out classes, percent, last epoch, equal steps:"
 python -m evaluation.tables "$out"/glyphs/{multisimilarity,smoothap,full-method} \
     --metrics e_recall@1 e_recall@2 e_recall@4 e_recall@8 nmi mAP_r
 echo
-echo "Pictures: $out/glyphs/full-method/{gallery,embedding,policy,progress}.png"
+echo "Pictures: $out/glyphs/full-method/{gallery,embedding,policy,memory,progress}.png"
