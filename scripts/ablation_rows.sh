@@ -54,6 +54,17 @@ rows_of_controls() {            # of memory, weights and published, what a first
     tuned_row paper --recipe paper @smoothap.lr
 }
 
+rows_of_context() {             # contexts that differ from image to image, beside a constant offset and an MLP
+    tuned_row context-norm --context_norm batch "${method[@]}" @full
+    tuned_row context-norm-constant --context_norm batch --memory constant "${method[@]}" @full
+    tuned_row context-norm-mlp --context_norm batch --memory mlp "${method[@]}" @full
+    tuned_row context-loss --context_loss_weight 1 "${method[@]}" @full
+    tuned_row context-positives --memory_target positives "${method[@]}" @full
+    tuned_row context-positives-mlp --memory_target positives --memory mlp "${method[@]}" @full
+    tuned_row context-norm-scaled --context_norm batch --memory_condition scaled "${method[@]}" @full
+    tuned_row context-attention --relation attention "${method[@]}" @full
+}
+
 rows_of_published() {
     tuned_row memory-glow --memory glow "${method[@]}" @full
     tuned_row paper --recipe paper @smoothap.lr

@@ -5,6 +5,8 @@
 # 10 epochs of 52 or 71 steps; candidates train 4. One run at a time on each core, each on one thread, since the numbers
 # of a CPU depend on how many threads compute them. A run takes 20 to 40 minutes on one core of 2024, the whole table of
 # two data sets about two days on two.
+# FROZEN=1 trains only what follows the backbone, on features that are computed once (docs/training.md): a run takes
+# 1 to 4 minutes. Such heads overfit sooner, so the rates are lower.
 # scripts/lib.sh and scripts/tuning.sh explain SEEDS, TUNE_SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN,
 # scripts/ablation_rows.sh ROWS="method controls".
 TUNE_FLAGS=${TUNE_FLAGS:---n_epochs 4 --tau 3 --eval_every 4}
@@ -21,7 +23,12 @@ common+=(--arch timm.tf_efficientnet_lite0 --image_size "${SIDE:-128}" --bs 112 
          --eval_every 10 --kernels 0 --evaluation_metrics $metrics --no-figures --cache disk --cache_path "$OUT/cache")
 if [[ -n ${WEIGHTS:-} ]]; then common+=(--weights_dir "$(absolute "$WEIGHTS")"); fi
 rivals="margin multisimilarity proxyanchor supcon smoothap"
-rates="1e-4 2e-4" betas="0.6,0.8,1.0,1.2" neg_weights="10.0,20.0,40.0,80.0" taus="0.01,0.04,0.08,0.16"
+rates="1e-4 2e-4"
+if [[ -n ${FROZEN:-} ]]; then
+    common+=(--freeze)
+    rates="3e-5 1e-4"
+fi
+betas="0.6,0.8,1.0,1.2" neg_weights="10.0,20.0,40.0,80.0" taus="0.01,0.04,0.08,0.16"
 shared=("${common[@]}")
 for dataset in ${DATASETS:-cub200 cars196}; do
     common=("${shared[@]}") candidate=() tuned=() needed=()
