@@ -20,5 +20,5 @@ def test_everything_lies_inside_the_picture(kind):
     assert len(shapes) > 9
     for shape in shapes:
         left, top = float(shape.get("x", 0)), float(shape.get("y", 0))
-        assert 0 <= left and left + float(shape.get("width", 0)) <= width
-        assert 0 <= top and top + float(shape.get("height", 0)) <= height
+        assert left >= 0 and left + float(shape.get("width", 0)) <= width
+        assert top >= 0 and top + float(shape.get("height", 0)) <= height

@@ -110,7 +110,8 @@ def test_groups_of_rows_are_chosen_by_name():
     rows = [name for name in names if not name.startswith("tune-")]
     assert rows[::7] == ["policy-without-state-s1", "full-uniform-s1", "factor-batch-ap-s1"]
     wrong = call("toy_cpu.sh", ROWS="method memry", DRY_RUN=1)
-    assert wrong.returncode == 2 and "no group memry; choose from context controls gpw memory method parts" in wrong.stderr
+    assert wrong.returncode == 2
+    assert "no group memry; choose from context controls gpw memory method parts" in wrong.stderr
 
 
 @pytest.mark.parametrize("groups,baselines", [
