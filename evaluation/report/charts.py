@@ -9,13 +9,17 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import nonsingular
+
+from evaluation.report.figures import tick_texts
 
 WIDTH = 320  # units of the drawing
 HEIGHT = 176
-LEFT = 44  # margins around the curves
+LEFT = 44  # margins around the curves; the left one grows with the texts of ticks
 RIGHT = 10
 TOP = 8
 BOTTOM = 24
+DIGIT = 7  # width of a letter of a tick
 POINTS = 300  # of a curve; of more, neighbours are averaged
 STEPS = (1, 2, 2.5, 5, 10)  # between ticks, times a power of ten
 DASHES = ("solid", (0, (2.8, 1.7)))
@@ -48,7 +52,7 @@ def make_chart(
 ) -> Chart | None:
     """The chart of the lines that have a finite point; None where none has.
 
-    log: a logarithmic scale, used where all values are above zero.
+    log: a logarithmic scale, used where all values are above zero and span a power of ten.
     """
     lines = [Line(line.label, thinned(finite(line.points))) for line in lines]
     lines = [line for line in lines if len(line.points)]
@@ -61,7 +65,8 @@ def make_chart(
         last = short(points[-1, 1])
         legend.append((label, last))
         ranges.append(f"{label} from {first} to {last}")
-    log = log and all(line.points[:, 1].min() > 0 for line in lines)
+    values = np.concatenate([line.points[:, 1] for line in lines])
+    log = log and 0 < 10 * values.min() <= values.max()
     drawing = inline(draw(lines, x_label, log))
     return Chart(title, drawing, f"{title} over the {x_label}s: {', '.join(ranges)}", legend)
 
@@ -92,13 +97,15 @@ def draw(lines: Sequence[Line], x_label: str, log: bool) -> str:
     # 72 dots an inch: a dot is one unit of the drawing
     figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72)
     figure.patch.set_visible(False)
-    width = WIDTH - LEFT - RIGHT
-    height = HEIGHT - TOP - BOTTOM
-    axes = figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT, width / WIDTH, height / HEIGHT))
+    axes = figure.add_axes((0, 0, 1, 1))
     for number, line in enumerate(lines):
         _draw_line(axes, line, number)
-    _draw_axes(axes, log)
-    figure.text(LEFT - 12, BOTTOM - 14, x_label, transform=None, ha="right", color=QUIET)
+    _draw_axes(axes)
+    left = max(LEFT, 12 + DIGIT * _draw_ticks(axes, log))
+    width = WIDTH - left - RIGHT
+    height = HEIGHT - TOP - BOTTOM
+    axes.set_position((left / WIDTH, BOTTOM / HEIGHT, width / WIDTH, height / HEIGHT))
+    figure.text(left - 12, BOTTOM - 14, x_label, transform=None, ha="right", color=QUIET)
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({"svg.fonttype": "none"}):
@@ -121,25 +128,44 @@ def _draw_line(axes, line: Line, number: int) -> None:
         axes.plot(x, y, linewidth=1.8, linestyle=DASHES[number % 2], **style)
 
 
-def _draw_axes(axes, log: bool) -> None:
-    """Few round ticks, lines across at those of y, and the axis of x."""
-    axes.margins(0)
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
-    if log:
-        axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        subs = (1, 2, 5) if high < 500 * low else (1,)
-        axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    axes.yaxis.set_minor_locator(NullLocator())
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: short(value))
+def _draw_axes(axes) -> None:
+    """Lines across at the ticks of y, and the axis of x."""
     axes.tick_params(left=False, bottom=False, labelcolor=QUIET, labelsize=10.5)
     axes.grid(axis="y", color=RULE, linewidth=1, clip_on=False)
     axes.set_axisbelow(True)
     axes.patch.set_visible(False)
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.spines["bottom"].set_color(QUIET)
+
+
+def _draw_ticks(axes, log: bool) -> int:
+    """Few round ticks; returns the letters of the longest one of y.
+
+    Values that differ by less than a ten-thousandth are equal on the scale of their axis.
+    """
+    axes.margins(0)
+    low, high = nonsingular(*axes.get_ylim(), expander=0.05, tiny=1e-4)
+    axes.set_ylim(low, high)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
+    if log:
+        axes.set_yscale("log")
+        subs = (1, 2, 5) if high < 500 * low else (1,)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axes.yaxis.set_minor_locator(NullLocator())
+    for axis in (axes.xaxis, axes.yaxis):
+        ticks = _visible_ticks(axis)
+        is_log = log and axis is axes.yaxis
+        texts = [short(tick) for tick in ticks] if is_log else tick_texts(ticks)
+        axis.set_ticks(ticks, texts)
+    return max(map(len, texts), default=0)
+
+
+def _visible_ticks(axis) -> np.ndarray:
+    """The ticks within the limits of an axis, ascending."""
+    low, high = axis.get_view_interval()
+    ticks = axis.get_majorticklocs()
+    return ticks[(low <= ticks) & (ticks <= high)]
 
 
 def inline(svg: str) -> Markup:

@@ -2,6 +2,8 @@
 
 Matplotlib's objects only, without pyplot, so that nothing global changes.
 """
+import re
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -51,6 +53,19 @@ def label_axes(axes, title: str, x: str, y: str) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     if axes.has_data():
         axes.grid(axis="y")
+
+
+def tick_texts(ticks: np.ndarray) -> list[str]:
+    """The texts of ascending ticks (n,), with as many digits as distinguish all of them."""
+    largest = np.abs(ticks).max(initial=0)
+    kind = "e" if largest >= 1e6 or 0 < largest < 1e-3 else "f"
+    tolerance = np.diff(ticks).min(initial=np.inf) / 100
+    for digits in range(17):
+        texts = [f"{tick:z,.{digits}{kind}}" for tick in ticks]
+        numbers = np.array([text.replace(",", "") for text in texts], dtype=float)  # (n,)
+        if (np.abs(numbers - ticks) <= tolerance).all():
+            break
+    return [re.sub(r"^0(\.0+)?e.*", "0", re.sub(r"e\+?(-?)0*", r"e\1", text)) for text in texts]
 
 
 def column(rows: list[dict], name: str) -> np.ndarray:

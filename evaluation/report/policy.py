@@ -19,6 +19,7 @@ from evaluation.report.figures import (
     marker,
     new_figure,
     smooth,
+    tick_texts,
 )
 
 LABELS = 12  # rows of a heat map that are all labelled; of more, some are
@@ -46,14 +47,14 @@ def plot_policy(
     "held_out_advantage" with its standard error "held_out_advantage_error". The values are those of
     the actions; the line in a map is their expectation.
     """
-    figure = new_figure(13.5, 7.6, "What the policy chose, and its gain")
+    figure = new_figure(13.5, 7.6, "Choices of the policy, and its gain")
     above, below = figure.subfigures(2, 1, height_ratios=(1.25, 1))
     maps = above.subplots(1, 2)
     entropy, reward, advantage, correlation = below.subplots(1, 4)
     values = (positive_values, negative_values)
     for axes, sign, name, grid in zip(maps, COLOURS, names, values):
         grid = np.asarray(grid, dtype=float)
-        label_axes(axes, f"Weights of the {sign} pairs", STEP, f"action {name}")
+        label_axes(axes, f"Probability of each action, {sign} pairs", STEP, f"action {name}")
         _draw_actions(above, axes, records, f"probability_{sign}", grid)
         _draw_entropy(entropy, records, sign, name, len(grid))
     _finish_entropy(entropy)
@@ -82,7 +83,7 @@ def _draw_actions(figure, axes, records: list[dict], key: str, values: np.ndarra
         _draw_expected(axes, step, probability @ values, values)
     if len(values) > LABELS:
         rows = np.linspace(0, len(values) - 1, 9).round().astype(int)
-    axes.set_yticks(rows, [f"{value:.3g}" for value in values[rows]])
+    axes.set_yticks(rows, tick_texts(values[rows]))
 
 
 def _draw_expected(axes, step: np.ndarray, expected: np.ndarray, values: np.ndarray) -> None:
@@ -118,7 +119,7 @@ def _finish_entropy(axes) -> None:
     high = max(math.log(2), *map(max, values))
     axes.set_ylim(1.12 * low, 1.12 * high)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend()
+        axes.legend(loc="lower left")
     label_axes(axes, "Entropy (dashed: uniform choice)", STEP, "nats")
 
 
@@ -167,4 +168,4 @@ def _draw_correlation(axes, records: list[dict]) -> None:
         axes.legend()
     else:
         draw_nothing(axes)
-    label_axes(axes, "Largest weight with AP", STEP, "correlation over images")
+    label_axes(axes, "Largest weight of an image and its AP", STEP, "correlation over images")

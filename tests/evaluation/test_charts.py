@@ -21,6 +21,7 @@ from evaluation.report.charts import (
     short,
     thinned,
 )
+from evaluation.report.figures import tick_texts
 
 FLOOR = HEIGHT - BOTTOM
 
@@ -110,6 +111,44 @@ def test_ticks_are_round_and_within_the_range(low, width, log):
     assert heights == sorted(heights, reverse=True) and TOP <= heights[-1] <= heights[0] <= FLOOR
 
 
+def number(text):
+    return float(text.replace(",", ""))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-1e9, 1e9), st.floats(-9, 9), st.booleans())
+def test_ticks_of_any_range_differ_and_stand_where_their_numbers_belong(low, power, log):
+    low = abs(low) + 1e-6 if log else low
+    high = low + 10 ** power
+    chart = make_chart("t", [line([0, 1], [low, high])], "step", log=log)
+    texts = ticks(chart)
+    values = np.array([number(text) for text in texts])
+    assert len(set(texts)) == len(texts) and (np.diff(values) > 0).all()
+    height = np.array([points[0, 1] for points in paths(chart, "var(--rule)")])
+    scale = np.log(values) if log and high >= 10 * low else values
+    if len(values) > 2:
+        # an interval of ticks is at most a hundredth away from its text
+        expected = np.interp(scale, scale[[0, -1]], height[[0, -1]])
+        assert np.abs(expected - height).max() < 0.05 * (height[0] - height[-1])
+    # the drawing has room for the longest
+    (curve,) = paths(chart)
+    assert curve[0, 0] >= 7 * max(map(len, texts))
+
+
+@pytest.mark.parametrize("values,texts", [
+    ([99.96, 99.98, 100], ["99.96", "99.98", "100.00"]),
+    ([0.1, 0.15, 0.2], ["0.10", "0.15", "0.20"]),
+    ([-0.5, -0.0, 0.5], ["-0.5", "0.0", "0.5"]),
+    ([1114.5, 1115, 1115.5], ["1,114.5", "1,115.0", "1,115.5"]),
+    ([1.2e6, 1.25e6], ["1.20e6", "1.25e6"]),
+    ([0, 5e-5, 1e-4], ["0", "5e-5", "1e-4"]),
+    ([7], ["7"]),
+    ([], []),
+])
+def test_ticks_have_as_many_digits_as_they_need(values, texts):
+    assert tick_texts(np.array(values, dtype=float)) == texts
+
+
 def test_the_drawing_suits_a_page_with_a_strict_policy():
     lines = [line([0, 1], [1, 2], label=str(i)) for i in range(5)]
     chart = make_chart("t", lines, "step")
@@ -117,7 +156,7 @@ def test_the_drawing_suits_a_page_with_a_strict_policy():
     assert all(f"var(--c{i})" in chart.drawing for i in range(4))
     assert chart == make_chart("t", lines, "step")  # the same bytes twice
     assert chart.words.startswith("t over the steps: 0 from 1 to 2, 1 from 1 to 2")
-    assert ticks(chart) == ["1", "1.25", "1.5", "1.75", "2"] and ">step</text>" in chart.drawing
+    assert ticks(chart) == ["1.00", "1.25", "1.50", "1.75", "2.00"] and ">step</text>" in chart.drawing
 
 
 def test_only_what_the_figure_shows_is_taken():

@@ -16,9 +16,9 @@ B_P = [-5, 0, 5, 10]
 B_N = [0, 5, 10, 20, 40]
 ADVANTAGE = "Advantage over uniform weights"
 ENTROPY = "Entropy (dashed: uniform choice)"
-CORRELATION = "Largest weight with AP"
-POSITIVE = "Weights of the positive pairs"
-NEGATIVE = "Weights of the negative pairs"
+CORRELATION = "Largest weight of an image and its AP"
+POSITIVE = "Probability of each action, positive pairs"
+NEGATIVE = "Probability of each action, negative pairs"
 REWARD = "Reward (band: spread of the advantage)"
 
 
@@ -246,7 +246,7 @@ def test_policy_with_long_grids_and_missing_parts(drawn, path):
     plot_policy(rows, path, grid, grid, names=("phi_p", "phi_n"))
     (panels,) = drawn
     ticks = [tick.get_text() for tick in panels[POSITIVE].get_yticklabels()]
-    assert len(ticks) <= policy.LABELS and ticks[0] == "0.0156" and ticks[-1] == "1"
+    assert len(ticks) <= policy.LABELS and ticks[0] == "0.016" and ticks[-1] == "1"
     assert texts(panels[ADVANTAGE]) == ["not recorded"]
 
 
