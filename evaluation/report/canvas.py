@@ -3,11 +3,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from evaluation.report.figures import INK, QUIET
 from evaluation.report.letters import drawable, families
 
+# The background is transparent: these can be read on white and on the page in dark mode.
+INK = "#767676"
+QUIET = "#808080"
 HIT = "#2b8a4b"
-MISS = "#c0392b"
+MISS = "#d04a3a"
 DPI = 100
 # pixels: side of an image, space between two, the caption below one
 CELL = 112
@@ -24,7 +26,7 @@ CROSS = [((-3, 3), (-3, 3)), ((-3, 3), (3, -3))]
 
 def pixel_axes(width: int, height: int, headline: str, note: str):
     """A figure with two lines of title, and axes that count pixels from the upper left corner."""
-    figure = Figure((width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    figure = Figure((width / DPI, height / DPI), dpi=DPI, facecolor="none")
     limits = {"xlim": (0, width), "ylim": (height, 0), "autoscale_on": False}
     axes = figure.add_axes((0, 0, 1, 1), **limits)
     axes.set_axis_off()
@@ -47,7 +49,7 @@ class Canvas:
         width = 2 * EDGE + (k + 1) * (CELL + GAP) + GAP
         height = TOP + EDGE + len(rows) * HEADING + sum(rows) * (CELL + TEXT + GAP)
         self.figure, self.axes = pixel_axes(width, height, headline, note)
-        self.pixels = np.full((height, width, 3), 255, dtype=np.uint8)  # (H, W, 3)
+        self.pixels = np.zeros((height, width, 4), dtype=np.uint8)  # (H, W, 4)
         self.x = EDGE
         self.y = TOP
 
@@ -84,7 +86,9 @@ class Canvas:
 
     def _place(self, image: np.ndarray, colour: str, line, width: float) -> None:
         """An image at the present place, in a frame."""
-        self.pixels[self.y:self.y + CELL, self.x:self.x + CELL] = image
+        cell = self.pixels[self.y:self.y + CELL, self.x:self.x + CELL]
+        cell[..., :3] = image
+        cell[..., 3] = 255
         style = {"edgecolor": colour, "linestyle": line, "linewidth": width}
         frame = Rectangle((self.x - 2, self.y - 2), CELL + 4, CELL + 4, fill=False, **style)
         self.axes.add_patch(frame)
@@ -106,7 +110,7 @@ class Canvas:
 
 
 def show_pixels(axes, pixels: np.ndarray, zorder: int) -> None:
-    """Pixels (H, W, 3 or 4) over the whole of `pixel_axes`, as they are."""
+    """Pixels (H, W, 4) over the whole of `pixel_axes`, as they are."""
     height, width, _ = pixels.shape
     style = {"interpolation": "none", "aspect": "auto", "zorder": zorder}
     axes.imshow(pixels, extent=(0, width, height, 0), **style)

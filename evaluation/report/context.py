@@ -1,4 +1,4 @@
-"""memory.png: whether the context lives, and the sentence that says where it does not."""
+"""memory.png: how much the context tells of an image, and the sentence that says where it does not."""
 import math
 from collections.abc import Sequence
 
@@ -17,10 +17,10 @@ from evaluation.report.figures import (
 
 HELD_OUT = "held_out_"
 CONTEXT = {
-    "context_std": "Standard deviation of c over images",
-    "context_ratio": "Deviation of c beside that of e",
-    "context_r2": "R² of the decoded context (drawn from −1 on)",
-    "context_class_share": "Share of c that classes explain",
+    "context_std": "Standard deviation over images",
+    "context_ratio": "Deviation relative to the embedding's",
+    "context_r2": "R² of the decoded context (from −1)",
+    "context_class_share": "Share of the variance between classes",
 }
 # an untrained memory has an R² of any size below zero
 LOWEST = -1
@@ -35,7 +35,7 @@ def plot_context(steps: Sequence[dict], history: Sequence[dict], path) -> None:
     steps: rows with "step" and any of CONTEXT. history: rows with "step" and, where they were
     measured, the same names with HELD_OUT before them.
     """
-    figure = new_figure(13.5, 3.6, "Whether the context lives")
+    figure = new_figure(13.5, 3.6, "How much the context tells of an image")
     for axes, (name, title) in zip(figure.subplots(1, len(CONTEXT)), CONTEXT.items()):
         _draw_number(axes, name, steps, history)
         label_axes(axes, title, "training step", "")

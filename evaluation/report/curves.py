@@ -4,27 +4,28 @@ import numpy as np
 from evaluation.report.charts import Chart, Line, make_chart
 from evaluation.report.context import CONTEXT, HELD_OUT, LOWEST
 from evaluation.report.figures import column
-from evaluation.report.progress import LOSSES
+from evaluation.report.progress import LOSSES, TERMS
 from evaluation.run_files import Run
 from utilities.metric_names import is_share
 
 Row = dict[str, float]
 MEASURES = {
-    "gradient_norm": "Gradient norm",
-    "images_per_second": "Images a second",
-    "data_wait": "Share of the time spent waiting for images",
+    "gradient_norm": "Norm of the gradient",
+    "images_per_second": "Images per second",
+    "data_wait": "Share of time spent waiting for images",
     "peak_memory_mib": "Peak memory (MiB)",
 }
+TERM_TITLES = TERMS | {"entropy": "Entropy term"}
 POLICY = {
     "reward": "Reward (mean AP)",
-    "advantage_over_uniform": "Advantage over uniform weights",
-    "advantage_spread": "Spread of the advantage",
+    "advantage_over_uniform": "Advantage over uniform weights (AP)",
+    "advantage_spread": "Spread of the advantage (AP)",
 }
 ADVANTAGE = f"{HELD_OUT}advantage"
 POLICY_PAIRS = {
     "expected": "Expected action",
     "entropy": "Entropy (nats)",
-    "correlation": "Correlation of an image's largest weight with its AP",
+    "correlation": "Correlation of largest weight and AP",
 }
 
 
@@ -47,7 +48,7 @@ def training_charts(run: Run) -> list[Chart]:
     over = "step" if run.steps else "epoch"
     names = dict.fromkeys(name for row in rows for name in row)
     losses = {name: label for name, (label, _) in LOSSES.items()}
-    terms = {name: name for name in names if _is_term(run, name)}
+    terms = {name: TERM_TITLES.get(name, name) for name in names if _is_term(run, name)}
     rates = {name: name.removeprefix("lr_") for name in names if name.startswith("lr_")}
     charts = [make_chart("Loss", lines(rows, losses, over), over)]
     charts += [make_chart(single.label, [single], over) for single in lines(rows, terms, over)]

@@ -23,7 +23,7 @@ class ImageData(NamedTuple):
 def image_data(path: Path, limit: int) -> ImageData | None:
     """The image in a file, in at most `limit` bytes; None where there is none that can be read.
 
-    A larger one, or one that is no PNG, becomes a JPEG.
+    A larger one, or one that is no PNG, becomes a WebP, whose transparent pixels stay so.
     """
     try:
         with open_image(path) as image:
@@ -41,14 +41,12 @@ def _encoded(kind: str, content: bytes, image: Image.Image) -> ImageData:
 
 
 def _reduced(image: Image.Image, limit: int) -> ImageData:
-    """The image on white as the widest JPEG within the limit."""
-    opaque = Image.new("RGBA", image.size, "white")
-    opaque.alpha_composite(image.convert("RGBA"))
+    """The image as the widest WebP within the limit."""
     for width in WIDTHS:
-        small = opaque.convert("RGB")
+        small = image.convert("RGBA")
         small.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=QUALITY)
+        small.save(buffer, "WEBP", quality=QUALITY)
         if buffer.tell() <= limit:
             break
-    return _encoded("jpeg", buffer.getvalue(), small)
+    return _encoded("webp", buffer.getvalue(), small)

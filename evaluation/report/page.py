@@ -14,7 +14,7 @@ from evaluation.report.charts import HEIGHT, WIDTH
 from evaluation.report.context import context_warning
 from evaluation.report.curves import context_charts, metric_charts, policy_charts, training_charts
 from evaluation.report.image_data import image_data
-from evaluation.report.scores import headlines, scores
+from evaluation.report.scores import headlines, scores, words_of
 from evaluation.run_files import (
     EXPLORER,
     REPORT,
@@ -68,6 +68,7 @@ def report(run: Run) -> str:
         confusions=table_rows(run.folder / "confusions.csv")[:ROWS],
         worst=table_rows(run.folder / "per_class.csv")[:ROWS],
         numbers=row_numbers,
+        words_of=words_of,
         tested=tested_on(run.flags),
         note=note_of_all(run.flags),
         chosen=chosen,

@@ -29,7 +29,7 @@ LOSSES = {
     "metric_proxies": ("metric, proxies of classes", OCHRE),
     "metric_context": ("metric, context alone", GREEN),
 }
-TERMS = {"memory_nll": "memory NLL", "policy": "policy loss"}
+TERMS = {"memory_nll": "Memory NLL", "policy": "Policy loss"}
 
 
 class Curve(NamedTuple):
@@ -94,7 +94,7 @@ def _loss_panel(history: list[dict]) -> Panel:
     total = curve(history, "loss", "epoch")
     if np.array_equal(total, curve(history, "metric", "epoch")):
         del styles["metric"]
-    return Panel("loss", _curves(history, styles))
+    return Panel("Loss", _curves(history, styles))
 
 
 def _metric_panel(history: list[dict], name: str) -> Panel:

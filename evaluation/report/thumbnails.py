@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.decode import decode
+from evaluation.report.letters import drawable
 
 BACKGROUND = "#f2f2f2"
 
@@ -31,7 +32,7 @@ def in_square(image: Image.Image, side: int) -> np.ndarray:
 
 def short_name(name: str, length: int = 17) -> str:
     """A class name for a caption: no leading number, no underscores, cut in the middle."""
-    name = re.sub(r"^\d+[._ ]+(?=\D)", "", str(name)).replace("_", " ").strip()
+    name = drawable(re.sub(r"^\d+[._ ]+(?=\D)", "", str(name)).replace("_", " ").strip())
     if len(name) <= length:
         return name
     head = length // 2

@@ -113,12 +113,12 @@ def is_readable(path):
 def test_progress_draws_every_term_and_metric(drawn, path):
     plot_progress(history(6), METRICS, path)
     (panels,) = drawn
-    assert list(panels) == ["loss", "memory NLL", "policy loss", *METRICS]
-    assert list(curves(panels["loss"])) == ["total", "metric", "metric, decoded context"]
+    assert list(panels) == ["Loss", "Memory NLL", "Policy loss", *METRICS]
+    assert list(curves(panels["Loss"])) == ["total", "metric", "metric, decoded context"]
     recall = panels["e_recall@1"]
     assert list(recall.lines[0].get_xdata()) == [0, 1, 2, 3, 4, 5]
     assert curves(recall)["e_recall@1"] == pytest.approx([0, 10, 20, 30, 40, 50])
-    assert texts(recall) == ["50.0"] and texts(panels["memory NLL"]) == ["-2.00"]
+    assert texts(recall) == ["50.0"] and texts(panels["Memory NLL"]) == ["-2.00"]
     assert recall.get_ylabel() == "percent" and recall.get_xlabel() == "epoch"
     assert is_readable(path)
 
@@ -131,7 +131,7 @@ def test_progress_skips_what_a_row_lacks(drawn, path):
     plot_progress(rows, [*METRICS, "absent"], path)
     (panels,) = drawn
     assert list(panels["mAP_r"].lines[0].get_xdata()) == [0, 2, 4] and "absent" not in panels
-    assert list(panels["loss"].lines[0].get_xdata()) == [1, 2, 4]
+    assert list(panels["Loss"].lines[0].get_xdata()) == [1, 2, 4]
 
 
 @pytest.mark.parametrize("rows,titles", [
@@ -147,7 +147,7 @@ def test_progress_of_little_is_a_picture_too(drawn, path, rows, titles):
 
 def test_progress_hides_a_term_equal_to_the_total(drawn, path):
     plot_progress(same(3, loss=1.0, metric=1.0), [], path)
-    assert list(curves(drawn[0]["loss"])) == ["total"]
+    assert list(curves(drawn[0]["Loss"])) == ["total"]
 
 
 def test_progress_shows_validation(drawn, path):
@@ -157,7 +157,7 @@ def test_progress_shows_validation(drawn, path):
 
 def test_progress_draws_the_terms_of_past_batches_and_of_proxies(drawn, path):
     plot_progress(same(3, loss=3.0, metric=1.0, metric_xbm=0.8, metric_proxies=1.2), [], path)
-    assert curves(drawn[0]["loss"]) == {
+    assert curves(drawn[0]["Loss"]) == {
         "total": [3.0] * 3,
         "metric": [1.0] * 3,
         "metric, past batches": [0.8] * 3,
@@ -170,7 +170,7 @@ def test_last_values_do_not_overlap(drawn, path):
     for row in rows:
         row["loss"] = 5.0 - row["epoch"]
     plot_progress(rows, [], path)
-    axes = drawn[0]["loss"]
+    axes = drawn[0]["Loss"]
     assert len(axes.texts) == 3 and not overlapping(axes)
 
 
@@ -179,7 +179,7 @@ def test_last_values_at_the_top_stay_within_the_panel(drawn, path):
     for row in rows:
         row["loss"] = -2.0 * row["epoch"]
     plot_progress(rows, [], path)
-    axes = drawn[0]["loss"]
+    axes = drawn[0]["Loss"]
     assert texts(axes) == ["-6.00", "0.00", "0.0100", "0.0200"]
     # a text above the panel would not be drawn
     assert all(text.xy[1] <= axes.get_ylim()[1] for text in axes.texts)
@@ -246,7 +246,7 @@ def test_policy_with_long_grids_and_missing_parts(drawn, path):
     plot_policy(rows, path, grid, grid, names=("phi_p", "phi_n"))
     (panels,) = drawn
     ticks = [tick.get_text() for tick in panels[POSITIVE].get_yticklabels()]
-    assert len(ticks) <= policy.LABELS and ticks[0] == "0.016" and ticks[-1] == "1"
+    assert len(ticks) <= policy.LABELS and ticks[0] == "0.016" and ticks[-1] == "1.000"
     assert texts(panels[ADVANTAGE]) == ["not recorded"]
 
 
@@ -298,12 +298,12 @@ def test_context_curves(drawn, path):
     plot_context(steps, rows, path)
     [panels] = drawn
     assert list(panels) == list(CONTEXT.values())
-    spread = curves(panels["Standard deviation of c over images"])
+    spread = curves(panels["Standard deviation over images"])
     assert spread["training batches"] == pytest.approx([0.1, 0.2, 0.3])
     assert spread["held-out classes"] == [0.5]
-    r2 = curves(panels["R² of the decoded context (drawn from −1 on)"])
+    r2 = curves(panels["R² of the decoded context (from −1)"])
     assert r2["training batches"] == [-1] * 3 and r2["held-out classes"] == [-1]
-    assert texts(panels["Share of c that classes explain"]) == ["not recorded"]
+    assert texts(panels["Share of the variance between classes"]) == ["not recorded"]
     assert is_readable(path)
 
 
