@@ -1,6 +1,20 @@
-"""Fixtures of the tests of pictures."""
+"""Fixtures of the tests of pictures and pages."""
+import shutil
+from pathlib import Path
+
 import pytest
 from matplotlib.axes import Axes
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture
@@ -14,3 +28,19 @@ def texts(monkeypatch):
         return write(self, x, y, text, *args, **kwargs)
     monkeypatch.setattr(Axes, "text", remember)
     return drawn
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; without one, the test is skipped."""
+    reason = "needs playwright: pip install -r requirements-dev.txt"
+    api = pytest.importorskip("playwright.sync_api", reason=reason)
+    with api.sync_playwright() as play:
+        path = next(filter(None, map(shutil.which, NAMES)), None)
+        if Path(play.chromium.executable_path).exists():
+            path = None  # its own
+        elif path is None:
+            pytest.skip("needs Chromium: apt-get install chromium, or playwright install chromium")
+        chromium = play.chromium.launch(executable_path=path, args=QUIET)  # with a new profile
+        yield chromium
+        chromium.close()

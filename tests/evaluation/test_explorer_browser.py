@@ -1,7 +1,6 @@
 """explorer.html in a real browser: a headless Chromium, driven by playwright."""
 import http.server
 import re
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -17,16 +16,6 @@ from tests.evaluation.pages import EVIL, known, pictures, write
 from tests.evaluation.sets import clusters
 
 pytestmark = pytest.mark.slow
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 LONG = "averylongnameofaclasswithoutanyplacetobreakitbecausesomebodylikesthem" + "x" * 60
@@ -63,21 +52,6 @@ REQUESTS = """async (address) => {
     await new Promise((done) => setTimeout(done, 300));
     return [met, window.ran ?? 0];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    reason = "needs playwright: pip install -r requirements-dev.txt"
-    api = pytest.importorskip("playwright.sync_api", reason=reason)
-    with api.sync_playwright() as play:
-        path = next(filter(None, map(shutil.which, NAMES)), None)
-        if Path(play.chromium.executable_path).exists():
-            path = None  # its own
-        elif path is None:
-            pytest.skip("needs Chromium: apt-get install chromium, or playwright install chromium")
-        chromium = play.chromium.launch(executable_path=path, args=QUIET)  # with a new profile
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from evaluation.report.command import main
 from evaluation.report.context import CONTEXT, context_warning
 from evaluation.report.curves import context_charts, held_out_line
 from evaluation.report.image_data import image_data
-from evaluation.report.page import PICTURE_LIMIT, ROWS, duration, report
+from evaluation.report.page import PICTURE_LIMIT, ROWS, duration, report, write_report
 from evaluation.report.scores import scores
 from evaluation.run_files import EXPLORER, REPORT, read_run
 from parameters import get_options
@@ -297,6 +297,29 @@ def test_the_page_stays_below_its_limit(run):
         write_noise(run / name, 1700, 2000, number)
     write_csv(run / "steps.csv", [step_row(n) for n in range(1, 20_000)])
     assert len(report(read_run(run)).encode()) < 3_000_000
+
+
+# what lies right of the screen and in no box that scrolls
+CUT = """[...document.querySelectorAll("body *")].filter((one) => !one.closest(".scroll")
+    && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_nothing_is_cut_and_the_page_does_not_scroll_sideways(run, browser, width, scheme):
+    write_noise(run / "gallery.png", 1200, 900)
+    address = write_report(run).as_uri()
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.goto(address)
+    page.click("summary")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate(CUT) == []
+    page.click("nav a >> text=Classes")
+    assert page.locator("#classes").evaluate("one => one.getBoundingClientRect().top") < 844
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (int(re.search(r"\d+", back)[0]) > 128) == (scheme == "light")
+    page.close()
 
 
 def decoded(path):
