@@ -46,7 +46,7 @@ def _reduced(image: Image.Image, limit: int) -> ImageData:
         small = image.convert("RGBA")
         small.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        small.save(buffer, "WEBP", quality=QUALITY)
+        small.save(buffer, "WEBP", quality=QUALITY, method=1)
         if buffer.tell() <= limit:
             break
     return _encoded("webp", buffer.getvalue(), small)
