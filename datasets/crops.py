@@ -13,10 +13,10 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize_image
 
+from datasets.preprocess import scaled, shortened
+
 # what JPEG decoders can scale down by while they decode
 REDUCTIONS = (8, 4, 2)
-# longer side / shorter side of what is resized; of longer images the part around the window
-LONGEST = 32
 # how pixels are resized, each with antialiasing
 INTERPOLATIONS = ("bilinear", "bicubic")
 # width / height of a random box, at least and at most
@@ -66,17 +66,8 @@ class Crop(NamedTuple):
         if present == size:
             return self.box
         sides = zip(self.box[:2], self.box[2:], present, size)
-        start, length = zip(*[_scaled(*side) for side in sides])
+        start, length = zip(*[scaled(*side) for side in sides])
         return *start, *length
-
-
-def _scaled(start: int, length: int, present: int, whole: int) -> tuple[int, int]:
-    """Start and length on a side scaled from `whole` to `present`: edges rounded, at least one
-    pixel.
-    """
-    first = min(round(start * present / whole), present - 1)
-    last = max(first + 1, round((start + length) * present / whole))
-    return first, last - first
 
 
 def _part(image: Tensor, place: Box) -> Tensor:
@@ -162,30 +153,13 @@ class Shrink(NamedTuple):
 
 
 def _shortened(size: Size, resized: Size, window: Box) -> Crop:
-    """The window of an image of `size`, its shorter side resized.
-
-    An image longer than LONGEST times its shorter side is first cut to this length around the
-    window, else a line of 1 x 5,000 pixels would become a gigabyte.
-    """
+    """The window of an image of `size`, its shorter side resized; a very long one is cut first."""
     short = min(size)
     side = min(resized)
     sides = zip(size, resized, window[:2], window[2:])
-    shortened = [_shortened_side(*one, short, side) for one in sides]
-    start, length, resized, place = zip(*shortened)
+    boxes = [shortened(*one, short, side) for one in sides]
+    start, length, resized, place = zip(*boxes)
     return Crop((*start, *length), resized, (*place, *window[2:]))
-
-
-def _shortened_side(length: int, resized: int, start: int, part: int, short: int,
-                    side: int) -> tuple[int, int, int, int]:
-    """One side: start and length of the box, its resized length, start of the window."""
-    kept = min(length, LONGEST * short)
-    first = round((start + part / 2) * short / side - kept / 2)
-    first = min(max(0, first), length - kept)
-    if kept < length:
-        resized = LONGEST * side
-    start = max(0, start - round(first * side / short))
-    return first, kept, resized, min(start, resized - part)
-
 
 
 def _flip():

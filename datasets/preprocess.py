@@ -7,8 +7,12 @@ A copy of this file lies beside every exported model, so it imports nothing else
 steps are those of the program, which uses `to_rgb` itself: decode, upright by EXIF; greys of more
 than 8 bits to 8; transparent parts on white; the shorter side resized; the central square; the
 numbers of `preprocessing` in model.json.
+
+Pixels are resized in whole numbers, as torch resizes bytes. Pillow rounds otherwise, which would move
+the rows of a network by 1e-4 and more.
 """
 import json
+import math
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +30,8 @@ RANGES = (255, 4095, 65535)
 # longer side / shorter side of what is resized; of longer images the middle
 LONGEST = 32
 
+Size = tuple[int, int]  # (width, height)
+
 
 def prepare(path: str | Path, settings: dict | None = None) -> np.ndarray:
     """The input for one image, (1, 3, H, W) float32.
@@ -35,28 +41,30 @@ def prepare(path: str | Path, settings: dict | None = None) -> np.ndarray:
     if settings is None:
         text = Path(__file__).with_name("model.json").read_text(encoding="utf-8")
         settings = json.loads(text)["preprocessing"]
-    image = centre(load(path, settings["resize"]), settings["resize"], settings["crop"])
-    pixels = np.asarray(image, dtype=np.float32)  # (H, W, 3)
+    image, size = load(path, settings["resize"])
+    pixels = centre(np.asarray(image), size, settings["resize"], settings["crop"])  # (H, W, 3)
     if settings["channels"] == "BGR":
         pixels = pixels[:, :, ::-1]
-    value = pixels / 255 * settings["value_range"]
+    value = pixels.astype(np.float32) / 255 * settings["value_range"]
     value = (value - settings["mean"]) / settings["std"]
     return value.transpose(2, 0, 1)[None].astype(np.float32)
 
 
-def load(path: str | Path, resize: int) -> Image.Image:
-    """The image in RGB, upright; a JPEG as large as its resizing needs."""
+def load(path: str | Path, resize: int) -> tuple[Image.Image, Size]:
+    """The image in RGB, upright, a JPEG as large as its resizing needs; and its whole size."""
     with Image.open(path, formats=FORMATS) as image:
         kind = image.format
+        size = None
         if kind == "JPEG" and image.mode in ("RGB", "L") and is_upright(image):
             room = min(image.size) // resize
             by = next((by for by in (8, 4, 2) if by <= room), 1)
+            size = image.size
             image.draft(None, (image.width // by, image.height // by))
         image.load()
         # an EXIF block may be damaged in any way, and the pixels are still good
         with suppress(Exception):
             image = ImageOps.exif_transpose(image)
-        return to_rgb(image, kind)
+        return to_rgb(image, kind), size or image.size
 
 
 def is_upright(image: Image.Image) -> bool:
@@ -94,20 +102,83 @@ def to_8_bits(values: np.ndarray, white: float | None) -> np.ndarray:
     return scaled.round().clip(0, 255).astype(np.uint8)  # (H, W)
 
 
-def centre(image: Image.Image, resize: int, crop: int) -> Image.Image:
-    """The shorter side brought to `resize`, and the square of `crop` pixels in the middle."""
-    short = min(image.size)
-    kept = [min(side, LONGEST * short) for side in image.size]
-    if list(image.size) != kept:
-        image = middle(image, *kept)
-    size = tuple(side * resize // short for side in image.size)
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    return middle(image, crop, crop)
+def centre(pixels: np.ndarray, size: Size, resize: int, crop: int) -> np.ndarray:
+    """The shorter side brought to `resize`, and the square of `crop` pixels in the middle.
+
+    size: (width, height) of the file, of which the pixels (h, w, 3) may be fewer.
+    """
+    short = min(size)
+    # the longer side is rounded down
+    sides = [side * resize // short for side in size]
+    # across first, as torch does
+    for axis, whole, side in zip((1, 0), size, sides):
+        middle = round((side - crop) / 2)
+        first, kept, side, start = shortened(whole, side, middle, crop, short, resize)
+        first, kept = scaled(first, kept, pixels.shape[axis], whole)
+        pixels = resized(part(pixels, axis, first, kept), side, axis)
+        pixels = part(pixels, axis, start, crop)
+    return pixels
 
 
-def middle(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The part in the middle."""
-    left = round((image.width - width) / 2)
-    top = round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
+def shortened(length: int, resized: int, start: int, window: int, short: int,
+              side: int) -> tuple[int, int, int, int]:
+    """Of a side and a window of it once it is resized: start and length of the box to resize, its
+    resized length, start of the window in that. The shorter side, `short`, becomes `side`.
+
+    A side longer than LONGEST times the shorter one is cut to this length around the window, else
+    a line of 1 x 5,000 pixels would become a gigabyte.
+    """
+    kept = min(length, LONGEST * short)
+    first = round((start + window / 2) * short / side - kept / 2)
+    first = min(max(0, first), length - kept)
+    if kept < length:
+        resized = LONGEST * side
+    start = max(0, start - round(first * side / short))
+    return first, kept, resized, min(start, resized - window)
+
+
+def scaled(start: int, length: int, present: int, whole: int) -> tuple[int, int]:
+    """Start and length on a side scaled from `whole` to `present`: edges rounded, at least one
+    pixel.
+    """
+    first = min(round(start * present / whole), present - 1)
+    last = max(first + 1, round((start + length) * present / whole))
+    return first, last - first
+
+
+def part(pixels: np.ndarray, axis: int, start: int, length: int) -> np.ndarray:
+    """So many pixels of a side."""
+    return pixels.take(range(start, start + length), axis)
+
+
+def resized(pixels: np.ndarray, length: int, axis: int) -> np.ndarray:
+    """Bytes (H, W, 3) with one side brought to `length`: bilinear with antialiasing."""
+    if pixels.shape[axis] == length:
+        return pixels
+    source, weight = neighbours(pixels.shape[axis], length)  # (length, K) each
+    bits = precision(weight.max())
+    weight = np.floor(weight * 2**bits + 0.5).astype(np.int32)
+    pixels = np.moveaxis(pixels, axis, 0)
+    total = np.full((length, *pixels.shape[1:]), 2 ** (bits - 1), dtype=np.int32)
+    for one, its_weight in zip(source.T, weight.T):
+        total += its_weight[:, None, None] * pixels[one]
+    pixels = (total >> bits).clip(0, 255).astype(np.uint8)
+    return np.moveaxis(pixels, 0, axis)
+
+
+def neighbours(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """The K pixels of a side that each of `wanted` new ones is the mean of, and their weights."""
+    scale = length / wanted
+    reach = max(scale, 1.0)
+    place = scale * (np.arange(wanted) + 0.5)[:, None]  # (wanted, 1)
+    first = np.maximum(place - reach + 0.5, 0).astype(int)
+    end = np.minimum(place + reach + 0.5, length).astype(int)
+    source = first + np.arange(2 * math.ceil(reach) + 1)  # (wanted, K)
+    weight = np.maximum(1 - abs((source - place + 0.5) * (1 / reach)), 0)
+    weight[source >= end] = 0
+    return np.minimum(source, length - 1), weight / weight.sum(1, keepdims=True)
+
+
+def precision(largest: float) -> int:
+    """The bits by which a weight is multiplied so that the largest one stays below 2^15."""
+    return next(bits for bits in range(22) if int(0.5 + largest * 2 ** (bits + 1)) >= 2**15)

@@ -39,12 +39,11 @@ def made(tmp_path_factory):
     return place
 
 
-def save_network(path, dim=8, seed=0):
-    """A checkpoint of a network whose rows differ from image to image."""
+def save_network(path, dim=8, seed=0, arch="convnet_normalize", side=16):
+    """A checkpoint of a network whose rows differ from image to image; side: of its input."""
     torch.manual_seed(seed)
     memory = select_memory("realnvp", dim, hidden=16)
-    model = architectures.select("convnet_normalize", embed_dim=dim, pretrained=False,
-                                 memory=memory)
+    model = architectures.select(arch, embed_dim=dim, pretrained=False, memory=memory)
     noise = torch.randn(200, 3, 16, 16)
     with torch.no_grad():
         # gives batch norm its statistics
@@ -52,8 +51,8 @@ def save_network(path, dim=8, seed=0):
             model(noise)
         model.eval().projection.bias.sub_(model(noise).embedding.mean(0))
         model.projection.weight.mul_(10)
-    options = {"arch": "convnet_normalize", "embed_dim": dim, "memory": "realnvp",
-               "memory_hidden": 16, "bs": 7, "image_size": 16, "amp": "none"}
+    options = {"arch": arch, "embed_dim": dim, "memory": "realnvp", "memory_hidden": 16, "bs": 7,
+               "image_size": side, "amp": "none"}
     checkpoint.save(path, {"network": model.state_dict(), "options": options})
 
 
