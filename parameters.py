@@ -78,7 +78,9 @@ def add_run_flags(parser: Parser) -> None:
     add("--gpu", type=non_negative_int, nargs="+", metavar="ID", help="""
         Number of the GPU to use; default: the first. Refused on a machine without a GPU.""")
     add("--kernels", type=whole(0, 1024), metavar="N", help="""
-        Worker processes that load images; 0: the main process loads them.""")
+        Worker processes that load images; 0: the main process loads them. Default: 0 for the
+        convnet and for rows, else one for each core that can be used, at most 8 (6 with
+        --recipe revisiting). Their number does not change what they load.""")
     add("--checkpoint", metavar="FILE", help="""
         Start from the network of this checkpoint (last.pt or best_*.pt of a run).""")
     add("--resume", metavar="auto|RUN", help="""

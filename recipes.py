@@ -7,6 +7,7 @@ the command line.
 import re
 
 from utilities.choices import loss_names
+from utilities.cores import usable_cores
 from utilities.ranges import NO_PROJECTION
 
 # One action of the policy for the whole batch, or one for every anchor.
@@ -228,6 +229,8 @@ def layered_defaults(flags: dict) -> dict:
         defaults |= ANY_LOSS | BY_LOSS.get(inner, {})
         if recipe == "paper":
             defaults["pair_weight_on"] = PAPER_WEIGHT_ON.get(inner, "term")
+    # more workers than cores only wait for each other
+    defaults["kernels"] = min(defaults["kernels"], usable_cores())
     granularity = flags.get("policy_granularity", defaults["policy_granularity"])
     return BY_GRANULARITY[granularity] | defaults
 

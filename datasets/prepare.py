@@ -4,7 +4,6 @@ A benchmark is put into FOLDER in the layout of the base framework, from archive
 under their official names or are downloaded to there; `main.py --dataset NAME --source_path FOLDER`
 reads it. What is there already, in any layout that can be read, is only checked.
 """
-import os
 import shutil
 import sys
 from argparse import Namespace
@@ -21,6 +20,7 @@ from datasets.verify import find, verify
 from utilities import digest
 from utilities.cells import markdown
 from utilities.command_line import Formatter, Parser
+from utilities.cores import usable_cores
 from utilities.download import download
 from utilities.errors import RunError, UsageError, answer, reason
 from utilities.ranges import non_negative_int
@@ -229,8 +229,9 @@ def build_parser() -> Parser:
              "the files under their official names. Known MD5 sums are checked all the same.")
     add("--any_md5", action="store_true",
         help="Take archives that lie in FOLDER whatever their MD5 sums.")
-    add("--kernels", type=non_negative_int, default=min(8, os.cpu_count() or 1), metavar="N",
-        help="Worker processes that decode images; 0 decodes in the main process.")
+    add("--kernels", type=non_negative_int, default=min(8, usable_cores()), metavar="N",
+        help="Worker processes that decode images; 0 decodes in the main process. Default: one for "
+             "each core that can be used, at most 8.")
     add("--debug", action="store_true",
         help="Show the traceback of an error instead of one sentence.")
     return parser

@@ -104,7 +104,7 @@ def test_a_sample_run_without_its_recipe_or_data_set_asks_for_them(argv, tmp_pat
 # those of the base framework, from its parameters.py; the data set has no schedule until epoch 1000
 DEFAULTS = {
     "dataset": "cub200", "use_tv_split": False, "tv_split_perc": 0.8, "augmentation": "base", "lr": 1e-5, "fc_lr": -1,
-    "decay": 4e-4, "n_epochs": 150, "kernels": 6, "bs": 112, "seed": 1, "scheduler": "none", "gamma": 0.3,
+    "decay": 4e-4, "n_epochs": 150, "bs": 112, "seed": 1, "scheduler": "none", "gamma": 0.3,
     "tau": [1000], "optim": "adam", "loss": "margin", "batch_mining": "distance", "embed_dim": 128,
     "not_pretrained": False, "arch": UNIT, "evaluate_on_gpu": False, "storage_metrics": ["e_recall@1"],
     "loss_contrastive_pos_margin": 0, "loss_contrastive_neg_margin": 1, "loss_triplet_margin": 0.2,

@@ -50,6 +50,17 @@ def test_layers_of_defaults():
     assert get_options(["--recipe", "paper", "--loss", "softmax"]).pair_weight_on == "term"
 
 
+@pytest.mark.parametrize("cores, workers", [(1, 1), (3, 3), (8, 8), (64, 8)])
+def test_no_more_workers_than_cores_where_none_are_given(monkeypatch, cores, workers):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    photographs = ["--arch", "resnet18_normalize"]
+    assert get_options(photographs).kernels == workers
+    assert get_options([*photographs, "--kernels", "5"]).kernels == 5
+    revisiting = ["--recipe", "revisiting", "--source_path", "x"]
+    assert get_options(revisiting).kernels == min(6, workers)
+    assert get_options([]).kernels == 0
+
+
 def test_the_published_recipe_on_stanford_online_products():
     argv = ["--recipe", "paper", "--source_path", "x", "--dataset"]
     opt = get_options([*argv, "online_products"])
