@@ -187,6 +187,7 @@ def table(found: dict[str, list[dict]]) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The flags of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--size", default="cub", help="cub, sop, or a number of rows")

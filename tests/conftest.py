@@ -20,6 +20,14 @@ def fixed_randomness():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory):
+    """Flags of a short run on a few characters, which are drawn once for a file of tests."""
+    place = str(tmp_path_factory.mktemp("glyphs"))
+    return ["--glyphs_classes", "12", "--source_path", place, "--device", "cpu", "--bs", "12", "--n_epochs", "1",
+            "--eval_every", "1", "--cache", "none", "--evaluation_metrics", "e_recall@1", "mAP_r"]
+
+
 @pytest.fixture(autouse=True)
 def errors_as_a_command_shows_them():
     """They name flags, unless a test looks at what a program of one's own gets."""

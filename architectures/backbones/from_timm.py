@@ -57,19 +57,11 @@ def timm_backbone(
     is_map = not own_pooling and _has_map(model, called, side) and _remove_pooling(model)
     if not is_map:
         model.reset_classifier(0)
-    output = run_blank_image(model, called, side)
-    if not isinstance(output, Tensor) or output.ndim != (4 if is_map else 2):
-        raise UsageError(
-            f"--arch {called} gives no feature of an image: choose another of "
-            "python main.py --list timm."
-        )
-    axis = 1
     if is_map and getattr(model, "output_fmt", "NCHW") == "NHWC":
-        axis = -1
         model.forward = partial(channels_first, model.forward)
     return Backbone(
         model,
-        output.shape[axis],
+        _feature_dim(model, called, side, 4 if is_map else 2),
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
         image_size=side,
@@ -77,6 +69,17 @@ def timm_backbone(
         crop_share=settings["crop_pct"],
         interpolation=supported(settings["interpolation"]),
     )
+
+
+def _feature_dim(model: nn.Module, called: str, side: int, axes: int) -> int:
+    """The width of the features, which have so many axes, the channels second."""
+    output = run_blank_image(model, called, side)
+    if not isinstance(output, Tensor) or output.ndim != axes:
+        raise UsageError(
+            f"--arch {called} gives no feature of an image: choose another of "
+            "python main.py --list timm."
+        )
+    return output.shape[1]
 
 
 def _has_map(model: nn.Module, called: str, side: int) -> bool:

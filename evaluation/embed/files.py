@@ -48,13 +48,7 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
         more["context"] = {"neighbours": neighbours, "power": power}
     kept = np.concatenate([earlier, kept]) if before else kept
     paths = row_names(images, source)
-    with (replacing(out / LABELS, sync=True) as temporary,
-          open(temporary, "w", newline="", encoding="utf-8", errors=ESCAPED) as file):
-        writer = csv.writer(file)
-        writer.writerows([COLUMNS, *lines])
-        for path, label, damaged in zip(paths, images.labels, is_damaged):
-            if not damaged:
-                writer.writerow([path, label, images.class_names[label]])
+    write_labels(out / LABELS, lines, images, paths, is_damaged)
     with (replacing(out / EMBEDDINGS, sync=True) as temporary, open(temporary, "wb") as file):
         np.save(file, kept)
     made = provenance({}, embedder.device.type)
@@ -70,6 +64,18 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
         "versions": made["versions"],
         "commit": made["commit"],
     } | more)
+
+
+def write_labels(table: Path, earlier: list[list[str]], images: ImageList, paths: list[str],
+                 is_damaged: np.ndarray) -> None:
+    """The table of images: the cells of earlier lines, then a line for each that is not damaged."""
+    with (replacing(table, sync=True) as temporary,
+          open(temporary, "w", newline="", encoding="utf-8", errors=ESCAPED) as file):
+        writer = csv.writer(file)
+        writer.writerows([COLUMNS, *earlier])
+        for path, label, damaged in zip(paths, images.labels, is_damaged):
+            if not damaged:
+                writer.writerow([path, label, images.class_names[label]])
 
 
 def image_folder(images: ImageList, source: Path) -> Path:

@@ -110,17 +110,10 @@ def test_validation_images_are_none_of_the_held_ones():
 # ------------------------------------------------------------------------------------------- runs
 
 
-@pytest.fixture(scope="module")
-def glyphs(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("glyphs"))
-
-
 @pytest.fixture
 def flags(glyphs, tmp_path):
-    return ["--glyphs_classes", "12", "--glyphs_images_per_class", "6", "--source_path", glyphs, "--save_path",
-            str(tmp_path), "--device", "cpu", "--bs", "12", "--n_epochs", "1", "--eval_every", "1", "--cache", "none",
-            "--relation", "none", "--pair_weighting", "uniform", "--evaluation_metrics", "e_recall@1", "mAP_r",
-            "--explorer_images", "20", "--map_images", "20", "--savename", "run"]
+    return [*glyphs, "--glyphs_images_per_class", "6", "--save_path", str(tmp_path), "--relation", "none",
+            "--pair_weighting", "uniform", "--explorer_images", "20", "--map_images", "20", "--savename", "run"]
 
 
 def finished(flags, tmp_path, *more):

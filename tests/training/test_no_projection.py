@@ -18,16 +18,10 @@ PLAIN = ["--relation", "none", "--pair_weighting", "uniform"]
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def glyphs(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("glyphs"))
-
-
 @pytest.fixture
 def flags(glyphs, tmp_path):
-    return ["--glyphs_classes", "12", "--glyphs_images_per_class", "5", "--source_path", glyphs, "--save_path",
-            str(tmp_path), "--device", "cpu", "--bs", "12", "--n_epochs", "1", "--eval_every", "1", "--no-figures",
-            "--cache", "none", "--embed_dim", "none", "--evaluation_metrics", "e_recall@1", "mAP_r"]
+    return [*glyphs, "--glyphs_images_per_class", "5", "--save_path", str(tmp_path), "--no-figures",
+            "--embed_dim", "none"]
 
 
 def trained(flags, tmp_path, *more):
