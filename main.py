@@ -123,14 +123,7 @@ def run(opt) -> None:
     if past and resume.is_finished(opt, past, path):
         print(f"{path} is finished, with {counted(opt.n_epochs, 'epoch')}; nothing is left to do.")
         return
-    own_gpu = distributed.own_gpu()
-    set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
-    # of several processes on a machine without a GPU, each computes on the CPU
-    is_on_gpu = own_gpu is not None and opt.device != "cpu"
-    device = choose_device(opt.device, [own_gpu] if is_on_gpu else opt.gpu)
-    if device.type == "cpu":
-        keep_freed_memory()
-    distributed.join(device, opt.timeout_minutes)
+    device = prepared_device(opt)
     refuse_metrics(opt)
     if not opt.evaluate_only:
         refuse_settings(opt)
@@ -159,6 +152,19 @@ def run(opt) -> None:
             train(current, bar)
         with optimisation.averaged(), room_for("the evaluation", EVALUATION_ADVICE):
             write_results(current)
+
+
+def prepared_device(opt) -> torch.device:
+    """Where this process computes, its arithmetic set; several processes have joined."""
+    own_gpu = distributed.own_gpu()
+    set_arithmetic(tf32=opt.tf32, deterministic=opt.deterministic)
+    # of several processes on a machine without a GPU, each computes on the CPU
+    is_on_gpu = own_gpu is not None and opt.device != "cpu"
+    device = choose_device(opt.device, [own_gpu] if is_on_gpu else opt.gpu)
+    if device.type == "cpu":
+        keep_freed_memory()
+    distributed.join(device, opt.timeout_minutes)
+    return device
 
 
 def progress_bar(run: Run) -> tqdm:

@@ -157,28 +157,36 @@ def resized(pixels: np.ndarray, length: int, axis: int) -> np.ndarray:
         return pixels
     source, weight = neighbours(pixels.shape[axis], length)  # (length, K) each
     bits = precision(weight.max())
-    weight = np.floor(weight * 2**bits + 0.5).astype(np.int32)
+    weight = np.floor(weight * 2**bits + 0.5)
+    weight = weight.astype(np.int32)[:, :, None, None]  # (length, K, 1, 1)
     pixels = np.moveaxis(pixels, axis, 0)
-    total = np.full((length, *pixels.shape[1:]), 2 ** (bits - 1), dtype=np.int32)
-    for one, its_weight in zip(source.T, weight.T):
-        total += its_weight[:, None, None] * pixels[one]
-    pixels = (total >> bits).clip(0, 255).astype(np.uint8)
-    return np.moveaxis(pixels, 0, axis)
+    # a half, so that the shift below rounds
+    total = 2 ** (bits - 1)
+    for k in range(source.shape[1]):
+        total = total + weight[:, k] * pixels[source[:, k]]
+    mean = (total >> bits).clip(0, 255)
+    return np.moveaxis(mean.astype(np.uint8), 0, axis)
 
 
 def neighbours(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """The K pixels of a side that each of `wanted` new ones is the mean of, and their weights."""
     scale = length / wanted
     reach = max(scale, 1.0)
-    place = scale * (np.arange(wanted) + 0.5)[:, None]  # (wanted, 1)
-    first = np.maximum(place - reach + 0.5, 0).astype(int)
-    end = np.minimum(place + reach + 0.5, length).astype(int)
-    source = first + np.arange(2 * math.ceil(reach) + 1)  # (wanted, K)
-    weight = np.maximum(1 - abs((source - place + 0.5) * (1 / reach)), 0)
-    weight[source >= end] = 0
-    return np.minimum(source, length - 1), weight / weight.sum(1, keepdims=True)
+    number = np.arange(wanted)[:, None]  # (wanted, 1)
+    place = scale * (number + 0.5)
+    first = np.maximum(place - reach + 0.5, 0)
+    end = np.minimum(place + reach + 0.5, length)
+    source = first.astype(int) + np.arange(2 * math.ceil(reach) + 1)  # (wanted, K)
+    distance = (source - place + 0.5) * (1 / reach)
+    weight = np.maximum(1 - abs(distance), 0)
+    weight[source >= end.astype(int)] = 0
+    weight /= weight.sum(1, keepdims=True)
+    return source.clip(max=length - 1), weight
 
 
 def precision(largest: float) -> int:
     """The bits by which a weight is multiplied so that the largest one stays below 2^15."""
-    return next(bits for bits in range(22) if int(0.5 + largest * 2 ** (bits + 1)) >= 2**15)
+    bits = 0
+    while bits < 22 and int(0.5 + largest * 2 ** (bits + 1)) < 2**15:
+        bits += 1
+    return bits
