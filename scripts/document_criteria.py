@@ -27,14 +27,14 @@ HEAD = """# Criteria and miners
 
 Made by `python scripts/document_criteria.py` from the source; do not edit. `python main.py --help` explains each flag.
 
-**Notation.** `s = x x^T` are dot products. They are cosines on unit rows, which `--arch ..._normalize` gives. `d` are
-Euclidean distances. a, p and n are the anchor, positive and negative of a triplet. `P_i` are the other images of i's
-class, `N_i` those of other classes; `y` are labels and `p_k` is the proxy of class k.
+**Notation.** `s = x x^T` are dot products; `--arch ..._normalize` gives unit rows, on which they are cosines. `d` are
+Euclidean distances. a, p and n are anchor, positive and negative of a triplet. `P_i` are the other images of i's class,
+`N_i` those of other classes. `p_k` is the proxy of class k; flags `lr` are learning rates of proxies and the like.
 
-**Weights.** A weight multiplies one pair of images, or one image where a loss has proxies. Weights that are all one
-give the unweighted loss. `w+` belongs to positives, `w-` to negatives.
+**Weights.** A weight multiplies one pair of images, or one image where a loss has proxies: `w+` for positives, `w-` for
+negatives. Weights that are all one give the unweighted loss.
 
-**Empty cases.** An anchor without positives adds nothing, and a loss without triplets is zero.
+**Empty cases.** An anchor without positives adds nothing; a loss without triplets is zero.
 
 """
 # Author, venue and year of a paper that stands in parentheses.
@@ -90,7 +90,7 @@ def head(*cells: str) -> list[str]:
 
 
 def prose(text: str) -> str:
-    """A paragraph; symbols in it become code, so that none reads as markup."""
+    """A paragraph, in which symbols are code, so that none reads as markup."""
     pieces = text.split("`")
     pieces[::2] = [SYMBOL.sub(r"\1`\2`\3", piece) for piece in pieces[::2]]
     return textwrap.fill("`".join(pieces), 120, break_on_hyphens=False, break_long_words=False)
@@ -140,7 +140,7 @@ def page() -> str:
     for name, cls in CRITERIA.items():
         flags = arguments("loss", name, parameters.loss_flags())
         lines.append(row(f"[`{name}`](#{name})", paper(cls), needs(cls), flags))
-    lines += ["", "A loss whose row has `--xbm_size` may also compare the batch with a cross-batch memory.", ""]
+    lines += ["", "With `--xbm_size` the batch may also be compared with a cross-batch memory.", ""]
     lines += ["## Miners", ""]
     lines += head("`--batch_mining`", "paper", "flags and defaults")
     for name, cls in batchminer.MINERS.items():
