@@ -8,8 +8,8 @@ class IntraRandom(Miner):
     the label rule of triplets is broken on purpose.
 
     For each anchor an ordered pair of two other rows of its class, uniformly; none in classes of
-    fewer than three. One triplet an anchor. Deviation: the authors' code draws as many classes as
-    the batch has rows, and the three rows with replacement, so that they may coincide.
+    fewer than three. Deviation: the authors' code draws classes, and the three rows with
+    replacement.
     """
 
     negative_class = "same"

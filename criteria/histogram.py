@@ -16,13 +16,12 @@ class Histogram(PairCriterion):
         t_r = -1 + r D,   D = 2 / (R - 1)
         L = sum_r h-_r sum_{q <= r} h+_q
 
-    R = nbins; h+ is over the pairs of one class, h- over all others, zero where there are none.
-    Similarities beyond [-1, 1] by D count nowhere. Deviations: pairs are ordered, so that each
-    comes twice, which cancels. With references, pairs within the batch count twice and those with a
-    reference once. On a GPU the sums have no fixed order, so the last bits vary.
+    R = nbins; h+ is over pairs of one class, h- over all others. Similarities beyond [-1, 1] by D
+    count nowhere. Deviations: pairs are ordered, so each comes twice, which cancels; with
+    references, pairs with a reference count once. On a GPU the last bits vary between calls.
 
-    Weights: w+ and w- are a pair's share in its histogram, so that only their ratios matter; within
-    the batch a pair has the mean of its two weights.
+    Weights: w+ and w- are a pair's share in its histogram; within the batch a pair has the mean of
+    its two weights.
     """
 
     nbins: Width = 65

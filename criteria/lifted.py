@@ -16,7 +16,7 @@ class Lifted(PairCriterion):
 
     The mean runs over the anchors that have a positive; an anchor without negatives adds zero. m =
     neg_margin. Deviations: the paper sums over anchors. The term of the norms is the base
-    framework's; l2 = 0 drops it, and it leaves references out.
+    framework's and leaves references out.
 
     Weights: w+ and w- multiply the exponentials of positive and negative pairs (log-weights inside
     the log-sum-exp); the norms are not weighted.

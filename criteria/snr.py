@@ -15,9 +15,8 @@ class SNR(TripletCriterion):
           + reg_lambda mean_t |sum_d x_ad|
 
     Active are the hinges > 0, counted without the weights; without any the mean is 0. The
-    regulariser's mean runs over all T anchors, with repetition. An anchor without variance is never
-    active. Deviations: the mean over active triplets and the regulariser over anchors, as in the
-    base framework. That drops the regulariser with the distance miner; here it stays.
+    regulariser's mean runs over the anchors of all triplets. Deviations: both means are those of
+    the base framework, which drops the regulariser with the distance miner; here it stays.
 
     Weights: w+ w- scales a triplet's hinge, not the regulariser.
     """

@@ -17,9 +17,8 @@ class SoftTriplet(Criterion):
 
     K = n_centroids of each of C classes, delta = margin_delta, lambda = scale (also
     --loss_softtriplet_lambda), tau = reg_weight. x must have unit rows. With K = 1, R is zero.
-    Deviations: lambda = 8 and K = 2 as in the base framework, where the paper has 20 and 10. The
-    authors' code adds 1e-5 inside the root of `|w_cj - w_ck| = sqrt(2 - 2 w_cj . w_ck)`; here its
-    gradient is zero where two coincide.
+    Deviations: lambda = 8 and K = 2 as in the base framework; the paper has 20 and 10. The authors'
+    code adds 1e-5 inside the root of |w_cj - w_ck|; here its gradient is zero where two coincide.
 
     Weights: w+ scales the image's term, w- the exponentials of the other classes; R takes none.
     """

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELLS = {"", "console", "bash", "sh"}
-INLINE = re.compile(r"`((?:\.venv/bin/)?python (?:main\.py|-m|scripts/|examples/|benchmarks/)[^`]*|bash [^`]*|make [\w-]+)`")
+PYTHON = r"(?:\.venv/bin/)?python (?:main\.py|-m|scripts/|examples/|benchmarks/)[^`]*"
+INLINE = re.compile(rf"`({PYTHON}|bash [^`]*|make [\w-]+)`")
 LAUNCHERS = {"python", "bash", "make", "torchrun", "sbatch"}
 # of the system, or of another program
 ELSEWHERE = {"git", "cd", "pip", "source", "apt-get", "conda", "uv"}

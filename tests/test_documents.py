@@ -55,7 +55,8 @@ def test_flags_in_the_documents_exist(page):
     for file in (path for room in rooms for path in (ROOT / room).rglob("*.py")):
         known |= set(re.findall(r'"(--\w+)"', file.read_text()))                   # flags of the other commands
     example = {"--loss_binomialdeviance_scale", "--loss_binomialdeviance_thresh"}
-    launchers = {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id", "--kill-on-bad-exit"}
+    launchers = {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id",
+                 "--kill-on-bad-exit", "--index-url"}
     for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]*\w", text)) - example - launchers:
         assert flag in known or (flag.endswith("_") and any(k.startswith(flag) for k in known)), flag
 
