@@ -10,7 +10,7 @@ class Lifted(Miner):
     Song et al., "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR 2016).
 
     There, and in the base framework, a pair comes with all negatives of the anchor. Here a triplet
-    holds one, drawn uniformly. Several triplets an anchor.
+    holds one, drawn uniformly. Several triplets per anchor.
     """
 
     one_per_anchor = False

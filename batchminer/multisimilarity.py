@@ -16,7 +16,7 @@ class MultiSimilarityMiner(Miner):
 
     The paper keeps the two sets apart. Here every p of P_a is combined with every n of N_a, so that
     each mined pair takes part and nothing is random. Above `cap` triplets a uniformly random subset
-    of that size. Several triplets an anchor.
+    of that size. Several triplets per anchor.
     """
 
     eps: Finite = 0.1

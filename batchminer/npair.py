@@ -9,7 +9,7 @@ class NPair(Miner):
     NeurIPS 2016, section 3.2): one pair (a, p) of every class of the batch with two rows or more,
     uniformly; its negatives are the positives of the other classes' pairs.
 
-    A triplet holds one of these negatives, drawn uniformly. One triplet a class. Deviation: the
+    A triplet holds one of these negatives, drawn uniformly. One triplet per class. Deviation: the
     base framework pairs every row of the batch and lists all rows of other classes.
     """
 

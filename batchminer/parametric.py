@@ -34,7 +34,7 @@ class Parametric(Miner):
     There are n_support - 1 equal bins of support_lim; distances outside belong to the end bins. At
     first the mass is uniform on the distances of `mode` ('semihards': 0.3 to 0.7) and 1e-15 of it
     elsewhere. As in the authors' code, a bin stands for the distance 2 / n_support beyond its lower
-    edge. One triplet an anchor. Every `every` steps a policy network multiplies each bin by alpha,
+    edge. One triplet per anchor. Every `every` steps a policy network multiplies each bin by alpha,
     1 or beta, between 1e-25 and 1e25. Its reward is the sign of the change in the mean of the first
     two of `metrics`.
 

@@ -10,7 +10,7 @@ class Semihard(Miner):
 
         d_ap < d_an < d_ap + margin
 
-    Distances are those of the rows as given. One triplet an anchor; an anchor without such a
+    Distances are those of the rows as given. One triplet per anchor; an anchor without such a
     negative for its drawn positive is left out (the base framework draws any negative). Deviation:
     FaceNet compares squared distances, so the margin here is in units of distance.
     """
