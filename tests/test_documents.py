@@ -14,6 +14,7 @@ from parameters import build_parser
 from scripts import document_criteria
 
 ROOT = Path(__file__).parent.parent
+PAGES = [str(path.relative_to(ROOT)) for folder in ("", "docs") for path in (ROOT / folder).glob("*.md")]
 
 
 def test_the_table_of_criteria_is_up_to_date():
@@ -47,7 +48,7 @@ def test_every_backbone_pooling_and_file_of_weights_is_in_the_page():
         assert f"| `{name}` | `{source.files[0]}` | {digits} | {source.url}" in page
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", PAGES)
 def test_flags_in_the_documents_exist(page):
     text = (ROOT / page).read_text()
     known = set(build_parser()._option_string_actions)
@@ -61,10 +62,23 @@ def test_flags_in_the_documents_exist(page):
         assert flag in known or (flag.endswith("_") and any(k.startswith(flag) for k in known)), flag
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_in_the_documents_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+?)\)", (ROOT / page).read_text()):
         assert target.startswith("http") or ((ROOT / page).parent / target).exists(), target
+
+
+def anchors(page: Path) -> set[str]:
+    """The addresses of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_a_heading_find_it(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", (ROOT / page).read_text()):
+        heading = (ROOT / page).parent / target if target else ROOT / page
+        assert anchor in anchors(heading), f"{target}#{anchor}"
 
 
 @pytest.mark.parametrize("title", [
