@@ -9,8 +9,8 @@ from utilities.ranges import PositiveInt
 class AllTriplets(Miner):
     """Every (a, p, n) with y_p = y_a != y_n, in the order of a ("batch all", Hermans et al., 2017).
 
-    cap: above this number a uniformly random subset of that size, without replacement. Memory:
-    O(N + cap), never A x N x N; the number of triplets is read back from the device.
+    Above `cap` triplets a uniformly random subset of that size, without replacement. Memory: O(N +
+    cap); the number of triplets is read back from the device.
     """
 
     cap: PositiveInt = 65536

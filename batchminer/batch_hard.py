@@ -11,7 +11,7 @@ class BatchHard(Miner):
 
         p = argmax_{y_p = y_a} d_ap,   n = argmin_{y_n != y_a} d_an
 
-    with Euclidean distances of the rows as given; among equals the first. One triplet an anchor,
+    Distances are those of the rows as given; among equals the first counts. One triplet per anchor,
     nothing random.
     """
 

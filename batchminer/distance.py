@@ -13,12 +13,11 @@ class DistanceWeighted(Miner):
 
         P(n | a) ~ 1 / q(d_an),   q(d) = d^(D-2) (1 - d^2 / 4)^((D-3)/2)
 
-    where q is the density of distances between random points of the unit sphere in D dimensions.
+    q is the density of distances between random points of the unit sphere in D dimensions.
     Distances are those of the normalised rows. Smaller ones count as lower_cutoff; negatives with
-    d >= upper_cutoff are not drawn. An anchor whose negatives are all beyond it draws any of them
-    uniformly, as in the authors' code. One triplet an anchor. Deviations: at d = 2, where 1 / q is
-    infinite, 1 - d^2/4 counts as 1e-8; the base framework does not apply its upper cutoff, and mines
-    on the rows as given.
+    `d >= upper_cutoff` are not drawn, unless an anchor has no others: then uniformly, as in the
+    authors' code. One triplet per anchor. Deviations: at d = 2 `1 - d^2/4` counts as 1e-8. The base
+    framework does not apply its upper cutoff, and mines on the rows as given.
     """
 
     lower_cutoff: Positive = 0.5

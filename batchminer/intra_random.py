@@ -7,10 +7,9 @@ class IntraRandom(Miner):
     Deep Metric Learning", ECCV 2020): anchor, positive and negative are three rows of one class, so
     the label rule of triplets is broken on purpose.
 
-    For each anchor an ordered pair of two other rows of its class, uniformly; one triplet an
-    anchor, none in classes of fewer than three. Deviation: the authors' code draws as many classes
-    as the batch has rows, and the three rows with replacement, so that they may coincide; with
-    equally large classes an anchor then comes once on average.
+    For each anchor an ordered pair of two other rows of its class, uniformly; none in classes of
+    fewer than three. Deviation: the authors' code draws classes, and the three rows with
+    replacement.
     """
 
     negative_class = "same"

@@ -31,23 +31,18 @@ class Parametric(Miner):
 
         P(n | a) ~ mass[bin(d_an)]      over the negatives of a, d of the normalised rows
 
-    over n_support - 1 equal bins of support_lim; distances outside belong to the end bins, as they
-    do in the authors' code. The mass starts even on the distances of `mode` ('semihards': [.3, .7])
-    with 1e-15 of it elsewhere; as there, a bin stands for the distance 2 / n_support beyond its
-    lower edge. One triplet an anchor. At every `adapt` a policy network multiplies each bin by
-    alpha, 1 or beta, between 1e-25 and 1e25. Its reward is the sign of the change in the mean of
-    the first two of `metrics` since its last action.
+    There are n_support - 1 equal bins of support_lim; distances outside belong to the end bins. At
+    first the mass is uniform on the distances of `mode` ('semihards': 0.3 to 0.7) and 1e-15 of it
+    elsewhere. As in the authors' code, a bin stands for the distance 2 / n_support beyond its lower
+    edge. One triplet per anchor. Every `every` steps a policy network multiplies each bin by alpha,
+    1 or beta, between 1e-25 and 1e25. Its reward is the sign of the change in the mean of the first
+    two of `metrics`.
 
-    self_regularise: the negative is drawn from the whole batch, the anchor and its class too, and
-    the anchor may be its own positive, as in the authors' runs, which report a notable loss
-    without. No anchor is left out then.
-
-    every: training steps between two calls of `adapt`, for the caller to keep. lr: learning rate of
-    the policy. Deviations: the plain policy gradient with a moving baseline, which the authors'
-    code offers too, not PPO with a critic: each reward serves one gradient step, where PPO's ratio
-    is one up to the lag of its old policy, and the critic regresses on the metric and not on the
-    reward. lr 1e-3, not 1e-2: at the latter the policy settles before it has learned. The state has
-    running means but no list of past metrics.
+    With self_regularise the negative is drawn from the whole batch, and the anchor may be its own
+    positive, as in the authors' runs, which report a notable loss without it. Deviations: policy
+    gradient with a moving baseline, which the authors' code offers too, instead of PPO with a
+    critic; lr 1e-3 instead of 1e-2, at which the policy settles before it has learned; a state
+    without a list of past metrics.
     """
 
     mode: str = "semihards"

@@ -9,8 +9,8 @@ class RandomDistance(DistanceWeighted):
     control of DiVA's class-shared features (Milbich et al., "DiVA: Diverse Visual Feature
     Aggregation for Deep Metric Learning", ECCV 2020, the authors' `random` sharing).
 
-    Positive and negative are thus of any class, and the label rule of triplets is broken on
-    purpose; anchors whose shuffled class has one row are left out.
+    Positive and negative are of any class, so the label rule of triplets is broken on purpose.
+    Anchors whose shuffled class has one row are left out.
     """
 
     positive_class = "any"

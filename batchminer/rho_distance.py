@@ -12,10 +12,9 @@ class RhoDistance(DistanceWeighted):
     in which, with probability cp, the negative is exchanged for a row of the anchor's own class, so
     that classes are not compressed to a point.
 
-    That row is uniform over the class without the anchor and its positive (a tuple (a, p, p) pushes
-    what it pulls); in a class of two it is the positive. The label rule of triplets is broken on
-    purpose. Deviations: the authors' code also makes the anchor its own positive in these tuples,
-    which takes the pull out; it ignores upper_cutoff.
+    That row is not the anchor, nor its positive unless the class has two rows. Deviations: the
+    authors' code also makes the anchor its own positive in these tuples, which removes the pull; it
+    ignores upper_cutoff.
     """
 
     cp: Probability = 0.2

@@ -10,10 +10,9 @@ class Semihard(Miner):
 
         d_ap < d_an < d_ap + margin
 
-    on the rows as given; one triplet an anchor. An anchor that has no such negative for its drawn
-    positive is left out of this batch, since FaceNet defines no substitute (the base framework
-    draws any negative). Deviation: Euclidean distances, where FaceNet compares squared ones; the
-    order is the same, the margin is in units of distance.
+    Distances are those of the rows as given. One triplet per anchor; an anchor without such a
+    negative for its drawn positive is left out (the base framework draws any negative). Deviation:
+    FaceNet compares squared distances, so the margin here is in units of distance.
     """
 
     margin: Positive = 0.2

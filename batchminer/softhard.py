@@ -12,8 +12,8 @@ class Softhard(Miner):
 
         d_ap > min_n d_an,   d_an < max_p d_ap
 
-    and among all of that sign where none does; distances of the rows as given. One triplet an
-    anchor.
+    Where none does, among all of that sign. Distances are those of the rows as given. One triplet
+    an anchor.
     """
 
     def mine(self, x, label, generator, anchors):

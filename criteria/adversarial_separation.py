@@ -31,15 +31,13 @@ class AdversarialSeparation(Criterion):
         f(u) = W_2 relu(W_1 u + b_1) + b_2,   R(u) = u with its gradient times -1
         W = sum_{i < j} sum of both layers' mean_rows (|row of W|^2 - 1)^2 + relu(|b|^2 - 1)
 
-    u_1 to u_parts are equal parts of the dimensions of x, each with unit rows; `hidden` is the
-    width of f. The regressors f learn to predict part i from part j, the reversed gradient makes
-    the network prevent it; so the gradient in x is not the derivative of the value. lr is that of
-    f; negative: that of the network, as in Milbich et al. Deviations: there the learners are heads
-    of a network, here parts of its one embedding. Unit predictions are those of the base framework,
-    which has no W; BIER's are not and need W (reg_weight 100 times weight).
+    u_1 to u_parts are equal parts of x with unit rows. The regressors f (width `hidden`) learn to
+    predict part i from part j; the reversed gradient makes the network prevent it, so the gradient
+    in x is not the derivative of the value. A negative lr is that of the network. Deviations: the
+    paper separates heads of a network. Predictions are unit rows, as in the base framework, and
+    need no W; those of BIER need it (reg_weight 100 times weight).
 
-    Weights: those of the base loss, as are miner, placements and references; the separation takes
-    none and reads the batch alone.
+    Weights: those of the base loss, like miner and references; the separation takes none.
     """
 
     # those of multisimilarity, the default base loss

@@ -18,10 +18,9 @@ class Angular(TripletCriterion):
         ANG = mean_(a,p) w+_ap
               log(1 + sum_n w-_an exp(4 t^2 (u_a + u_p) . u_n - 2 (1 + t^2) u_a . u_p))
 
-    t = tan(alpha), alpha in degrees, u = x / ||x||; NP is the N-pair loss on x as given, without
-    its norm term. Both run over the pairs (a, p) of the given triplets, n over all images of other
-    classes than a's. angular_only: L = ANG. Deviation: all images of other classes are negatives,
-    in the paper one of each class.
+    t = tan(alpha), alpha in degrees, u = x / ||x||. NP is the N-pair loss on x as given, without
+    its norm term. Both terms run over the given pairs (a, p), and n over all images of other
+    classes. With angular_only, L = ANG. Deviation: the paper has one negative of each class.
 
     Weights: w+ scales both terms of a positive pair, w- both exponentials of a negative one.
     """

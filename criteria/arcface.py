@@ -16,14 +16,12 @@ class ArcFace(ProxyCriterion):
         cos theta_ik = x_i . p_k / |p_k|
         L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{k != y} exp(z_ik) ) ]
 
-    s = feature_scale, m = angular_margin in radians; y is the class of image i, p_k the proxy of
-    class k and lr the proxies' own learning rate. x is used as given and must have unit rows.
-    cos(theta + m) = cos theta cos m - sin theta sin m needs no arc cosine and no clamping; where
-    theta is 0, sin theta has gradient zero. Deviation: where theta_iy > pi - m, z_iy = s (cos
-    theta_iy - m sin m), as in the authors' code: the paper's formula rises again there and pushes
-    an image that is opposite to its proxy farther away.
+    s = feature_scale, m = angular_margin in radians. x must have unit rows. Where theta is 0, sin
+    theta has gradient zero. Deviation: where `theta_iy > pi - m`, `z_iy = s (cos theta_iy - m sin
+    m)`, as in the authors' code. The paper's formula rises again there and pushes such an image
+    farther away.
 
-    Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes.
+    Weights: w+ scales the image's term, w- the exponentials of the other classes.
     """
 
     angular_margin: NonNegative = 0.5

@@ -15,10 +15,9 @@ class Circle(PairCriterion):
         a_ip = relu(1 + m - s_ip),   a_in = relu(s_in + m),   g = gamma, m = margin
         L = mean_i l_i   over the anchors i that have a positive and a negative
 
-    The paces a carry no gradient, so the gradient is not the derivative of the value. Margin and
-    gamma are those of the paper's fine-grained retrieval. x is used as given: unit rows, from the
-    network, make s a cosine. Deviation: the paper writes one anchor; the mean counts every anchor
-    with both signs, also those whose loss is zero.
+    The factors a carry no gradient, so the gradient is not the derivative of the value. Margin and
+    gamma are the paper's for fine-grained retrieval. Deviation: the paper writes one anchor; the
+    mean counts every anchor with both signs, also those whose loss is zero.
 
     Weights: w+ and w- multiply the exponentials of positive and negative pairs (log-weights inside
     the log-sum-exp).

@@ -13,8 +13,8 @@ class Contrastive(TripletCriterion):
 
         L = mean_t w+_ap relu(d_ap - m_pos) + mean_t w-_an relu(m_neg - d_an)
 
-    over all triplets, zeros included. With avg_nonzero each mean runs over its hinges > 0, counted
-    without the weights, so that a small weight lowers the loss.
+    The means run over all triplets, zeros included. With avg_nonzero each runs over its hinges > 0,
+    counted without the weights, so that a small weight lowers the loss.
 
     Weights: w+ scales the hinge of a positive pair, w- that of a negative one.
     """

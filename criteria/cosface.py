@@ -12,10 +12,9 @@ class CosFace(ProxyCriterion):
         z_ik = s (cos_ik - m [k = y]),   cos_ik = x_i . p_k / |p_k|
         L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{k != y} exp(z_ik) ) ]
 
-    s = scale, m = margin; y is the class of image i, p_k the proxy of class k and lr the proxies'
-    own learning rate. x is used as given: the network makes unit rows. No deviation.
+    s = scale, m = margin. x must have unit rows.
 
-    Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes.
+    Weights: w+ scales the image's term, w- the exponentials of the other classes.
     """
 
     margin: NonNegative = 0.35

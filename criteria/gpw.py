@@ -15,11 +15,11 @@ class GPW(PairCriterion):
         L = mean_i [ 1/|N_i| sum_{n in N_i} w-_in s_in - 1/|P_i| sum_{p in P_i} w+_ip s_ip ]
         s = x x^T
 
-    over the anchors i that have a positive and a negative. Deviation: the paper derives the weights
-    from a loss; here they are given.
+    The mean runs over the anchors that have a positive and a negative. Deviation: the paper derives
+    the weights from a loss; here they are given.
 
-    Weights: w+ scales the similarity of a positive pair, w- that of a negative one; with w of mean
-    one per row, w / |row| are the weights that sum to one, without weights both are uniform.
+    Weights: w+ scales the similarity of a positive pair, w- that of a negative one. Without weights
+    both means are uniform.
     """
 
     def loss(self, x, label, triplets, weight, anchors):

@@ -16,14 +16,12 @@ class Histogram(PairCriterion):
         t_r = -1 + r D,   D = 2 / (R - 1)
         L = sum_r h-_r sum_{q <= r} h+_q
 
-    for R = nbins; h+ over the pairs of one class, h- over all others, zero where there are none. x
-    is used as given: on unit rows s is a cosine; what is beyond [-1, 1] by D counts nowhere.
-    Deviations: pairs are ordered, i an anchor, j any other row, so that i < j comes twice, which
-    cancels; with references, pairs within the batch count twice and those with a reference once. On
-    a GPU the sums into nodes have no fixed order, so the last bits vary.
+    R = nbins; h+ is over pairs of one class, h- over all others. Similarities beyond [-1, 1] by D
+    count nowhere. Deviations: pairs are ordered, so each comes twice, which cancels; with
+    references, pairs with a reference count once. On a GPU the last bits vary between calls.
 
-    Weights: w+ and w- are a pair's share in its histogram, so that only their ratios matter; within
-    the batch a pair has the mean of its two weights.
+    Weights: w+ and w- are a pair's share in its histogram; within the batch a pair has the mean of
+    its two weights.
     """
 
     nbins: Width = 65

@@ -14,9 +14,9 @@ class Lifted(PairCriterion):
         L = mean_a relu(log sum_{P_a} w+_ap exp(d_ap) + log sum_{N_a} w-_an exp(m - d_an))
           + l2 mean_i |x_i|
 
-    over the anchors a that have a positive, m = neg_margin; an anchor without negatives adds zero.
-    x is used as given. Deviations: the paper sums over anchors and has no term of the norms, which
-    is the base framework's (l2 of 0 drops it) and leaves references out.
+    The mean runs over the anchors that have a positive; an anchor without negatives adds zero. m =
+    neg_margin. Deviations: the paper sums over anchors. The term of the norms is the base
+    framework's and leaves references out.
 
     Weights: w+ and w- multiply the exponentials of positive and negative pairs (log-weights inside
     the log-sum-exp); the norms are not weighted.

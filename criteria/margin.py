@@ -17,13 +17,12 @@ class Margin(TripletCriterion):
         D = sqrt(d^2 + 1e-8)
         cnt = number of hinges > 0, positive and negative counted apart; cnt = 0: L = 0
 
-    b is beta, or (default) a learned boundary of the anchor's class, with its own learning rate
-    beta_lr. Deviation: 1e-8 inside the root, as in the authors' code; Wu 2017 writes nu's term per
-    class.
+    b is beta, or (default) a learned boundary of the anchor's class with the learning rate beta_lr.
+    Deviation: 1e-8 inside the root, as in the authors' code; Wu 2017 writes nu's term per class.
 
-    Weights: on 'term', w+_ap relu(D_ap - b + m) and w-_an relu(b - D_an + m), cnt of the unweighted
-    hinges, so that a small weight lowers the loss; on 'distance' (as published by LM-Metric),
-    relu(w+_ap D_ap - b + m) and relu(b - w-_an D_an + m), cnt of these.
+    Weights: on 'term', `w+_ap relu(D_ap - b + m)` and `w-_an relu(b - D_an + m)`, with cnt of the
+    unweighted hinges, so that a small weight lowers the loss. On 'distance' (as published by
+    LM-Metric), `relu(w+_ap D_ap - b + m)` and `relu(b - w-_an D_an + m)`, with cnt of these.
     """
 
     placements = ("term", "distance")

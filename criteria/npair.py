@@ -15,10 +15,9 @@ class NPair(TripletCriterion):
 
         L = mean_(a,p) w+_ap log(1 + sum_n w-_an exp(s_an - s_ap)) + l2 mean_i ||x_i||,   s = x x^T
 
-    over the pairs (a, p) of the given triplets, in which n runs over all images of other classes
-    than a's, and i over the batch. With multiclass, n runs over the positives of the other given
-    pairs that are of another class (Sohn 2016, who gives one pair per class). Deviations: the norm
-    is not squared; no triplets, no norm term.
+    The mean runs over the given pairs (a, p), n over all images of other classes, i over the batch.
+    With multiclass, n runs over the positives of the other classes' given pairs, as in the paper.
+    Deviations: the norm is not squared; without triplets there is no norm term.
 
     Weights: w+ scales the term of a positive pair, w- the exponential of a negative one.
     """

@@ -19,10 +19,9 @@ class PML(Criterion):
     as the library has it: its own tuples, averaging and defaults. `--loss pml.TripletMarginLoss
     --loss_pml_args margin=0.1 swap=True`.
 
-    args are words NAME=VALUE for its constructor, where a value is a Python literal or else text;
-    the numbers of classes and of dimensions are filled in. What it learns trains at lr. It takes no
-    pair weights and no references. A class that is no loss over embeddings and labels (a wrapper, a
-    base class), or that fails in two steps on a small batch, is refused at once.
+    args are words NAME=VALUE for its constructor; the numbers of classes and of dimensions are
+    filled in. What it learns trains at lr. A class that is no loss over embeddings and labels, or
+    that fails on a small batch, is refused.
     """
 
     def __init__(

@@ -16,11 +16,10 @@ class ProxyAnchor(ProxyCriterion):
         L = 1/|P+| sum_{k in P+} log(1 + sum_{i: y_i = k} w+_i exp(-a (s_ik - d)))
           + 1/C sum_k log(1 + sum_{i: y_i != k} w-_i exp(a (s_ik + d))),   s_ik = x_i . p_k / |p_k|
 
-    P+ the classes in the batch, C all classes, a = alpha, d = delta; lr is the proxies' own
-    learning rate. No deviation.
+    P+ are the classes in the batch, C is the number of all classes, a = alpha, d = delta.
 
     Weights: on 'term', w+_i multiplies the exponential of image i with its own proxy, w-_i those
-    with all others; on 'positive' (as published by LM-Metric), w+_i multiplies all of them.
+    with all others. On 'positive' (as published by LM-Metric), w+_i multiplies all of them.
     """
 
     placements = ("term", "positive")

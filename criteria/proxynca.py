@@ -13,11 +13,9 @@ class ProxyNCA(ProxyCriterion):
         L = mean_i [ w+_i d_iy^2 + w-_i log sum_{k != y} exp(-d_ik^2) ]
         d_ik = |r x_i / |x_i| - r p_k / |p_k||
 
-    r = scale; y is the class of image i, p_k the proxy of class k and lr the proxies' own learning
-    rate. With include_positive the sum runs over all proxies, so that the term is a cross-entropy
-    (Teh et al., "ProxyNCA++", ECCV 2020). x is normalised inside. Without include_positive and with
-    one class only, there is nothing to push from: the second term is zero. Deviation: r = 3 as in
-    the base framework, where the paper has unit rows.
+    r = scale; x is normalised inside. With include_positive the sum runs over all proxies, so that
+    the term is a cross-entropy (Teh et al., "ProxyNCA++", ECCV 2020). With one class the second
+    term is zero. Deviation: r = 3 as in the base framework, where the paper has unit rows.
 
     Weights: w+ scales the squared distance to the own proxy, w- the log-sum over the proxies.
     """

@@ -14,11 +14,12 @@ class Quadruplet(TripletCriterion):
         L = mean_t w+_ap w-_an relu(d_ap - d_an + m_1)
           + mean_t w+_ap w-_an relu(d_ap - d_{n,n2} + m_2)
 
-    over all T, zeros included; m_1 = margin_alpha_1, m_2 = margin_alpha_2. squared: d^2 in the
-    place of d. Deviation: d and the margins as in the base framework; the paper squares d.
+    The means run over all T quadruplets, zeros included; m_1 = margin_alpha_1, m_2 =
+    margin_alpha_2. With squared, d^2 takes the place of d. Deviation: d and the margins as in the
+    base framework; the paper squares d.
 
-    Weights: w+ w- scales both terms: the rows of the weights are anchors, which n need not be (it
-    may be a reference), so that the pair (n, n2) has the weight of (a, n).
+    Weights: w+ w- scales both terms. Rows of the weights are anchors, which n need not be, so the
+    pair (n, n2) has the weight of (a, n).
     """
 
     margin_alpha_1: NonNegative = 0.2

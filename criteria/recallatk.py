@@ -15,12 +15,11 @@ class RecallAtK(PairCriterion):
                 sigmoid((k - 1 - sum_{j != i} w_qj G_ij) / tau1)
         G_ij = sigmoid((s_qj - s_qi) / tau2),   s = x x^T
 
-    over the k in `ks` and the queries q that have a positive; the query is not an item of its own
-    ranking, its other positives are. An item of rank k counts one half, so that for small tau2,
-    then tau1, the surrogate tends to the mean of recall@(k-1) and recall@k. Formula and
-    temperatures are the paper's, without its mixup; the authors' code counts the query too (their k
-    is k + 1 here), had tau1 = k until November 2024 and 1 since, divides by min(k, |P_q|) and caps
-    the sum over P_q at k.
+    The means run over the k in `ks` and the queries q that have a positive; the query is not in its
+    own ranking. An item of rank k counts one half, so for small temperatures the value tends to the
+    mean of recall@(k-1) and recall@k. The paper's mixup is left out. Deviations of the authors'
+    code: it counts the query (their k is k + 1 here), had tau1 = k until November 2024 and 1 since,
+    divides by min(k, |P_q|) and caps the sum over P_q at k.
 
     Weights: w_qj multiplies the sigmoid G of the ranked item j: w+ for positives of q, w- for
     negatives.

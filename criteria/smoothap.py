@@ -15,13 +15,13 @@ class SmoothAP(PairCriterion):
                                                 / (1 + sum_{j != i} w_qj G_ij) ]
         G_ij = sigmoid((s_qj - s_qi) / tau),   s = x x^T
 
-    The query itself is a retrieved item and a positive, as in the authors' code; with exclude_self
-    it is neither, and the mean runs over the queries that have a positive. No deviation.
+    The query itself is a retrieved item and a positive, as in the authors' code. With exclude_self
+    it is neither, and the mean runs over the queries that have a positive.
 
-    Weights: on 'term', w_qj multiplies the sigmoid of the item j that is counted: w+ for positives
-    of q, w- for negatives, one for q; on 'rank' (as published by LM-Metric), w+_i of the ranked
-    positive i multiplies its whole count in the denominator, w- is not used, and the AP can exceed
-    one: (1 + sum_P G_ij) / (1 + w+_i sum G_ij).
+    Weights: on 'term', w_qj multiplies the sigmoid of the counted item j: w+ for positives of q, w-
+    for negatives, one for q. On 'rank' (as published by LM-Metric), w+_i of the ranked positive i
+    multiplies its whole count in the denominator, w- is not used, and the AP can exceed one: `(1 +
+    sum_P G_ij) / (1 + w+_i sum G_ij)`.
     """
 
     placements = ("term", "rank")

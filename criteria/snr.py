@@ -14,11 +14,9 @@ class SNR(TripletCriterion):
         L = mean_active w+_ap w-_an relu((v(x_a - x_p) - v(x_a - x_n)) / v(x_a) + m)
           + reg_lambda mean_t |sum_d x_ad|
 
-    The active are the hinges > 0, counted without the weights; none: that mean is 0. The
-    regulariser's mean runs over all T anchors, with repetition. An anchor of no variance has no
-    ratio and is never active. Deviations: the mean over active triplets and the regulariser over
-    anchors, as in the base framework, which drops the regulariser with the distance miner; here it
-    stays.
+    Active are the hinges > 0, counted without the weights; without any the mean is 0. The
+    regulariser's mean runs over the anchors of all triplets. Deviations: both means are those of
+    the base framework, which drops the regulariser with the distance miner; here it stays.
 
     Weights: w+ w- scales a triplet's hinge, not the regulariser.
     """

@@ -12,11 +12,10 @@ class Softmax(ProxyCriterion):
         L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{k != y} exp(z_ik) ) ]
         z_ik = x_i . p_k / (|p_k| T)
 
-    T = temperature; y is the class of image i, p_k the proxy of class k and lr the proxies' own
-    learning rate. x is used as given: the network makes unit rows. Deviation: no class-balanced
-    subsampling and no layer norm, which are the network's and sampler's.
+    T = temperature. x must have unit rows. Deviation: no class-balanced subsampling and no layer
+    norm, which belong to sampler and network.
 
-    Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes.
+    Weights: w+ scales the image's term, w- the exponentials of the other classes.
     """
 
     temperature: Positive = 0.05

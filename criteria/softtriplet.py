@@ -15,15 +15,12 @@ class SoftTriplet(Criterion):
         z_ic = lambda (S_ic - delta [c = y]),   R = sum_c sum_{j < k} |w_cj - w_ck| / (C K (K - 1))
         L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{c != y} exp(z_ic) ) ] + tau R
 
-    K = n_centroids of each of C classes, delta = margin_delta, lambda = scale
-    (--loss_softtriplet_lambda is the same flag), tau = reg_weight, lr the centroids' own learning
-    rate; y is the class of image i. x is used as given: the network makes unit rows. With K = 1, R
-    is zero. Deviations: lambda = 8, K = 2 as in the base framework, the paper has 20 and 10; the
-    authors' code adds 1e-5 inside the root of |w_cj - w_ck| = sqrt(2 - 2 w_cj . w_ck), here its
-    gradient is zero where two coincide.
+    K = n_centroids of each of C classes, delta = margin_delta, lambda = scale (also
+    --loss_softtriplet_lambda), tau = reg_weight. x must have unit rows. With K = 1, R is zero.
+    Deviations: lambda = 8 and K = 2 as in the base framework; the paper has 20 and 10. The authors'
+    code adds 1e-5 inside the root of |w_cj - w_ck|; here its gradient is zero where two coincide.
 
-    Weights: w+ scales the image's term, w- multiplies the exponentials of the other classes; R
-    takes none.
+    Weights: w+ scales the image's term, w- the exponentials of the other classes; R takes none.
     """
 
     n_classes: int

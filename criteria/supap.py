@@ -21,15 +21,13 @@ class SupAP(PairCriterion):
         Cal_q = 1/|P_q| sum_{p in P_q} w+_qp relu(alpha - s_qp)
               + 1/|N_q| sum_{n in N_q} w-_qn relu(s_qn - beta)
 
-    over the queries q that have a positive; lam = calibration. With exclude_self (default) the query
-    is not an item of its own ranking; without it is one of its positives there, as in the authors'
-    code. r+ carries no gradient. H is at least the step that AP counts, also at ties, so that
-    SupAP_q is at least 1 - AP_q. The authors' code starts the third piece from 1.44 (at first
-    without delta), takes 1/2 at t = 0, averages the hinges over the active ones of the batch, and
-    adds both terms whole.
+    lam = calibration. With exclude_self (default) the query is not in its own ranking; without, it
+    is one of its positives, as in the authors' code. r+ carries no gradient. H is at least the step
+    that AP counts, so `SupAP_q >= 1 - AP_q`. The authors' code starts the third piece from 1.44,
+    takes 1/2 at t = 0, averages the hinges over the active ones of the batch, and adds both terms
+    whole.
 
-    Weights: w_qj multiplies the step of the ranked item j and the hinge of the pair (q, j): w+
-    positives, w- negatives.
+    Weights: w_qj multiplies the step of the ranked item j and the hinge of the pair (q, j).
     """
 
     tau: Positive = 0.01

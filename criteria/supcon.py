@@ -20,11 +20,11 @@ class SupCon(PairCriterion):
               [ s_ip - log( sum_{P_i} exp(s_ip) + sum_{N_i} w-_in exp(s_in) ) ]
         s = x x^T / t,   L = mean_i l_i   over the anchors i that have a positive
 
-    t = temperature. x is used as given: unit rows, from the network, make s a cosine over t.
-    Deviation: one view of an image, so an anchor may lack a positive; the mean leaves it out.
+    t = temperature. Deviation: one view of an image, so an anchor may lack a positive; the mean
+    leaves it out.
 
-    Weights: w+ scales the log-probability of a positive (the mean stays over |P_i|), w- multiplies
-    the exponential of a negative in the denominator, where every positive counts once.
+    Weights: w+ scales the log-probability of a positive (the mean stays over |P_i|), w- the
+    exponential of a negative in the denominator, where every positive counts once.
     """
 
     temperature: Positive = 0.1

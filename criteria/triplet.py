@@ -12,11 +12,11 @@ class Triplet(TripletCriterion):
 
         L = mean_t w+_ap w-_an relu(d_ap^2 - d_an^2 + m)
 
-    over all triplets, zeros included; with avg_nonzero over the hinges > 0, counted without the
-    weights. euclidean compares d in the place of d^2. soft_margin: log(1 + exp(d_ap^2 - d_an^2)) in
-    the place of the hinge, without margin (Hermans et al., "In Defense of the Triplet Loss for
-    Person Re-Identification", 2017, section 2). Deviations: FaceNet sums over triplets; Hermans
-    2017 puts the soft margin on d (euclidean).
+    The mean runs over all triplets, zeros included; with avg_nonzero over the hinges > 0, counted
+    without the weights. With euclidean, d takes the place of d^2. With soft_margin, `log(1 +
+    exp(d_ap^2 - d_an^2))` takes the place of the hinge (Hermans et al., "In Defense of the Triplet
+    Loss for Person Re-Identification", 2017, section 2). Deviations: FaceNet sums over triplets;
+    Hermans 2017 puts the soft margin on d (euclidean).
 
     Weights: w+ w- scales a triplet's term.
     """

@@ -25,13 +25,22 @@ CRITERIA = criteria.CRITERIA | {"pml": PML}
 PAGE = ROOT / "docs" / "criteria.md"
 HEAD = """# Criteria and miners
 
-Made by `python scripts/document_criteria.py` from the source; do not edit. `s = x x^T` are dot products, which are
-cosines on the unit rows that `--arch ..._normalize` gives, `d` Euclidean distances; a, p, n are the anchor, positive
-and negative of a triplet; P_i and N_i are the images of i's class (without i) and those of other classes. A weight is
-a multiplier of one image pair, or of one image where a criterion has proxies; one everywhere is the unweighted loss.
-An anchor without positives adds nothing, and no triplets at all give a loss of zero.
+Made by `python scripts/document_criteria.py` from the source; do not edit. `python main.py --help` explains each flag.
+
+**Notation.** `s = x x^T` are dot products; `--arch ..._normalize` gives unit rows, on which they are cosines. `d` are
+Euclidean distances. a, p and n are anchor, positive and negative of a triplet. `P_i` are the other images of i's class,
+`N_i` those of other classes. `p_k` is the proxy of class k; flags `lr` are learning rates of proxies and the like.
+
+**Weights.** A weight multiplies one pair of images, or one image where a loss has proxies: `w+` for positives, `w-` for
+negatives. Weights that are all one give the unweighted loss.
+
+**Empty cases.** An anchor without positives adds nothing; a loss without triplets is zero.
 
 """
+# Author, venue and year of a paper that stands in parentheses.
+PAPER = re.compile(r'\((?:"[^"]*", )?([^"()]+?), (?:"[^"]*", )?([^,"()]*\b(?:19|20)\d\d)\b')
+# Words of the kind of w_ij, x^2, |x| and --flag, without the punctuation around them.
+SYMBOL = re.compile(r"(?<!\S)([(]*)(\S*[_^|*<]\S*?|--\w\S*?)([.,;:)]*)(?!\S)")
 
 
 def paragraphs(cls: type) -> list[str]:
@@ -63,29 +72,11 @@ def default_text(default) -> str:
     return "off" if default is False else str(default)
 
 
-def arguments(name: str, table: dict) -> str:
-    """The arguments of one class with their defaults, for a cell."""
+def arguments(kind: str, name: str, table: dict) -> str:
+    """The flags of one class with their defaults, for a cell."""
     flags = table.get(name, {})
-    cells = [f"`{key} {default_text(flag.default)}`" for key, flag in flags.items()]
-    return "<br>".join(cells)
-
-
-def notes(kind: str, name: str, cls: type, table: dict) -> list[str]:
-    """The section of one class: what its docstring adds to the row, and its flags."""
-    lines = [f"### {name}", ""]
-    for paragraph in parts(cls)[3]:
-        lines += [textwrap.fill(escape(paragraph), 120), ""]
-    flags = table.get(name, {})
-    for argument, flag in flags.items():
-        name_of_flag = f"--{kind}_{name}_{argument}"
-        lines.append(f"* `{name_of_flag}` ({default_text(flag.default)}): {flag.help}")
-    return lines + [""] if flags else lines
-
-
-def code(lines: list[str]) -> str:
-    """Lines of code in a table's cell; spaces at the front are kept."""
-    written = [line.replace("|", r"\|").replace(" ", "\u00a0") for line in lines if line.strip()]
-    return "<br>".join(f"`{line}`" for line in written)
+    cells = [f"`{key}={default_text(flag.default)}`" for key, flag in flags.items()]
+    return f"`--{kind}_{name}_`: {', '.join(cells)}" if cells else ""
 
 
 def row(*cells: str) -> str:
@@ -93,13 +84,26 @@ def row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def escape(text: str) -> str:
-    """Prose in a table's cell: what would read as markup is shown as it is."""
-    return re.sub(r"([|*_<])", r"\\\1", text)
+def head(*cells: str) -> list[str]:
+    """The first two rows of a table."""
+    return [row(*cells), row(*["---"] * len(cells))]
+
+
+def prose(text: str) -> str:
+    """A paragraph, in which symbols are code, so that none reads as markup."""
+    pieces = text.split("`")
+    pieces[::2] = [SYMBOL.sub(r"\1`\2`\3", piece) for piece in pieces[::2]]
+    return textwrap.fill("`".join(pieces), 120, break_on_hyphens=False, break_long_words=False)
+
+
+def paper(cls: type) -> str:
+    """First author, venue and year, for a cell."""
+    found = PAPER.search(parts(cls)[0])
+    return f"{found[1]}, {found[2]}" if found else ""
 
 
 def needs(cls: type) -> str:
-    """Which miners a criterion takes, and whether a cross-batch memory may serve it."""
+    """What a criterion compares, and whether a cross-batch memory may serve it."""
     mining = "whole batch"
     if cls.needs_triplets:
         mining = "quadruplets" if cls.needs_quadruplets else "triplets"
@@ -107,45 +111,47 @@ def needs(cls: type) -> str:
 
 
 def weights_of(cls: type) -> str:
-    """What the pair weights scale, for a cell."""
+    """The paragraph on what the pair weights scale."""
     if cls.accepts_weight == "none":
-        return "takes none"
-    scope = {"pair": "per pair or anchor", "anchor": "per image"}[cls.accepts_weight]
-    text = f"{scope}: {escape(parts(cls)[2])}"
+        return "Weights: it takes none."
+    text = f"Weights: {parts(cls)[2]}"
     if cls.placements == ("term",):
         return text
-    return f"{text} `--pair_weight_on {' or '.join(cls.placements)}`."
+    return f"{text} Choose by `--pair_weight_on {' or '.join(cls.placements)}`."
 
 
-def head(*cells: str) -> list[str]:
-    """The first two rows of a table."""
-    return [row(*cells), row(*["---"] * len(cells))]
-
-
-def row_of(title: str, cls: type, *more: str) -> str:
-    """The row of one class: its title, paper and formula, then more cells."""
-    opening, formula, _, _ = parts(cls)
-    return row(title, escape(opening), code(formula), *more)
+def section(name: str, cls: type, *more: str) -> list[str]:
+    """Source, formula and notes of one class, then more paragraphs."""
+    opening, formula, _, rest = parts(cls)
+    if formula:
+        opening = opening.rstrip(".,") + ":"
+    lines = [f"### {name}", "", prose(opening), ""]
+    if formula:
+        lines += ["```text", *formula, "```", ""]
+    for paragraph in (*rest, *more):
+        lines += [prose(paragraph), ""]
+    return lines
 
 
 def page() -> str:
     """The whole file."""
-    lines = [HEAD, "## Criteria", ""]
-    lines += head("`--loss`", "paper", "formula", "what the weights scale", "compares", "parameters")
+    lines = [HEAD + "## Criteria", ""]
+    lines += head("`--loss`", "paper", "needs", "flags and defaults")
     for name, cls in CRITERIA.items():
-        link = f"[`{name}`](#{name})"
-        flags = arguments(name, parameters.loss_flags())
-        lines.append(row_of(link, cls, weights_of(cls), needs(cls), flags))
-    lines += ["", "## Miners", ""]
-    lines += head("`--batch_mining`", "rule", "formula", "parameters")
+        flags = arguments("loss", name, parameters.loss_flags())
+        lines.append(row(f"[`{name}`](#{name})", paper(cls), needs(cls), flags))
+    lines += ["", "With `--xbm_size` the batch may also be compared with a cross-batch memory.", ""]
+    lines += ["## Miners", ""]
+    lines += head("`--batch_mining`", "paper", "flags and defaults")
     for name, cls in batchminer.MINERS.items():
-        lines.append(row_of(f"`{name}`", cls, arguments(name, parameters.miner_flags())))
-    lines += ["", "## Notes on the criteria", ""]
+        flags = arguments("miner", name, parameters.miner_flags())
+        lines.append(row(f"`{name}`", paper(cls), flags))
+    lines += ["", "## Each criterion", ""]
     for name, cls in CRITERIA.items():
-        lines += notes("loss", name, cls, parameters.loss_flags())
-    lines += ["## Notes on the miners", ""]
+        lines += section(name, cls, weights_of(cls))
+    lines += ["## Each miner", ""]
     for name, cls in batchminer.MINERS.items():
-        lines += notes("miner", name, cls, parameters.miner_flags())
+        lines += section(name, cls)
     return "\n".join(lines).rstrip() + "\n"
 
 

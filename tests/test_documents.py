@@ -14,6 +14,7 @@ from parameters import build_parser
 from scripts import document_criteria
 
 ROOT = Path(__file__).parent.parent
+PAGES = [str(path.relative_to(ROOT)) for folder in ("", "docs") for path in (ROOT / folder).glob("*.md")]
 
 
 def test_the_table_of_criteria_is_up_to_date():
@@ -47,7 +48,7 @@ def test_every_backbone_pooling_and_file_of_weights_is_in_the_page():
         assert f"| `{name}` | `{source.files[0]}` | {digits} | {source.url}" in page
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", PAGES)
 def test_flags_in_the_documents_exist(page):
     text = (ROOT / page).read_text()
     known = set(build_parser()._option_string_actions)
@@ -55,15 +56,29 @@ def test_flags_in_the_documents_exist(page):
     for file in (path for room in rooms for path in (ROOT / room).rglob("*.py")):
         known |= set(re.findall(r'"(--\w+)"', file.read_text()))                   # flags of the other commands
     example = {"--loss_binomialdeviance_scale", "--loss_binomialdeviance_thresh"}
-    launchers = {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id", "--kill-on-bad-exit"}
+    launchers = {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id",
+                 "--kill-on-bad-exit", "--index-url"}
     for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]*\w", text)) - example - launchers:
         assert flag in known or (flag.endswith("_") and any(k.startswith(flag) for k in known)), flag
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_in_the_documents_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+?)\)", (ROOT / page).read_text()):
         assert target.startswith("http") or ((ROOT / page).parent / target).exists(), target
+
+
+def anchors(page: Path) -> set[str]:
+    """The addresses of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_a_heading_find_it(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", (ROOT / page).read_text()):
+        heading = (ROOT / page).parent / target if target else ROOT / page
+        assert anchor in anchors(heading), f"{target}#{anchor}"
 
 
 @pytest.mark.parametrize("title", [

@@ -5,8 +5,8 @@ from utilities.command_line import Formatter, Parser
 from utilities.errors import answer
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 for success, 2 for wrong usage, 1 for what failed while running."""
+def build_parser() -> Parser:
+    """The flags of the command."""
     parser = Parser(
         prog="python -m evaluation.report",
         formatter_class=Formatter,
@@ -16,7 +16,12 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, finished or not")
     add("--debug", action="store_true", help="Show the traceback of an error.")
-    opt = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 for success, 2 for wrong usage, 1 for what failed while running."""
+    opt = build_parser().parse_args(argv)
 
     def command() -> None:
         from evaluation.report import write_report
