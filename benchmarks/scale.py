@@ -12,7 +12,6 @@ file that a reader opens. --folder keeps data and results, which a later call wi
 """
 import argparse
 import csv
-import random
 import sys
 import tempfile
 from collections.abc import Iterator

@@ -43,7 +43,8 @@ GOALS = {
 def training(folder: Path, source: Path, *flags: str) -> list[str]:
     """The words of a run on the built-in data set."""
     return [
-        "main.py", "--device", "cpu", "--save_path", str(folder), "--savename", "run",
+        "main.py", "--dataset", "glyphs", "--device", "cpu", "--save_path", str(folder),
+        "--savename", "run",
         "--source_path", str(source), "--cache", "disk", "--cache_path", str(source / "cache"),
         "--n_epochs", "1", "--log_every", "1", "--no-figures", *flags,
     ]
@@ -51,10 +52,10 @@ def training(folder: Path, source: Path, *flags: str) -> list[str]:
 
 def prepare(folder: Path) -> None:
     """A network of one step, and the embeddings of the built-in data set's test images."""
-    source = folder / "glyphs"
+    source = folder / "drawn"
     cost_of(training(folder, source, "--steps_per_epoch", "1"))
     checkpoint = folder / "glyphs" / "run" / "last.pt"
-    images = next(path for path in sorted(source.rglob("*.png"))).parent.parent
+    images = next(source.glob("glyphs-*"))
     cost_of(["-m", "evaluation.embed", str(checkpoint), str(images), "--device", "cpu", "--out",
              str(folder / "embedded"), "--metrics"])
 
@@ -70,7 +71,7 @@ def round_of(folder: Path) -> dict[str, Cost]:
     """Every line once."""
     fresh = folder / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
-    query = str(next(path for path in sorted((folder / "glyphs").rglob("*.png"))))
+    query = str(next(path for path in sorted((folder / "drawn").rglob("*.png"))))
     embedded = str(folder / "embedded")
     return {
         "import torch": cost_of(["-c", "import torch"]),
@@ -78,7 +79,7 @@ def round_of(folder: Path) -> dict[str, Cost]:
         "main.py --help": cost_of(["main.py", "--help"]),
         "search --help": cost_of([*SEARCH, "--help"]),
         "search": cost_of([*SEARCH, embedded, query, "--device", "cpu", "--no_picture"]),
-        "first step": first_step(folder, folder / "glyphs"),
+        "first step": first_step(folder, folder / "drawn"),
         "first step, nothing on the disk": first_step(folder, fresh),
     }
 
