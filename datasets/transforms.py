@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from datasets.crops import CentreCrop, Crop, RandomCrop, RandomResizedCrop
 from utilities.errors import UsageError
@@ -110,6 +109,7 @@ def train_transform(augmentation: str, image_size: int, mean: Sequence[float], s
         plan = RandomResizedCrop(side, scale)
     change = None
     if augmentation == "adv":
+        from torchvision.transforms import v2
         # grey one time in five, and colours changed by up to a fifth
         change = nn.Sequential(v2.RandomGrayscale(0.2), v2.ColorJitter(0.2, 0.2, 0.2, 0.2))
     elif augmentation == "shift":

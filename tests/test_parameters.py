@@ -393,9 +393,29 @@ def test_what_needs_no_torch_is_answered_without_it(argv, code, words):
     assert "argparse" in modules and not {"torch", "numpy", "PIL"} & modules
 
 
-def test_help_of_the_tables_needs_no_torch():
-    code, out, _, modules = imported("-m", "evaluation.tables", "--help")
-    assert code == 0 and "--best_by" in out and "torch" not in modules
+@pytest.mark.parametrize("command, flag", [("tables", "--best_by"), ("search", "--min_similarity")])
+def test_help_of_commands_needs_no_torch(command, flag):
+    code, out, _, modules = imported("-m", f"evaluation.{command}", "--help")
+    assert code == 0 and flag in out and not {"torch", "numpy", "PIL"} & modules
+
+
+def test_the_first_step_needs_no_torchvision(tmp_path):
+    code, _, _, modules = imported(
+        "main.py", "--glyphs_classes", "8", "--glyphs_images_per_class", "8", "--bs", "16", "--device", "cpu",
+        "--n_epochs", "1", "--steps_per_epoch", "1", "--no-figures", "--save_path", str(tmp_path),
+        "--source_path", str(tmp_path), "--evaluation_metrics", "e_recall@1")
+    assert code == 0 and (tmp_path / "glyphs").is_dir()
+    assert "torch" in modules and "torchvision" not in modules
+
+
+@pytest.mark.parametrize("code", [
+    "import evaluation.search.terminal",
+    "from utilities.device import set_arithmetic; set_arithmetic()",
+])
+def test_search_and_arithmetic_need_no_compiler(code):
+    returned, _, _, modules = imported("-c", code)
+    assert returned == 0 and "torch" in modules
+    assert not {"torchvision", "torch._dynamo", "matplotlib"} & modules
 
 
 def test_the_home_folder_stands_after_an_equals_sign_too(monkeypatch):

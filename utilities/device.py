@@ -53,7 +53,9 @@ def set_arithmetic(*, tf32: bool = True, deterministic: bool = False) -> None:
     if deterministic:
         # cuBLAS asks for it.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # The call imports torch's compiler, which takes longer than torch itself.
+    if deterministic or torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
 

@@ -1,12 +1,12 @@
-"""Any classifier of torchvision without its classifier."""
+"""Any classifier of torchvision without its classifier.
+
+torchvision is imported where a model of it is used: its import takes as long as that of torch.
+"""
 from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
 
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights, list_models
-from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from architectures.backbones.base import Backbone, run_blank_image
 from architectures.state_dicts import HEADS
@@ -21,7 +21,8 @@ HALF = (0.5, 0.5, 0.5)
 
 def names() -> list[str]:
     """The models that torchvision has for classification."""
-    return list_models(module=torchvision.models)
+    from torchvision import models
+    return models.list_models(module=models)
 
 
 def torchvision_backbone(
@@ -40,6 +41,7 @@ def torchvision_backbone(
     interpolated. weights: torchvision's name of the weights, which have their own preprocessing.
     called: the name of the model in errors.
     """
+    from torchvision.models import get_model, get_model_weights
     called = called or f"torchvision.{name}"
     preset = get_model_weights(name)[weights].transforms()
     side = preset.crop_size[0]
@@ -76,6 +78,7 @@ def _prepared_by(preset) -> dict:
 
 def preset_source(name: str, weights: str) -> Source:
     """Where torchvision keeps the weights of this model that it calls `weights`."""
+    from torchvision.models import get_model_weights
     return Source(get_model_weights(name)[weights].url)
 
 
@@ -114,6 +117,7 @@ def without_classifier(model: nn.Module) -> nn.Module:
     return model
 
 
-def _interpolated(model: VisionTransformer, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _interpolated(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights with the embeddings of positions for the image size of `model`."""
+    from torchvision.models.vision_transformer import interpolate_embeddings
     return interpolate_embeddings(model.image_size, model.patch_size, OrderedDict(state))

@@ -1,9 +1,24 @@
-"""The images nearest to a query, among those that evaluation.embed has embedded."""
-from evaluation.search.embedded_set import EmbeddedSet, read_set
-from evaluation.search.nearest import Hit, SearchResult, find
-from evaluation.search.page import draw_results
-from evaluation.search.queries import embed_queries, network_of
-from evaluation.search.searcher import Searcher
+"""The images nearest to a query, among those that evaluation.embed has embedded.
 
-__all__ = ["EmbeddedSet", "Hit", "SearchResult", "Searcher", "draw_results", "embed_queries",
-           "find", "network_of", "read_set"]
+The names are loaded when they are first used, so that the command starts without torch.
+"""
+import importlib
+
+FILES = {
+    "EmbeddedSet": "embedded_set",
+    "Hit": "nearest",
+    "SearchResult": "nearest",
+    "Searcher": "searcher",
+    "draw_results": "page",
+    "embed_queries": "queries",
+    "find": "nearest",
+    "network_of": "queries",
+    "read_set": "embedded_set",
+}
+__all__ = list(FILES)
+
+
+def __getattr__(name: str):
+    if name not in FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{FILES[name]}"), name)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from benchmarks import kill_and_resume, loader, scaling, step, synchronisations
+from benchmarks import kill_and_resume, loader, processes, scale, scaling, step, synchronisations
 from utilities.cells import markdown
 
 
@@ -96,3 +96,39 @@ def test_what_the_host_waits_for_is_counted():
 ])
 def test_events_of_the_profiler_are_told_apart(event, kind):
     assert synchronisations.kind_of_wait(event) == kind
+
+
+def test_the_cost_of_a_process_is_its_own():
+    busy = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    cost = processes.cost_of(["-c", busy])
+    assert 0.3 <= cost.cpu_seconds < 1 and cost.cpu_seconds <= cost.seconds + 0.1
+    small, large = (processes.cost_of(["-c", f"bytearray({size} * 2**20)"]) for size in (1, 1500))
+    assert large.peak_mib >= 1500 and large.peak_mib - small.peak_mib > 100
+
+
+def test_a_process_that_fails_is_shown():
+    with pytest.raises(SystemExit, match="broken"):
+        processes.cost_of(["-c", "raise SystemExit('broken')"])
+
+
+def test_a_process_is_ended_at_the_first_row_of_its_table(tmp_path):
+    table = tmp_path / "steps.csv"
+    code = f"import time; open({str(table)!r}, 'w').write('step\\n1\\n'); time.sleep(60)"
+    assert processes.cost_of(["-c", code], until=table).seconds < 30
+    # one that ends without a row is not waited for
+    assert processes.cost_of(["-c", ""], until=tmp_path / "none").seconds < 30
+
+
+@pytest.mark.parametrize("split, images, classes", [("train", 59_551, 11_318), ("test", 60_502, 11_316)])
+def test_the_drawn_data_have_the_size_of_online_products(split, images, classes):
+    rows = list(scale.rows_of(split, 1))
+    assert len({path for path, _, _ in rows}) == len(rows) == images
+    assert len({number for _, number, _ in rows}) == classes
+    assert len({name for _, _, name in rows}) == scale.SUPER_CLASSES
+
+
+@pytest.mark.slow
+def test_every_command_runs_at_a_small_share_of_the_scale(tmp_path):
+    cells = scale.measure(tmp_path, 0.005, only=None)
+    assert list(cells) == list(scale.stages(scale.Places(tmp_path, tmp_path, tmp_path), 0.005))
+    assert float(cells["explorer of all"]["page MiB"]) > 0

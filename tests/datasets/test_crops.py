@@ -178,3 +178,13 @@ def test_very_long_images_take_no_more_room_than_long_ones(plan, turned):
             box = crop.box[not turned]
             shown = crop.window[not turned] + 112
             assert box + shown // 256 == middle
+
+
+@pytest.mark.parametrize("capability", ["DEFAULT", "AVX2"])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_pixels_are_torchvisions_on_any_processor(monkeypatch, capability, mode):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    image = noise(97, 143)
+    crop = Crop((0, 0, *whole(image)), (40, 61), (0, 0, 40, 61), interpolation=mode)
+    resize = v2.Resize((40, 61), v2.InterpolationMode(mode), antialias=True)
+    assert torch.equal(crop.cut(image, whole(image)), resize(image))
