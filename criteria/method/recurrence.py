@@ -44,13 +44,17 @@ class OneDirection(torch.autograd.Function):
         recalled = gates.new_empty(length, 3 * width)
         given = gates.view(length, 3, width)
         own = recalled.view(length, 3, width)
-        for t in range(length):
-            h = states[t]
-            torch.addmv(bias, weight, h, out=recalled[t])
-            torch.add(given[t, :2], own[t, :2], out=reset_update[t]).sigmoid_()
-            r, z = reset_update[t]
-            n = torch.addcmul(given[t, 2], r, own[t, 2], out=candidate[t]).tanh_()
-            torch.lerp(n, h, z, out=states[t + 1])
+        # all views at once: one by one they take as long as the arithmetic
+        views = [
+            recalled, own[:, :2], own[:, 2], given[:, :2], given[:, 2],
+            reset_update, reset_update[:, 0], reset_update[:, 1], candidate,
+            states[:-1], states[1:],
+        ]
+        for rec, rec_ru, rec_n, in_ru, in_n, ru, r, z, n, h, new in zip(*map(torch.unbind, views)):
+            torch.addmv(bias, weight, h, out=rec)
+            torch.add(in_ru, rec_ru, out=ru).sigmoid_()
+            torch.addcmul(in_n, r, rec_n, out=n).tanh_()
+            torch.lerp(n, h, z, out=new)
         ctx.save_for_backward(weight, states, reset_update, candidate, own[:, 2].clone())
         return states[1:].clone()
 
@@ -70,12 +74,17 @@ class OneDirection(torch.autograd.Function):
         states_gradient = gradient.new_empty(length, width)
         carried = gradient.new_zeros(width)
         transposed = weight.T
-        for t in reversed(range(length)):
-            h = torch.add(gradient[t], carried, out=states_gradient[t])
-            torch.mul(slope[t], h, out=own[t])
-            carried = torch.mul(h, z[t])
-            carried.addmv_(transposed, own[t].view(-1))
+        views = [gradient, states_gradient, slope, own, own.view(length, -1), z]
+        for received, total, factor, gates, row, keep in zip(*map(reversed_views, views)):
+            torch.add(received, carried, out=total)
+            torch.mul(factor, total, out=gates)
+            carried = torch.mul(total, keep).addmv_(transposed, row)
         given = own.clone()
         torch.mul(to_candidate, states_gradient, out=given[:, 2])
         own = own.view(length, -1)  # (T, 3H)
         return given.view(length, -1), own.T @ previous, own.sum(0)
+
+
+def reversed_views(rows: Tensor) -> tuple[Tensor, ...]:
+    """The rows from the last to the first."""
+    return rows.unbind()[::-1]
