@@ -35,7 +35,7 @@ from training.results import EVALUATION_ADVICE, fill_storage, score_split, write
 from training.run import Run
 from training.run_folder import record_options, run_folder
 from training.same_images import refuse_other_images
-from training.settings import refuse_settings
+from training.settings import note_lengths, refuse_settings
 from utilities import checkpoint, distributed
 from utilities.allocator import keep_freed_memory
 from utilities.bars import new_bar
@@ -127,6 +127,7 @@ def run(opt) -> None:
     refuse_metrics(opt)
     if not opt.evaluate_only:
         refuse_settings(opt)
+        note_lengths(opt)
     seed_everything(opt.seed)
     splits = read_splits(opt)
     if past:

@@ -19,7 +19,7 @@ need_data "cub200 and cars196"
 metrics="e_recall@1 e_recall@2 e_recall@4 e_recall@8 nmi mAP_r"
 costs="seconds_per_epoch peak_memory_mib"
 # shellcheck disable=SC2206   # several words on purpose
-common+=(--arch timm.tf_efficientnet_lite0 --image_size "${SIDE:-128}" --bs 112 --n_epochs 10 --tau 8
+common+=(--arch timm.tf_efficientnet_lite0_frozen_normalize --image_size "${SIDE:-128}" --bs 112 --n_epochs 10 --tau 8
          --eval_every 10 --kernels 0 --evaluation_metrics $metrics --no-figures --cache disk --cache_path "$OUT/cache")
 if [[ -n ${WEIGHTS:-} ]]; then common+=(--weights_dir "$(absolute "$WEIGHTS")"); fi
 rivals="margin multisimilarity proxyanchor supcon smoothap"

@@ -8,13 +8,18 @@ from types import SimpleNamespace
 import architectures
 from architectures.memory import select as select_memory
 from batchminer.base import Miner
+from criteria import CRITERIA
 from criteria.method import LMMetric
 from parameters import kwargs_for
 from training.building import build_method, build_miner
+from utilities.choices import loss_names
 from utilities.errors import UsageError
 from utilities.ranges import NO_PROJECTION
+from utilities.rules import LENGTHS, has_unit_rows
 from utilities.text import counted
 
+# whose papers compare rows of any length, or make unit rows themselves
+ANY_LENGTH = (*LENGTHS, "proxynca")
 FEW_CLASSES = 4
 NARROW = 64
 
@@ -31,6 +36,14 @@ def refuse_settings(opt) -> None:
     method = build_method(opt, network, FEW_CLASSES)
     if opt.n_epochs:
         refuse_batches(opt, method, build_miner(opt))
+
+
+def note_lengths(opt) -> None:
+    """Say where a loss that is published for unit rows gets others."""
+    loss = loss_names(vars(opt))[-1]
+    if loss in CRITERIA and loss not in ANY_LENGTH and not has_unit_rows(opt.arch):
+        print(f"note: --arch {opt.arch} gives --loss {loss} rows of any length; {opt.arch}_normalize "
+              "gives the unit rows that it is published for.")
 
 
 def refuse_batches(opt, method: LMMetric, miner: Miner | None) -> None:

@@ -6,7 +6,7 @@ from criteria import CRITERIA
 from criteria.base import PairCriterion
 from criteria.proxies import ProxyCriterion
 from parameters import get_options
-from training.settings import refuse_settings
+from training.settings import note_lengths, refuse_settings
 from utilities.errors import UsageError
 
 PLAIN = ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"]
@@ -116,3 +116,15 @@ def test_an_unknown_architecture_is_answered_with_a_known_one(capsys):
     assert main.main(["--arch", "resnet51"]) == 2
     error = capsys.readouterr().err
     assert "Did you mean 'resnet50'" in error and "resnet51_normalize" not in error
+
+
+@pytest.mark.parametrize(("argv", "is_said"), [
+    (["--loss", "supcon", "--arch", "resnet18"], True),
+    (["--loss", "supcon", "--arch", "resnet18_normalize"], False),
+    (["--loss", "npair", "--arch", "resnet18"], False),
+    (["--loss", "proxynca", "--arch", "resnet18"], False),
+])
+def test_a_loss_of_unit_rows_says_where_it_gets_others(argv, is_said, capsys):
+    note_lengths(get_options([*PLAIN, *argv]))
+    said = capsys.readouterr().out
+    assert ("resnet18_normalize gives the unit rows" in said) == is_said
