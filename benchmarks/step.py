@@ -31,6 +31,7 @@ from training.building import (  # noqa: E402
 )
 from training.large_batch import LargeBatchStep  # noqa: E402
 from training.optimisation import Optimisation, Schedule, build_optimizer  # noqa: E402
+from utilities.allocator import keep_freed_memory  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
 from utilities.device import autocast, set_arithmetic  # noqa: E402
 
@@ -190,8 +191,10 @@ def run() -> None:
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     opt, more = parser.parse_known_args()
     set_arithmetic()
+    device = torch.device(opt.device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as in training
     for name in opt.networks:
-        device = torch.device(opt.device)
         print(table(name, opt.bs, opt.rounds, device, more, opt.only), flush=True)
 
 
