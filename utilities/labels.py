@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from utilities.cells import plain_text
 from utilities.errors import UsageError, reason
 
 # Python reads no number of more than 4300 digits.
@@ -30,7 +31,8 @@ def read_lines(path: Path, needed: Sequence[str], filled: Sequence[str] = (),
     """The lines of a table, which has the columns `needed`, none of their cells blank.
 
     Names of columns are taken in small letters; they and all cells are in Unicode's composed form
-    (NFC), without spaces around. A column of `filled` may be absent, but not partly blank. missing:
+    (NFC), without spaces around, and but for paths without the ' that keeps a spreadsheet from
+    computing them. A column of `filled` may be absent, but not partly blank. missing:
     what to do where there is no such file. Raises UsageError.
     """
     return list(each_line(path, needed, filled, missing))
@@ -78,7 +80,7 @@ def _line(table: Path, number: int, columns: list[str], cells: list[str],
                          "that holds a comma.")
     for name, cell in zip(columns, cells):
         # the name of a file stays as the disk has it
-        line[name] = cell.strip() if name == "path" else plain(cell)
+        line[name] = cell.strip() if name == "path" else plain_text(plain(cell))
     for name in filled:
         if not line[name]:
             raise UsageError(f"{line.where}: the {name} is empty; fill it in, or remove the line.")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from evaluation.explorer.atlas import COLUMNS, ROWS, Atlas, draw_atlas
 from evaluation.explorer.data import Explorer
-from evaluation.pages import PALETTE, render, shorten
+from evaluation.explorer.marking import marking
+from evaluation.pages import PALETTE, clean, render, shorten
 from evaluation.report.embedding_map import COLOURS, LEGEND
 from evaluation.run_files import EXPLORER, REPORT, read_run
 from utilities.logger import write_text
@@ -28,17 +29,23 @@ SCRIPTS = (
     "map",
     "map_moves",
     "inspector",
+    "marks",
+    "marking",
     "start",
 )
 
 
 class Heading(NamedTuple):
-    """Whose images these are: a title, facts, metrics by name, and the page to go back to."""
+    """Whose images these are: a title, facts, metrics by name, and the page to go back to.
+
+    root: the folder that the paths of the table of marks begin in; None: the deepest of all images.
+    """
 
     title: str
     facts: Sequence[str]
     metrics: dict[str, float]
     back: str | None = None
+    root: Path | None = None
 
 
 def write_run_explorer(folder: Path, explorer: Explorer) -> None:
@@ -76,7 +83,7 @@ def explorer_page(explorer: Explorer, atlas: Atlas, heading: Heading) -> str:
         gallery=explorer.gallery,
         kind="test" if any(line.queries for line in explorer.classes) else "catalogue",
         points=len(explorer.shown),
-        data=content(explorer, atlas),
+        data={**content(explorer, atlas), **marking(explorer, heading.root)},
     )
 
 
@@ -90,7 +97,7 @@ def content(explorer: Explorer, atlas: Atlas) -> dict:
         "rows": ROWS,
         "side": atlas.side,
         "unreadable": atlas.unreadable,
-        "files": [shorten(path.name) for path in explorer.paths],
+        "files": [clean(path.name) for path in explorer.paths],
         **folders_of(explorer.paths),
         "label": _packed(explorer.label, "<i4"),
         "neighbour": _packed(explorer.neighbour, "<i4"),
@@ -108,9 +115,12 @@ def content(explorer: Explorer, atlas: Atlas) -> dict:
 
 def folders_of(paths: Sequence[Path]) -> dict[str, list]:
     """The folders that the images lie in, each once, and the number of each image's."""
-    names = [str(path.parent) for path in paths]
+    names = [path.parent.as_posix() for path in paths]
     numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    return {"folders": [shorten(name) for name in numbers], "folder": [numbers[name] for name in names]}
+    return {
+        "folders": [clean(name) for name in numbers],
+        "folder": [numbers[name] for name in names],
+    }
 
 
 def _part(name: str) -> str:

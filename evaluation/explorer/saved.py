@@ -51,6 +51,7 @@ def explore_saved(opt: Namespace) -> None:
         facts=[Path(opt.embeddings).name, counted(embeddings[0].shape[1], "dimension")],
         metrics=metrics,
         back=REPORT if (out.parent / REPORT).is_file() else None,
+        root=Path(opt.images),
     )
     print(write_explorer(out, explorer, heading))
 

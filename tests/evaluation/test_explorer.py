@@ -14,7 +14,8 @@ from datasets.base import ImageList
 from evaluation import evaluate, query_values
 from evaluation.explorer.atlas import COLUMNS, SIDES, draw_atlas
 from evaluation.explorer.command import main
-from evaluation.explorer.data import class_lines
+from evaluation.explorer.data import ClassLine, Explorer, class_lines
+from evaluation.explorer.marking import marking
 from evaluation.metrics.confusions import confusions
 from evaluation.metrics.per_class import class_table
 from evaluation.pages import LONGEST
@@ -223,7 +224,33 @@ def test_names_of_unknown_origin_stay_text(page, tmp_path):
     assert data["classes"][1][0] == f"{EVIL}1".replace("\x1b", "\ufffd")
     assert len(data["classes"][5][0]) == LONGEST and data["files"][0] == file
     text = page.read_text(encoding="utf-8")
-    assert "x" * (LONGEST + 1) not in text and "\x1b" not in text
+    # the table of marks needs the name in full, once
+    assert data["full"] == {"5": "x" * 10**5} and text.count("x" * (LONGEST + 1)) == 10**5 // (LONGEST + 1)
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("paths,root", [
+    (["/p/a/1.png", "/p/b/2.png"], "/p"),
+    (["/p/a/1.png", "/p/a/b/2.png"], "/p/a"),
+    (["p/a/1.png", "p/ab/2.png"], "p"),
+    (["a/1.png", "b/2.png"], ""),
+    (["1.png", "a/2.png"], ""),
+    (["/1.png", "/a/2.png"], "/"),
+])
+def test_the_table_of_marks_begins_in_the_deepest_folder_of_all_images(paths, root):
+    lines = [ClassLine("ant", 2, 2, 2, [])]
+    empty = torch.empty(0)
+    near = torch.tensor([[1], [0]])
+    paths = [Path(path) for path in paths]
+    shown = (paths, torch.tensor([0, 0]), near, near, lines, [0], ["ant"], empty, empty, [], 2, None)
+    assert marking(Explorer(*shown), None)["root"] == root
+
+
+def test_classes_of_one_name_stay_apart_in_the_table_of_marks(page, tmp_path):
+    rows, label = clusters(0)
+    images = pictures(tmp_path / "i", label, ["ant", "bee", "ant", "cat", "dog", "eel"])
+    write(page, rows, images)
+    assert known(page)["full"] == {"0": "ant #0", "2": "ant #2"}
 
 
 def test_the_policy_allows_its_own_script_and_style_and_no_request(page, six):

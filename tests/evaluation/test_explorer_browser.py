@@ -111,6 +111,11 @@ def shown(page):
     return found
 
 
+def full_name(data, number):
+    """The name of a class, also where the page shows it shortened."""
+    return data["full"].get(str(int(number)), data["classes"][number][0])
+
+
 def thumbnail(page, row):
     """The picture of row i is picture i, as all are shown."""
     return page.locator(f'#grid [data-picture="{row}"]')
@@ -145,7 +150,7 @@ def test_a_click_shows_the_neighbours_of_the_evaluation(visit, made):
         assert shown(page) == expected
         scores = page.locator("#inspector .card .score").all_text_contents()
         assert scores == [f"{value:.2f}" for value in similarity[row]]
-        assert page.locator("#picked").inner_text() == data["classes"][made.label[row]][0]
+        assert page.locator("#picked").text_content() == full_name(data, made.label[row])
         hits = [kind for _, kind in expected].count("hit")
         said = page.locator("#inspector").inner_text()
         assert f"{hits} of the 12 nearest images are hits" in said
@@ -229,7 +234,7 @@ def test_a_neighbour_names_its_class_and_path_in_full(visit, made):
     card = page.locator("#inspector .card").first
     name, label, path = card.get_attribute("title").split("\n")
     nearest = made.near[41, 0]
-    assert label == known(made.path)["classes"][made.label[nearest]][0]
+    assert label == full_name(known(made.path), made.label[nearest])
     assert path == str(made.path.parent / "i" / name)
 
 
@@ -353,7 +358,7 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(visit, made, scheme):
         assert page.evaluate(WIDTH) == PHONE["width"], view
     # an image of the class with the long name
     thumbnail(page, 4).tap()
-    assert page.locator("#picked").inner_text() == known(made.path)["classes"][4][0]
+    assert page.locator("#picked").inner_text() == full_name(known(made.path), 4) == LONG
     assert sheet.evaluate("one => one.scrollWidth <= one.clientWidth")
     assert sheet.bounding_box()["width"] == page.evaluate(WIDTH) == PHONE["width"]
     page.locator("#inspector .close").tap()
@@ -361,6 +366,22 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(visit, made, scheme):
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     red = int(re.search(r"\d+", colour)[0])
     assert (red > 128) == (scheme == "light")
+
+
+def test_a_catalogue_has_no_hits_and_misses(visit, tmp_path):
+    rows, _ = clusters(0)
+    images = pictures(tmp_path / "i", torch.arange(42), [f"item {i}" for i in range(42)])
+    write(tmp_path / "e.html", rows, images, mapped=42)
+    page = visit(tmp_path / "e.html")
+    thumbnail(page, 5).click()
+    assert page.locator("#inspector .card").count() == 12
+    assert page.locator(".card .mark").count() == page.locator("#grid .miss").count() == 0
+    for hidden in ("#order", ".check", "#grid h2 span"):
+        assert not page.locator(hidden).first.is_visible()
+    page.click("#tab-map")
+    page.click("#tab-classes")
+    words = page.inner_text("body")
+    assert "R@1" not in words and "hits" not in words and "42 images of 42 classes" in words
 
 
 def test_in_a_separate_gallery_neighbours_are_its_images(visit, tmp_path):

@@ -39,6 +39,13 @@ def test_composed_and_decomposed_letters_are_one_name(tmp_path):
     assert lines[0] == lines[1] == {"label": CAFE}
 
 
+def test_what_keeps_spreadsheets_from_computing_a_class_is_no_part_of_it(tmp_path):
+    lines = read_lines(table(tmp_path, "label", "'=a", "'-1", "''=a", "'a", "-1"), ["label"])
+    assert [line["label"] for line in lines] == ["=a", "-1", "'=a", "'a", "-1"]
+    lines = read_lines(table(tmp_path, "path", "'=a.png"), ["path"])
+    assert lines[0]["path"] == "'=a.png"
+
+
 def test_the_name_of_a_file_stays_as_the_disk_has_it(tmp_path):
     path = table(tmp_path, "path,label", f"{CAFE_APART}.png,a")
     assert read_lines(path, ["path"])[0]["path"] == f"{CAFE_APART}.png"

@@ -8,8 +8,10 @@ const shown = decoded(data.shown, Int32Array);              // (points,) picture
 const point = decoded(data.point, Float32Array);            // (points * 2,)
 const unreadable = new Set(data.unreadable);
 const classes = data.classes.map(([name, images, queries, hits, takenFor], number) => ({
-  number, name, images, queries, hits, takenFor, group: data.group[number], recall: queries ? hits / queries : NaN,
+  number, name, label: data.full[number] ?? name, images, queries, hits, takenFor, group: data.group[number], recall: queries ? hits / queries : NaN,
 }));
+
+const tested = classes.some((line) => line.queries);       // else nothing can be a hit or a miss
 
 // Base64 of a little-endian array.
 function decoded(text, Kind) {
@@ -20,19 +22,24 @@ function classOf(picture) {
   return classes[label[picture]];
 }
 
-// The neighbours of an image that can be opened: [{picture, similarity, hit}].
+// The neighbours of an image that can be opened: [{picture, similarity, kind}]; "other" where nothing is a hit.
 function neighboursOf(picture) {
+  const {queries} = classOf(picture);
   return Array.from({length: data.depth}, (_, rank) => {
     const place = picture * data.depth + rank;
     const found = neighbour[place];
-    return {picture: found, similarity: similarity[place], hit: label[found] === label[picture]};
+    return {picture: found, similarity: similarity[place], kind: queries ? hitOrMiss(picture, found) : "other"};
   });
+}
+
+function hitOrMiss(picture, found) {
+  return label[found] === label[picture] ? "hit" : "miss";
 }
 
 // "hit" or "miss" by the nearest image; "lonely" where there is nothing to find.
 function verdict(picture) {
   if (!classOf(picture).queries) return "lonely";
-  return label[neighbour[picture * data.depth]] === label[picture] ? "hit" : "miss";
+  return hitOrMiss(picture, neighbour[picture * data.depth]);
 }
 
 const WORDS = {

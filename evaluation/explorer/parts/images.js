@@ -3,7 +3,7 @@
 const grid = byId("grid");
 const groups = new Map();      // number of a class -> its element
 let inGrid = [];               // buttons to be seen, in order
-let marked = null;             // the one of the image that is open
+let current = null;             // the one of the image that is open
 
 function buildGrid() {
   for (let picture = 0; picture < data.opened; picture++) {
@@ -21,7 +21,7 @@ function buildGrid() {
 
 function buildGroup(line) {
   const heading = make("h2", {}, make("bdi", {text: line.name}), make("span", {text: percent(line.recall)}));
-  heading.title = line.name;
+  heading.title = line.label;
   return make("section", {class: "group"}, heading, make("div", {class: "cells"}));
 }
 
@@ -44,7 +44,7 @@ function refreshGrid() {
     return left.length;
   });
   grid.replaceChildren(...(seen.length ? seen : [emptyState()]));
-  makeCurrent(grid, inGrid.includes(marked) ? marked : inGrid[0]);
+  makeCurrent(grid, inGrid.includes(current) ? current : inGrid[0]);
   sayCount(seen.length);
 }
 
@@ -64,7 +64,8 @@ function sayCount(number) {
   const count = byId("count");
   const words = many(inGrid.length, asked.misses ? "miss" : "image");
   const sign = make("span", {class: "sign", text: "✕"});
-  count.replaceChildren(`${words} of ${many(number, "class")}, each with its R@1 · `, sign, " nearest image is of another class");
+  count.replaceChildren(`${words} of ${many(number, "class")}`);
+  if (tested) count.append(", each with its R@1 · ", sign, " nearest image is of another class");
   if (!asked.only) return;
   const names = [...asked.only].map((c) => classes[c].name);
   const clear = make("button", {type: "button", class: "chip", "aria-label": `Only ${names.join(" and ")}: show all again`},
@@ -73,11 +74,15 @@ function sayCount(number) {
   count.append(" ", clear);
 }
 
-function markOpen(picture) {
-  marked?.classList.remove("open");
-  marked?.removeAttribute("aria-current");
-  marked = groups.get(label[picture]).querySelector(`[data-picture="${picture}"]`);
-  marked.classList.add("open");
-  marked.setAttribute("aria-current", "true");
-  if (inGrid.includes(marked)) makeCurrent(grid, marked);
+function thumbnailOf(picture) {
+  return groups.get(label[picture]).querySelector(`[data-picture="${picture}"]`);
+}
+
+function showOpen(picture) {
+  current?.classList.remove("open");
+  current?.removeAttribute("aria-current");
+  current = thumbnailOf(picture);
+  current.classList.add("open");
+  current.setAttribute("aria-current", "true");
+  if (inGrid.includes(current)) makeCurrent(grid, current);
 }

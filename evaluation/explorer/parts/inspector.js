@@ -20,13 +20,13 @@ function open(picture, {from = openedFrom, enter = false, remember = true} = {})
   openedFrom = from;
   if (remember && location.hash !== `#${picture}`) location.hash = picture;
   const found = neighboursOf(picture);
-  inspector.replaceChildren(titleOf(picture), summaryOf(picture, found), make("h3", {text: nearestTitle()}), listOf(found),
+  inspector.replaceChildren(titleOf(picture), summaryOf(picture, found), formOf(picture), make("h3", {text: nearestTitle()}), listOf(found),
                             ...classPart(classOf(picture)));
   inspector.scrollTop = 0;
   document.body.classList.add("opened");
-  markOpen(picture);
+  showOpen(picture);
   makeCurrent(inspector, inspector.querySelector("button[data-picture]"));
-  byId("said").textContent = `${name(picture)}: ${score(found)}`;
+  byId("said").textContent = `${name(picture)}: ${score(found) || WORDS.lonely}`;
   if (enter) inspector.querySelector("button[data-picture]").focus();
   drawMap();
 }
@@ -36,8 +36,10 @@ function close() {
   (openedFrom?.isConnected ? openedFrom : inGrid[0])?.focus();
 }
 
+// Nothing where there is nothing to find.
 function score(found) {
-  return `${found.filter(({hit}) => hit).length} of the ${found.length} nearest images are hits`;
+  if (found.some(({kind}) => kind === "other")) return "";
+  return `${found.filter(({kind}) => kind === "hit").length} of the ${found.length} nearest images are hits`;
 }
 
 function nearestTitle() {
@@ -47,7 +49,7 @@ function nearestTitle() {
 function titleOf(picture) {
   const button = make("button", {type: "button", class: "close", "aria-label": "Close", text: "✕"});
   button.addEventListener("click", close);
-  return make("div", {class: "title"}, make("h2", {id: "picked"}, named(classOf(picture).name)), button);
+  return make("div", {class: "title"}, make("h2", {id: "picked"}, named(classOf(picture).label)), button);
 }
 
 function summaryOf(picture, found) {
@@ -55,12 +57,12 @@ function summaryOf(picture, found) {
   const words = WORDS[kind][0].toUpperCase() + WORDS[kind].slice(1);
   const large = paint(make("span", {class: "large", role: "img", "aria-label": name(picture)}), picture);
   return make("div", {class: "summary"}, large, make("div", {},
-    make("p", {class: `verdict ${kind}`}, mark(kind), `${words}.`), make("p", {text: `${score(found)}.`}),
-    make("p", {class: "file", title: pathOf(picture)}, named(data.files[picture])),
+    make("p", {class: `verdict ${kind}`}, sign(kind), `${words}.`), make("p", {text: score(found) && `${score(found)}.`}),
+    make("p", {class: "file", title: pathOf(picture)}, named(belowRoot(picture))),
     unreadable.has(picture) ? make("p", {text: "The image file could not be read."}) : ""));
 }
 
-function mark(kind) {
+function sign(kind) {
   return make("span", {class: "mark", "aria-hidden": "true", text: {hit: "✓", miss: "✕", lonely: "–"}[kind]});
 }
 
@@ -69,12 +71,12 @@ function listOf(found) {
 }
 
 // A neighbour; one that is no test image of the page has no neighbours of its own to go on to.
-function cardOf({picture, similarity: score, hit}, rank) {
-  const kind = hit ? "hit" : "miss", leads = picture < data.opened;
-  const words = `${rank}: ${kind}, ${name(picture)}, similarity ${score.toFixed(2)}`;
+function cardOf({picture, similarity: score, kind}, rank) {
+  const leads = picture < data.opened;
+  const words = `${rank}: ${kind === "other" ? "" : `${kind}, `}${name(picture)}, similarity ${score.toFixed(2)}`;
   const button = make("button", {type: "button", class: `card ${kind}`, tabindex: -1, "data-picture": picture,
-                                 "aria-label": words, "aria-disabled": !leads, title: `${data.files[picture]}\n${classOf(picture).name}\n${pathOf(picture)}`},
-                      paint(make("span"), picture), mark(kind), named(classOf(picture).name),
+                                 "aria-label": words, "aria-disabled": !leads, title: `${data.files[picture]}\n${classOf(picture).label}\n${pathOf(picture)}`},
+                      paint(make("span"), picture), kind === "other" ? "" : sign(kind), named(classOf(picture).name),
                       make("span", {class: "score", text: score.toFixed(2)}));
   return button;
 }
@@ -82,7 +84,7 @@ function cardOf({picture, similarity: score, hit}, rank) {
 function classPart(line) {
   const facts = line.queries
     ? `R@1 ${percent(line.recall)}: ${line.hits} of ${many(line.queries, "image")} hit${line.queries === 1 ? "s" : ""}.`
-    : "Its one image has no other to find.";
+    : "None of its images has another of the class to find.";
   const taken = line.takenFor.slice(0, 8).map((pair) => make("li", {}, confusionButton(line, pair)));
   return [make("h3", {text: "Its class"}), make("p", {text: facts}),
           taken.length ? make("p", {text: "Taken for"}) : "",

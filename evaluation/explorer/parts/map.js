@@ -118,6 +118,8 @@ function trace(form, x, y, r) {
   else { pen.moveTo(x, y - r); pen.lineTo(x + r, y); pen.lineTo(x, y + r); pen.lineTo(x - r, y); pen.closePath(); }
 }
 
+const RINGS = {hit: ["--hit", 2], miss: ["--miss", 2, [4, 3]], other: ["--quiet", 2]};
+
 // Rings around the open image and its neighbours, solid for hits and dashed for misses, and around the point in focus.
 function drawOpen(radius, style) {
   const place = new Map([...shown].map((picture, i) => [picture, i]));
@@ -129,8 +131,8 @@ function drawOpen(radius, style) {
     pen.stroke();
   };
   if (opened >= 0) {
-    for (const {picture, hit} of neighboursOf(opened)) {
-      if (place.has(picture)) ring(place.get(picture), radius + 4, hit ? "--hit" : "--miss", 2, hit ? [] : [4, 3]);
+    for (const {picture, kind} of neighboursOf(opened)) {
+      if (place.has(picture)) ring(place.get(picture), radius + 4, ...RINGS[kind]);
     }
     if (place.has(opened)) ring(place.get(opened), radius + 6, "--ink", 3);
   }

@@ -1,6 +1,6 @@
 // Views, filters, keys and the address: what ties the parts together.
 
-const VIEWS = ["images", "classes", "map"].filter((view) => view !== "map" || shown.length);
+const VIEWS = ["images", "classes", "map", "marks"].filter((view) => view !== "map" || shown.length);
 const wide = matchMedia("(min-width: 56.25rem)");
 
 function view(chosen, {focus = false} = {}) {
@@ -32,12 +32,15 @@ function buildFilters() {
   byId("misses").addEventListener("change", ({target}) => ask({misses: target.checked}));
 }
 
-// "/" goes to the search; Escape leaves the open image, then takes the filter away.
+// "/" goes to the search, "m" to the mark of the open image; Escape leaves the open image, then takes the filter away.
 function onKey(event) {
   const writing = event.target.matches("input, select");
   if (event.key === "/" && !writing) {
     event.preventDefault();
     byId("search").focus();
+  } else if (event.key === "m" && !writing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    startMarking();
   } else if (event.key === "Escape") {
     if (inspector.contains(event.target) || (!wide.matches && document.body.classList.contains("opened"))) close();
     else if (asked.only || asked.text) clearFilter();
@@ -62,12 +65,14 @@ function openFirst() {
   open(Number(from.dataset.picture), {remember: false, from});
 }
 
+document.body.classList.toggle("untested", !tested);
 buildTabs();
 buildFilters();
 buildGrid();
 buildClasses();
 buildMap();
 buildInspector();
+buildMarks();
 ask({});
 view("images");
 document.addEventListener("keydown", onKey);
