@@ -12,7 +12,7 @@ from PIL import Image
 from evaluation.search import Searcher
 from evaluation.search.command import main
 from evaluation.search.serve import LARGEST, SIDE, SearchServer
-from tests.evaluation.test_explorer_browser import DESKTOP, PHONE, WIDTH, browser  # noqa: F401
+from tests.evaluation.test_explorer_browser import DESKTOP, PHONE, WIDTH
 from tests.evaluation.test_search import made, place  # noqa: F401
 
 EVIL = "<img src=x onerror=alert(1)>"
