@@ -2,20 +2,15 @@
 
 A name is loaded when it is first used, so that a command that computes nothing starts without torch.
 """
-import importlib
+from utilities.lazy import loader
 
 MODULES = {
-    "METRICS": "evaluation.metrics",
-    "QueryMetric": "evaluation.metrics",
-    "SetMetric": "evaluation.metrics",
-    "parse_metric": "evaluation.metrics",
-    "evaluate": "evaluation.metrics.values",
-    "query_values": "evaluation.metrics.values",
+    "METRICS": "metrics",
+    "QueryMetric": "metrics",
+    "SetMetric": "metrics",
+    "parse_metric": "metrics",
+    "evaluate": "metrics.values",
+    "query_values": "metrics.values",
 }
 __all__ = list(MODULES)  # noqa: PLE0605
-
-
-def __getattr__(name: str):
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(MODULES[name]), name)
+__getattr__ = loader(__name__, MODULES)

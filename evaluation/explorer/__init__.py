@@ -4,7 +4,7 @@ The page contains everything it shows and sends no request. A run writes it afte
 command makes it of the files that evaluation.embed writes, or of any others of their form. The
 names are loaded when they are first used, so that the command starts without torch.
 """
-import importlib
+from utilities.lazy import loader
 
 FILES = {
     "NEIGHBOURS": "data",
@@ -14,9 +14,4 @@ FILES = {
     "write_run_explorer": "page",
 }
 __all__ = list(FILES)
-
-
-def __getattr__(name: str):
-    if name not in FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{FILES[name]}"), name)
+__getattr__ = loader(__name__, FILES)

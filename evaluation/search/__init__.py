@@ -2,7 +2,7 @@
 
 The names are loaded when they are first used, so that the command starts without torch.
 """
-import importlib
+from utilities.lazy import loader
 
 FILES = {
     "EmbeddedSet": "embedded_set",
@@ -16,9 +16,4 @@ FILES = {
     "read_set": "embedded_set",
 }
 __all__ = list(FILES)
-
-
-def __getattr__(name: str):
-    if name not in FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{FILES[name]}"), name)
+__getattr__ = loader(__name__, FILES)
