@@ -3,7 +3,7 @@
 const grid = byId("grid");
 const groups = new Map();      // number of a class -> its element
 let inGrid = [];               // buttons to be seen, in order
-let current = null;             // the one of the image that is open
+let current = null;            // the one of the image that is open
 
 function buildGrid() {
   for (let picture = 0; picture < data.opened; picture++) {
