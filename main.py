@@ -31,6 +31,7 @@ from training.building import (
 )
 from training.guard import room_for
 from training.large_batch import LargeBatchStep, Outcome
+from training.projection import start_projection
 from training.results import EVALUATION_ADVICE, fill_storage, score_split, write_results
 from training.run import Run
 from training.run_folder import record_options, run_folder
@@ -137,6 +138,7 @@ def run(opt) -> None:
     if opt.evaluate_only:
         evaluate_only(opt, splits, network, loaders, device)
         return
+    start_projection(opt, network, loaders["train"], device)
     if opt.compile:
         require_compiler(device)
         network.compile_backbone()

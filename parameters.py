@@ -232,6 +232,10 @@ def add_network_flags(parser: Parser) -> None:
     add("--embed_dim", type=dimensions, metavar="D", help="""
         Length of an embedding; 'none': no projection, an embedding is the feature itself. Then only
         the backbone trains, and with --n_epochs 0 it is evaluated as it is.""")
+    add("--projection_init", choices=["random", "pca"], default="random", help="""
+        What the projection starts from: 'random' weights, or the principal components of the
+        features of up to 10,000 training images ('pca'), so that training starts from the
+        backbone's own similarities. Default: pca with --freeze and --dataset embeddings.""")
     add("--pooling", choices=[*registry("pooling")], help="""
         How the backbone's map becomes a feature: average, average plus maximum, generalised mean
         with a learned power, maximum, or 'own': what the library's last linear layer sees. Default:

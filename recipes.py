@@ -59,6 +59,8 @@ ROWS = {
     "image_size": None,
     "crop_size": None,
 }
+# A head on features that stay as they are.
+HEAD = {"projection_init": "pca"}
 RECIPES = {
     "default": {
         "loss": "smoothap",
@@ -213,6 +215,8 @@ def layered_defaults(flags: dict) -> dict:
         defaults["source_path"] = ".cache"
     if small and recipe == "default":
         defaults |= SMALL_RELATION
+    if recipe == "default" and (dataset == "embeddings" or flags.get("freeze")):
+        defaults |= HEAD
     if recipe == "paper":
         defaults |= paper_defaults(arch, dataset, flags)
     if flags.get("relation", defaults.get("relation")) == "none":

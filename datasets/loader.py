@@ -46,6 +46,12 @@ class Loader(DataLoader):
                       num_workers=self.num_workers, pin_memory=self.pin_memory,
                       generator=self.generator, collate_fn=self.collate_fn)
 
+    def of_draws(self, order: list[list[Draw]]) -> "Loader":
+        """A loader of these batches of the same images."""
+        return Loader(self.dataset, normalise=self.normalise, batch_sampler=order,
+                      num_workers=self.num_workers, pin_memory=self.pin_memory,
+                      generator=torch.Generator(), collate_fn=self.collate_fn)
+
     def drawn_by(self, sampler: BatchSampler, seed: int) -> "Loader":
         """A loader of the sampler's batches of the same images, in the main process."""
         # without a generator of its own every iteration would draw from the global stream

@@ -44,6 +44,8 @@ NO_EFFECT = (
     ("policy_ pair_weight_on", "with --pair_weighting uniform"),
     ("policy_constant", "unless --pair_weighting constant"),
     ("project group", "without --log_online"),
+    ("projection_init", "with --checkpoint"),
+    ("projection_init", "with --embed_dim none"),
     ("proxies_", "with --proxies_weight 0"),
     ("relation_", "with --relation none"),
     ("tau gamma", "unless --scheduler step multistep"),
