@@ -7,10 +7,9 @@ from utilities.ranges import PositiveInt
 
 
 class AllTriplets(Miner):
-    """Every (a, p, n) with y_p = y_a != y_n, in the order of a ("batch all", Hermans et al., 2017).
+    """Every (a, p, n) with y_p = y_a != y_n ("batch all", Hermans et al., arXiv 2017).
 
-    Above `cap` triplets a uniformly random subset of that size, without replacement. Memory: O(N +
-    cap); the number of triplets is read back from the device.
+    Above `cap` triplets a uniformly random subset of that size. Memory: O(N + cap).
     """
 
     cap: PositiveInt = 65536

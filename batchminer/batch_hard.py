@@ -9,10 +9,9 @@ class BatchHard(Miner):
     """Batch-hard mining (Hermans et al., "In Defense of the Triplet Loss for Person
     Re-Identification", arXiv 2017):
 
-        p = argmax_{y_p = y_a} d_ap,   n = argmin_{y_n != y_a} d_an
+        p = argmax_{y_p=y_a} d_ap,   n = argmin_{y_n!=y_a} d_an
 
-    Distances are those of the rows as given; among equals the first counts. One triplet per anchor,
-    nothing random.
+    Among equals the first counts.
     """
 
     def mine(self, x, label, generator, anchors):

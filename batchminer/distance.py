@@ -16,8 +16,8 @@ class DistanceWeighted(Miner):
     q is the density of distances between random points of the unit sphere in D dimensions.
     Distances are those of the normalised rows. Smaller ones count as lower_cutoff; negatives with
     `d >= upper_cutoff` are not drawn, unless an anchor has no others: then uniformly, as in the
-    authors' code. One triplet per anchor. Deviations: at d = 2 `1 - d^2/4` counts as 1e-8. The base
-    framework does not apply its upper cutoff, and mines on the rows as given.
+    authors' code. Deviations: at d = 2 `1 - d^2/4` counts as 1e-8. The base framework does not
+    apply its upper cutoff, and mines on the rows as given.
     """
 
     lower_cutoff: Positive = 0.5

@@ -4,12 +4,11 @@ from batchminer.base import ClassBlocks, Miner, admissible
 
 class IntraRandom(Miner):
     """DiVA's intra-class triplets (Milbich et al., "DiVA: Diverse Visual Feature Aggregation for
-    Deep Metric Learning", ECCV 2020): anchor, positive and negative are three rows of one class, so
-    the label rule of triplets is broken on purpose.
+    Deep Metric Learning", ECCV 2020): for each anchor two other rows of its own class as positive
+    and negative, uniformly.
 
-    For each anchor an ordered pair of two other rows of its class, uniformly; none in classes of
-    fewer than three. Deviation: the authors' code draws classes, and the three rows with
-    replacement.
+    Classes of fewer than three rows have none. Deviation: the authors' code draws classes, and the
+    three rows with replacement.
     """
 
     negative_class = "same"

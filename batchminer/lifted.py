@@ -9,8 +9,8 @@ class Lifted(Miner):
     """Every ordered pair (a, p) of two rows of one class, as lifted structure compares them (Oh
     Song et al., "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR 2016).
 
-    There, and in the base framework, a pair comes with all negatives of the anchor. Here a triplet
-    holds one, drawn uniformly. Several triplets per anchor.
+    Deviation: a triplet holds one negative, drawn uniformly; in the paper and in the base framework
+    a pair comes with all negatives of the anchor.
     """
 
     one_per_anchor = False

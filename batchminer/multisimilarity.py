@@ -14,9 +14,8 @@ class MultiSimilarityMiner(Miner):
 
         P_a = {p: S_ap - eps < max_n S_an},   N_a = {n: S_an + eps > min_p S_ap}
 
-    The paper keeps the two sets apart. Here every p of P_a is combined with every n of N_a, so that
-    each mined pair takes part and nothing is random. Above `cap` triplets a uniformly random subset
-    of that size. Several triplets per anchor.
+    Every p of P_a is combined with every n of N_a; above `cap` triplets a uniformly random subset
+    of that size. Deviation: the paper keeps the two sets apart.
     """
 
     eps: Finite = 0.1

@@ -9,8 +9,8 @@ class NPair(Miner):
     NeurIPS 2016, section 3.2): one pair (a, p) of every class of the batch with two rows or more,
     uniformly; its negatives are the positives of the other classes' pairs.
 
-    A triplet holds one of these negatives, drawn uniformly. One triplet per class. Deviation: the
-    base framework pairs every row of the batch and lists all rows of other classes.
+    A triplet holds one of these negatives, drawn uniformly. Deviation: the base framework pairs
+    every row of the batch and lists all rows of other classes.
     """
 
     def mine(self, x, label, generator, anchors):

@@ -34,15 +34,13 @@ class Parametric(Miner):
     There are n_support - 1 equal bins of support_lim; distances outside belong to the end bins. At
     first the mass is uniform on the distances of `mode` ('semihards': 0.3 to 0.7) and 1e-15 of it
     elsewhere. As in the authors' code, a bin stands for the distance 2 / n_support beyond its lower
-    edge. One triplet per anchor. Every `every` steps a policy network multiplies each bin by alpha,
-    1 or beta, between 1e-25 and 1e25. Its reward is the sign of the change in the mean of the first
-    two of `metrics`.
+    edge. Every `every` steps a policy network multiplies each bin by alpha, 1 or beta, between
+    1e-25 and 1e25. Its reward is the sign of the change in the mean of recall@1 and nmi.
 
     With self_regularise the negative is drawn from the whole batch, and the anchor may be its own
-    positive, as in the authors' runs, which report a notable loss without it. Deviations: policy
-    gradient with a moving baseline, which the authors' code offers too, instead of PPO with a
-    critic; lr 1e-3 instead of 1e-2, at which the policy settles before it has learned; a state
-    without a list of past metrics.
+    positive, as in the authors' runs, which lost notably without it. Deviations: policy gradient
+    with a moving baseline instead of PPO with a critic; lr 1e-3 instead of 1e-2, at which the
+    policy settles before it has learned; a state without a list of past metrics.
     """
 
     mode: str = "semihards"

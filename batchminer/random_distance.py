@@ -5,12 +5,11 @@ from batchminer.distance import DistanceWeighted
 
 
 class RandomDistance(DistanceWeighted):
-    """Distance-weighted sampling on labels that are shuffled over the batch anew at every call: the
+    """Distance-weighted sampling on labels that are shuffled over the batch at every call: the
     control of DiVA's class-shared features (Milbich et al., "DiVA: Diverse Visual Feature
     Aggregation for Deep Metric Learning", ECCV 2020, the authors' `random` sharing).
 
-    Positive and negative are of any class, so the label rule of triplets is broken on purpose.
-    Anchors whose shuffled class has one row are left out.
+    Positive and negative are of any class. Anchors whose shuffled class has one row are left out.
     """
 
     positive_class = "any"

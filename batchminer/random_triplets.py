@@ -3,8 +3,7 @@ from batchminer.base import ClassBlocks, Miner, admissible, below
 
 
 class RandomTriplets(Miner):
-    """For each anchor with a positive and a negative, one of each, uniformly at random; one triplet
-    an anchor."""
+    """For each anchor a positive and a negative, uniformly at random."""
 
     def mine(self, x, label, generator, anchors):
         """x (N, D) is not read, label (N,) -> Triplets."""

@@ -9,8 +9,7 @@ from utilities.ranges import Probability
 class RhoDistance(DistanceWeighted):
     """Spectrum regularisation (Roth et al., "Revisiting Training Strategies and Generalization
     Performance in Deep Metric Learning", ICML 2020, rho-regularisation): distance-weighted triplets
-    in which, with probability cp, the negative is exchanged for a row of the anchor's own class, so
-    that classes are not compressed to a point.
+    in which, with probability cp, the negative is exchanged for a row of the anchor's own class.
 
     That row is not the anchor, nor its positive unless the class has two rows. Deviations: the
     authors' code also makes the anchor its own positive in these tuples, which removes the pull; it

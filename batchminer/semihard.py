@@ -10,9 +10,9 @@ class Semihard(Miner):
 
         d_ap < d_an < d_ap + margin
 
-    Distances are those of the rows as given. One triplet per anchor; an anchor without such a
-    negative for its drawn positive is left out (the base framework draws any negative). Deviation:
-    FaceNet compares squared distances, so the margin here is in units of distance.
+    An anchor without such a negative for its drawn positive is left out; the base framework draws
+    any negative. Deviation: the paper compares squared distances, so the margin here is in units of
+    distance.
     """
 
     margin: Positive = 0.2

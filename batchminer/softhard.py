@@ -6,14 +6,12 @@ from utilities.pairwise import distance, pair_masks
 
 
 class Softhard(Miner):
-    """Soft-hard mining (base framework, Roth et al., "Revisiting Training Strategies", ICML 2020;
-    Roth and Brattoli's baselines): positive and negative independently and uniformly among those
-    that break the order,
+    """Soft-hard mining (base framework, Roth et al., "Revisiting Training Strategies", ICML 2020):
+    positive and negative independently and uniformly among those that break the order,
 
         d_ap > min_n d_an,   d_an < max_p d_ap
 
-    Where none does, among all of that sign. Distances are those of the rows as given. One triplet
-    an anchor.
+    Where none does, among all of that sign.
     """
 
     def mine(self, x, label, generator, anchors):

@@ -26,18 +26,17 @@ class AdversarialSeparation(Criterion):
     2020, as used in Milbich et al., "Sharing Matters for Generalization in Deep Metric Learning",
     TPAMI 2022), beside a base loss:
 
-        L = base(x) - weight sum_{i < j} mean_{b, k} (R(u_i)_bk unit(f_ij(R(u_j)))_bk)^2
-          + reg_weight W
+        L = base(x) - weight sum_{i<j} mean_{b,k} (R(u_i)_bk unit(f_ij(R(u_j)))_bk)^2 + reg_weight W
         f(u) = W_2 relu(W_1 u + b_1) + b_2,   R(u) = u with its gradient times -1
-        W = sum_{i < j} sum of both layers' mean_rows (|row of W|^2 - 1)^2 + relu(|b|^2 - 1)
+        W = sum_{i<j} sum of both layers' mean_rows (|row of W|^2 - 1)^2 + relu(|b|^2-1)
 
-    u_1 to u_parts are equal parts of x with unit rows. The regressors f (width `hidden`) learn to
-    predict part i from part j; the reversed gradient makes the network prevent it, so the gradient
-    in x is not the derivative of the value. A negative lr is that of the network. Deviations: the
-    paper separates heads of a network. Predictions are unit rows, as in the base framework, and
-    need no W; those of BIER need it (reg_weight 100 times weight).
+    u_1 to u_parts are equal parts of x with unit rows. The regressors f (width `hidden`) predict
+    part i from part j. The reversed gradient makes the network prevent it, so the gradient in x is
+    not the derivative of the value. A negative lr is that of the network. Deviations: the paper
+    separates heads of a network. Predictions are unit rows, as in the base framework, and need no
+    W; those of BIER need it (reg_weight 100 times weight).
 
-    Weights: those of the base loss, like miner and references; the separation takes none.
+    Weights: those of the base loss, like miner and memory; the separation takes none.
     """
 
     # those of multisimilarity, the default base loss

@@ -14,15 +14,15 @@ class Angular(TripletCriterion):
     """Angular loss beside the N-pair loss (Wang et al., "Deep Metric Learning with Angular Loss",
     ICCV 2017):
 
-        L = NP + npair_ang_weight ANG + npair_l2 mean_i ||x_i||
+        L = NP + npair_ang_weight ANG + npair_l2 mean_i |x_i|
         ANG = mean_(a,p) w+_ap
-              log(1 + sum_n w-_an exp(4 t^2 (u_a + u_p) . u_n - 2 (1 + t^2) u_a . u_p))
+              log(1 + sum_n w-_an exp(4 t^2 (u_a+u_p) . u_n - 2 (1+t^2) u_a . u_p))
 
-    t = tan(alpha), alpha in degrees, u = x / ||x||. NP is the N-pair loss on x as given, without
-    its norm term. Both terms run over the given pairs (a, p), and n over all images of other
-    classes. With angular_only, L = ANG. Deviation: the paper has one negative of each class.
+    t = tan(alpha), alpha in degrees, u = x / |x|. NP is the N-pair loss of x, without its norm
+    term. Both terms run over the given pairs (a, p), and n over all images of other classes. With
+    angular_only, L = ANG. Deviation: the paper has one negative of each class.
 
-    Weights: w+ scales both terms of a positive pair, w- both exponentials of a negative one.
+    Weights: as in the formula.
     """
 
     alpha: Degrees = 45.0

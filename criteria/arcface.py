@@ -12,16 +12,14 @@ class ArcFace(ProxyCriterion):
     """ArcFace (Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR
     2019, eq. 3):
 
-        z_iy = s cos(theta_iy + m),   z_ik = s cos theta_ik for k != y
-        cos theta_ik = x_i . p_k / |p_k|
-        L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{k != y} exp(z_ik) ) ]
+        L = cross_entropy(z),   theta_ik = arccos c_ik
+        z_iy = s cos(theta_iy+m),   z_ik = s c_ik for k != y
 
-    s = feature_scale, m = angular_margin in radians. x must have unit rows. Where theta is 0, sin
-    theta has gradient zero. Deviation: where `theta_iy > pi - m`, `z_iy = s (cos theta_iy - m sin
-    m)`, as in the authors' code. The paper's formula rises again there and pushes such an image
-    farther away.
+    s = feature_scale, m = angular_margin in radians. x must have unit rows. Deviation: where
+    `theta_iy > pi - m`, `z_iy = s (c_iy - m sin m)`, as in the authors' code. The paper's formula
+    rises again there and pushes such an image farther away.
 
-    Weights: w+ scales the image's term, w- the exponentials of the other classes.
+    Weights: as in the formula.
     """
 
     angular_margin: NonNegative = 0.5

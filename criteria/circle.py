@@ -8,19 +8,17 @@ from utilities.ranges import Finite, Positive
 
 class Circle(PairCriterion):
     """Circle loss (Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity
-    Optimization", CVPR 2020, eq. 4 to 6 with the margins of section 3.3), s = x x^T:
+    Optimization", CVPR 2020, eq. 4 to 6 with the margins of section 3.3):
 
-        l_i = log(1 + sum_{P_i} w+_ip exp(-g a_ip (s_ip - 1 + m))
-                      sum_{N_i} w-_in exp(g a_in (s_in - m)))
-        a_ip = relu(1 + m - s_ip),   a_in = relu(s_in + m),   g = gamma, m = margin
         L = mean_i l_i   over the anchors i that have a positive and a negative
+        l_i = log(1 + sum_{P_i} w+_ip exp(-gamma a_ip (s_ip - 1 + m))
+                      sum_{N_i} w-_in exp(gamma a_in (s_in-m)))
+        a_ip = relu(1 + m - s_ip),   a_in = relu(s_in+m),   m = margin
 
-    The factors a carry no gradient, so the gradient is not the derivative of the value. Margin and
-    gamma are the paper's for fine-grained retrieval. Deviation: the paper writes one anchor; the
-    mean counts every anchor with both signs, also those whose loss is zero.
+    The factors a carry no gradient, so the gradient is not the derivative of the value. The
+    defaults are the paper's for fine-grained retrieval. Deviation: the paper writes one anchor.
 
-    Weights: w+ and w- multiply the exponentials of positive and negative pairs (log-weights inside
-    the log-sum-exp).
+    Weights: as in the formula.
     """
 
     margin: Finite = 0.4

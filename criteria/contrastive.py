@@ -8,15 +8,14 @@ from utilities.ranges import NonNegative, Positive
 
 class Contrastive(TripletCriterion):
     """Contrastive loss (Hadsell et al., "Dimensionality Reduction by Learning an Invariant
-    Mapping", CVPR 2006, eq. 4), in the form of the base framework, with distances d in the place of
-    their halved squares:
+    Mapping", CVPR 2006, eq. 4), with distances in the place of their halved squares, as in the base
+    framework:
 
-        L = mean_t w+_ap relu(d_ap - m_pos) + mean_t w-_an relu(m_neg - d_an)
+        L = mean_t w+_ap relu(d_ap-pos_margin) + mean_t w-_an relu(neg_margin-d_an)
 
-    The means run over all triplets, zeros included. With avg_nonzero each runs over its hinges > 0,
-    counted without the weights, so that a small weight lowers the loss.
+    With avg_nonzero each mean runs over its hinges > 0, counted without the weights.
 
-    Weights: w+ scales the hinge of a positive pair, w- that of a negative one.
+    Weights: as in the formula.
     """
 
     pos_margin: NonNegative = 0.0

@@ -9,12 +9,11 @@ class CosFace(ProxyCriterion):
     """CosFace (Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", CVPR
     2018, eq. 4):
 
-        z_ik = s (cos_ik - m [k = y]),   cos_ik = x_i . p_k / |p_k|
-        L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{k != y} exp(z_ik) ) ]
+        L = cross_entropy(z),   z_ik = scale (c_ik - margin [k = y])
 
-    s = scale, m = margin. x must have unit rows.
+    x must have unit rows.
 
-    Weights: w+ scales the image's term, w- the exponentials of the other classes.
+    Weights: as in the formula.
     """
 
     margin: NonNegative = 0.35

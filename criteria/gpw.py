@@ -12,14 +12,12 @@ class GPW(PairCriterion):
     """General pair weighting with weights from outside (Wang et al., "Multi-Similarity Loss with
     General Pair Weighting for Deep Metric Learning", CVPR 2019, eq. 5).
 
-        L = mean_i [ 1/|N_i| sum_{n in N_i} w-_in s_in - 1/|P_i| sum_{p in P_i} w+_ip s_ip ]
-        s = x x^T
+        L = mean_i [1/|N_i| sum_{N_i} w-_in s_in - 1/|P_i| sum_{P_i} w+_ip s_ip]
 
     The mean runs over the anchors that have a positive and a negative. Deviation: the paper derives
-    the weights from a loss; here they are given.
+    the weights from a loss.
 
-    Weights: w+ scales the similarity of a positive pair, w- that of a negative one. Without weights
-    both means are uniform.
+    Weights: as in the formula.
     """
 
     def loss(self, x, label, triplets, weight, anchors):

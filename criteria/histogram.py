@@ -10,15 +10,15 @@ from utilities.ranges import Width
 
 class Histogram(PairCriterion):
     """Histogram loss (Ustinova and Lempitsky, "Learning Deep Embeddings with Histogram Loss",
-    NeurIPS 2016, eq. 1 to 4), s = x x^T:
+    NeurIPS 2016, eq. 1 to 4):
 
+        L = sum_r h-_r sum_{q<=r} h+_q
         h_r = sum_ij w_ij max(0, 1 - |s_ij - t_r| / D) / sum_ij w_ij
-        t_r = -1 + r D,   D = 2 / (R - 1)
-        L = sum_r h-_r sum_{q <= r} h+_q
+        t_r = -1 + r D,   D = 2 / (nbins-1)
 
-    R = nbins; h+ is over pairs of one class, h- over all others. Similarities beyond [-1, 1] by D
-    count nowhere. Deviations: pairs are ordered, so each comes twice, which cancels; with
-    references, pairs with a reference count once. On a GPU the last bits vary between calls.
+    h+ is over pairs of one class, h- over all others. Similarities beyond [-1, 1] by D count
+    nowhere. Deviation: pairs within the batch count twice, those with a memory once. On a GPU the
+    last bits vary between calls.
 
     Weights: w+ and w- are a pair's share in its histogram; within the batch a pair has the mean of
     its two weights.

@@ -9,17 +9,16 @@ from utilities.ranges import Finite, NonNegative
 
 class Lifted(PairCriterion):
     """Generalised lifted structure loss (Hermans et al., "In Defense of the Triplet Loss for Person
-    Re-Identification", arXiv 2017, eq. 8), d Euclidean:
+    Re-Identification", arXiv 2017, eq. 8):
 
-        L = mean_a relu(log sum_{P_a} w+_ap exp(d_ap) + log sum_{N_a} w-_an exp(m - d_an))
+        L = mean_a relu(log sum_{P_a} w+_ap exp(d_ap) + log sum_{N_a} w-_an exp(neg_margin-d_an))
           + l2 mean_i |x_i|
 
-    The mean runs over the anchors that have a positive; an anchor without negatives adds zero. m =
-    neg_margin. Deviations: the paper sums over anchors. The term of the norms is the base
-    framework's and leaves references out.
+    The first mean runs over the anchors that have a positive; one without negatives adds zero.
+    Deviations: the paper sums over anchors. The term of the norms is the base framework's and
+    runs over the batch alone.
 
-    Weights: w+ and w- multiply the exponentials of positive and negative pairs (log-weights inside
-    the log-sum-exp); the norms are not weighted.
+    Weights: as in the formula.
     """
 
     neg_margin: Finite = 1.0

@@ -13,16 +13,16 @@ class Margin(TripletCriterion):
     """Margin loss (Wu et al., "Sampling Matters in Deep Embedding Learning", ICCV 2017, eq. 5 and
     6).
 
-        L = [ sum_t relu(D_ap - b + m) + relu(b - D_an + m) + nu sum_t b ] / cnt
-        D = sqrt(d^2 + 1e-8)
-        cnt = number of hinges > 0, positive and negative counted apart; cnt = 0: L = 0
+        L = [sum_t relu(D_ap - b + m) + relu(b - D_an + m) + nu sum_t b] / cnt
+        D = sqrt(d^2+1e-8),   cnt = number of hinges > 0;   cnt = 0: L = 0
 
-    b is beta, or (default) a learned boundary of the anchor's class with the learning rate beta_lr.
-    Deviation: 1e-8 inside the root, as in the authors' code; Wu 2017 writes nu's term per class.
+    m is the margin. b is beta, or (default) a learned boundary of the anchor's class with the
+    learning rate beta_lr. Deviations: 1e-8 is that of the authors' code; the paper writes nu's term
+    per class.
 
     Weights: on 'term', `w+_ap relu(D_ap - b + m)` and `w-_an relu(b - D_an + m)`, with cnt of the
-    unweighted hinges, so that a small weight lowers the loss. On 'distance' (as published by
-    LM-Metric), `relu(w+_ap D_ap - b + m)` and `relu(b - w-_an D_an + m)`, with cnt of these.
+    unweighted hinges. On 'distance' (as published by LM-Metric), `relu(w+_ap D_ap - b + m)` and
+    `relu(b - w-_an D_an + m)`, with cnt of these.
     """
 
     placements = ("term", "distance")

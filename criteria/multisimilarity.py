@@ -9,18 +9,18 @@ from utilities.ranges import Finite, Positive
 
 
 class MultiSimilarity(PairCriterion):
-    """Multi-similarity loss (Wang et al., CVPR 2019, eq. 10 to 12 and 15), S = x x^T:
+    """Multi-similarity loss (Wang et al., CVPR 2019, eq. 10 to 12 and 15):
 
-        P_i = {p: S_ip - eps < max_n S_in},   N_i = {n: S_in + eps > min_p S_ip}
-        l_i = 1/a log(1 + sum_{P_i} w+_ip exp(-a (S_ip - lam)))
-            + 1/b log(1 + sum_{N_i} w-_in exp(b (S_in - lam)))
-        L = 1/B sum_i l_i   over the whole batch; an anchor with no mined pair adds zero
+        L = mean_i l_i   over the whole batch
+        l_i = 1/a log(1 + sum_{P_i} w+_ip exp(-a (s_ip-thresh)))
+            + 1/b log(1 + sum_{N_i} w-_in exp(b (s_in-thresh)))
+        P_i = {p: s_ip - margin < max_n s_in},   N_i = {n: s_in + margin > min_p s_ip}
 
-    a = pos_weight, b = neg_weight, eps = margin, lam = thresh. Deviation: b = 40 as in the base
-    framework; the paper has 50.
+    a = pos_weight, b = neg_weight. An anchor with no mined pair adds zero. Mining carries no
+    gradient and does not see the weights. Deviation: b = 40 as in the base framework; the paper has
+    50.
 
-    Weights: w+ and w- multiply the exponentials of positive and negative pairs (log-weights inside
-    the log-sum-exp); mining carries no gradient and does not see them.
+    Weights: as in the formula.
     """
 
     pos_weight: Positive = 2.0

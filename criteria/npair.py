@@ -13,13 +13,13 @@ class NPair(TripletCriterion):
     """N-pair loss (Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective",
     NeurIPS 2016), in the form of the base framework:
 
-        L = mean_(a,p) w+_ap log(1 + sum_n w-_an exp(s_an - s_ap)) + l2 mean_i ||x_i||,   s = x x^T
+        L = mean_(a,p) w+_ap log(1 + sum_n w-_an exp(s_an-s_ap)) + l2 mean_i |x_i|
 
-    The mean runs over the given pairs (a, p), n over all images of other classes, i over the batch.
+    The mean runs over the given pairs (a, p), n over all images of other classes.
     With multiclass, n runs over the positives of the other classes' given pairs, as in the paper.
     Deviations: the norm is not squared; without triplets there is no norm term.
 
-    Weights: w+ scales the term of a positive pair, w- the exponential of a negative one.
+    Weights: as in the formula.
     """
 
     l2: NonNegative = 0.005

@@ -20,8 +20,8 @@ class PML(Criterion):
     --loss_pml_args margin=0.1 swap=True`.
 
     args are words NAME=VALUE for its constructor; the numbers of classes and of dimensions are
-    filled in. What it learns trains at lr. A class that is no loss over embeddings and labels, or
-    that fails on a small batch, is refused.
+    filled in. What it learns trains at lr. A class that fails on a small batch of embeddings and
+    labels is refused.
     """
 
     def __init__(

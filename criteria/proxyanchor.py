@@ -13,13 +13,13 @@ class ProxyAnchor(ProxyCriterion):
     """Proxy-Anchor loss (Kim et al., "Proxy Anchor Loss for Deep Metric Learning", CVPR 2020, eq.
     4).
 
-        L = 1/|P+| sum_{k in P+} log(1 + sum_{i: y_i = k} w+_i exp(-a (s_ik - d)))
-          + 1/C sum_k log(1 + sum_{i: y_i != k} w-_i exp(a (s_ik + d))),   s_ik = x_i . p_k / |p_k|
+        L = mean_{k in P+} log(1 + sum_{i:y_i=k} w+_i exp(-alpha (c_ik-delta)))
+          + mean_k log(1 + sum_{i:y_i!=k} w-_i exp(alpha (c_ik+delta)))
 
-    P+ are the classes in the batch, C is the number of all classes, a = alpha, d = delta.
+    P+ are the classes in the batch; the second mean is over all classes.
 
-    Weights: on 'term', w+_i multiplies the exponential of image i with its own proxy, w-_i those
-    with all others. On 'positive' (as published by LM-Metric), w+_i multiplies all of them.
+    Weights: on 'term' as in the formula. On 'positive' (as published by LM-Metric), w+_i multiplies
+    all exponentials of image i.
     """
 
     placements = ("term", "positive")

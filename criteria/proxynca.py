@@ -10,14 +10,14 @@ class ProxyNCA(ProxyCriterion):
     """Proxy-NCA (Movshovitz-Attias et al., "No Fuss Distance Metric Learning using Proxies", ICCV
     2017, eq. 4):
 
-        L = mean_i [ w+_i d_iy^2 + w-_i log sum_{k != y} exp(-d_ik^2) ]
-        d_ik = |r x_i / |x_i| - r p_k / |p_k||
+        L = mean_i [w+_i d_iy^2 + w-_i log sum_{k!=y} exp(-d_ik^2)]
+        d_ik = scale |x_i/|x_i| - p_k/|p_k||
 
-    r = scale; x is normalised inside. With include_positive the sum runs over all proxies, so that
-    the term is a cross-entropy (Teh et al., "ProxyNCA++", ECCV 2020). With one class the second
-    term is zero. Deviation: r = 3 as in the base framework, where the paper has unit rows.
+    With include_positive the sum runs over all proxies, so that the term is a cross-entropy
+    (ProxyNCA++ of Teh et al., ECCV 2020). With one class the second term is zero. Deviation: scale
+    3 as in the base framework; the paper has 1.
 
-    Weights: w+ scales the squared distance to the own proxy, w- the log-sum over the proxies.
+    Weights: as in the formula.
     """
 
     scale: Positive = 3.0

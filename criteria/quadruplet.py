@@ -11,15 +11,13 @@ class Quadruplet(TripletCriterion):
     Re-identification", CVPR 2017), over quadruplets whose anchor a, negative n and second negative
     n2 are of three different classes:
 
-        L = mean_t w+_ap w-_an relu(d_ap - d_an + m_1)
-          + mean_t w+_ap w-_an relu(d_ap - d_{n,n2} + m_2)
+        L = mean_t w+_ap w-_an relu(d_ap - d_an + margin_alpha_1)
+          + mean_t w+_ap w-_an relu(d_ap - d_{n,n2} + margin_alpha_2)
 
-    The means run over all T quadruplets, zeros included; m_1 = margin_alpha_1, m_2 =
-    margin_alpha_2. With squared, d^2 takes the place of d. Deviation: d and the margins as in the
-    base framework; the paper squares d.
+    With squared, d^2 takes the place of d. Deviation: d and the margins as in the base framework;
+    the paper squares d.
 
-    Weights: w+ w- scales both terms. Rows of the weights are anchors, which n need not be, so the
-    pair (n, n2) has the weight of (a, n).
+    Weights: as in the formula.
     """
 
     margin_alpha_1: NonNegative = 0.2

@@ -12,17 +12,15 @@ class RecallAtK(PairCriterion):
     Mixup", CVPR 2022).
 
         L = 1 - mean_k mean_q 1/|P_q| sum_{i in P_q}
-                sigmoid((k - 1 - sum_{j != i} w_qj G_ij) / tau1)
-        G_ij = sigmoid((s_qj - s_qi) / tau2),   s = x x^T
+                sigmoid((k - 1 - sum_{j!=i} w_qj G_ij) / tau1)
+        G_ij = sigmoid((s_qj-s_qi) / tau2)
 
     The means run over the k in `ks` and the queries q that have a positive; the query is not in its
-    own ranking. An item of rank k counts one half, so for small temperatures the value tends to the
-    mean of recall@(k-1) and recall@k. The paper's mixup is left out. Deviations of the authors'
-    code: it counts the query (their k is k + 1 here), had tau1 = k until November 2024 and 1 since,
-    divides by min(k, |P_q|) and caps the sum over P_q at k.
+    own ranking. For small temperatures the value tends to the mean of recall@(k-1) and recall@k.
+    Deviations: no mixup. The authors' code counts the query (their k is k + 1 here), had tau1 = k
+    until November 2024, divides by min(k, |P_q|) and caps the sum over P_q at k.
 
-    Weights: w_qj multiplies the sigmoid G of the ranked item j: w+ for positives of q, w- for
-    negatives.
+    Weights: w_qj is w+ for positives of q, w- for negatives.
     """
 
     ks: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16)

@@ -11,17 +11,16 @@ class SmoothAP(PairCriterion):
     """Smooth-AP (Brown et al., "Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval",
     ECCV 2020, eq. 8).
 
-        L = mean_q [ 1 - 1/|P_q| sum_{i in P_q} (1 + sum_{j in P_q, j != i} w_qj G_ij)
-                                                / (1 + sum_{j != i} w_qj G_ij) ]
-        G_ij = sigmoid((s_qj - s_qi) / tau),   s = x x^T
+        L = mean_q [1 - 1/|P_q| sum_{i in P_q} (1 + sum_{j in P_q,j!=i} w_qj G_ij)
+                                             / (1 + sum_{j!=i} w_qj G_ij)]
+        G_ij = sigmoid((s_qj-s_qi) / tau)
 
     The query itself is a retrieved item and a positive, as in the authors' code. With exclude_self
     it is neither, and the mean runs over the queries that have a positive.
 
-    Weights: on 'term', w_qj multiplies the sigmoid of the counted item j: w+ for positives of q, w-
-    for negatives, one for q. On 'rank' (as published by LM-Metric), w+_i of the ranked positive i
-    multiplies its whole count in the denominator, w- is not used, and the AP can exceed one: `(1 +
-    sum_P G_ij) / (1 + w+_i sum G_ij)`.
+    Weights: on 'term', w_qj is w+ for positives of q, w- for negatives, one for q. On 'rank' (as
+    published by LM-Metric), w+_i of the ranked positive i multiplies its whole count, w- is not
+    used, and the AP can exceed one: `(1 + sum_P G_ij) / (1 + w+_i sum G_ij)`.
     """
 
     placements = ("term", "rank")

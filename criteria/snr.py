@@ -11,14 +11,13 @@ class SNR(TripletCriterion):
     """SNR triplet loss (Yuan et al., "Signal-to-Noise Ratio: A Robust Distance Metric for Deep
     Metric Learning", CVPR 2019), v the variance over the D features of a row:
 
-        L = mean_active w+_ap w-_an relu((v(x_a - x_p) - v(x_a - x_n)) / v(x_a) + m)
+        L = mean_active w+_ap w-_an relu((v(x_a-x_p) - v(x_a-x_n)) / v(x_a) + margin)
           + reg_lambda mean_t |sum_d x_ad|
 
-    Active are the hinges > 0, counted without the weights; without any the mean is 0. The
-    regulariser's mean runs over the anchors of all triplets. Deviations: both means are those of
-    the base framework, which drops the regulariser with the distance miner; here it stays.
+    Active are the hinges > 0, counted without the weights. Deviations: both means are those of the
+    base framework, which drops the regulariser with the distance miner; here it stays.
 
-    Weights: w+ w- scales a triplet's hinge, not the regulariser.
+    Weights: as in the formula.
     """
 
     margin: NonNegative = 0.2

@@ -9,13 +9,11 @@ class Softmax(ProxyCriterion):
     """Normalised softmax (Zhai and Wu, "Classification is a Strong Baseline for Deep Metric
     Learning", BMVC 2019):
 
-        L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{k != y} exp(z_ik) ) ]
-        z_ik = x_i . p_k / (|p_k| T)
+        L = cross_entropy(z),   z_ik = c_ik / temperature
 
-    T = temperature. x must have unit rows. Deviation: no class-balanced subsampling and no layer
-    norm, which belong to sampler and network.
+    x must have unit rows. Deviation: no class-balanced subsampling and no layer norm.
 
-    Weights: w+ scales the image's term, w- the exponentials of the other classes.
+    Weights: as in the formula.
     """
 
     temperature: Positive = 0.05

@@ -11,16 +11,16 @@ class SoftTriplet(Criterion):
     """SoftTriple loss (Qian et al., "SoftTriple Loss: Deep Metric Learning Without Triplet
     Sampling", ICCV 2019, sections 3.2 and 3.3):
 
-        S_ic = sum_k softmax_k(s_ick / gamma) s_ick,   s_ick = x_i . w_ck,   |w_ck| = 1
-        z_ic = lambda (S_ic - delta [c = y]),   R = sum_c sum_{j < k} |w_cj - w_ck| / (C K (K - 1))
-        L = mean_i w+_i [ -z_iy + log( exp(z_iy) + w-_i sum_{c != y} exp(z_ic) ) ] + tau R
+        L = cross_entropy(z) + reg_weight R,   z_ic = scale (S_ic - margin_delta [c = y])
+        S_ic = sum_k softmax_k(s_ick/gamma) s_ick,   s_ick = x_i . w_ck,   |w_ck| = 1
+        R = sum_c sum_{j<k} |w_cj - w_ck| / (C K (K-1))
 
-    K = n_centroids of each of C classes, delta = margin_delta, lambda = scale (also
-    --loss_softtriplet_lambda), tau = reg_weight. x must have unit rows. With K = 1, R is zero.
-    Deviations: lambda = 8 and K = 2 as in the base framework; the paper has 20 and 10. The authors'
-    code adds 1e-5 inside the root of |w_cj - w_ck|; here its gradient is zero where two coincide.
+    K = n_centroids of each of C classes; scale is also --loss_softtriplet_lambda. x must have unit
+    rows. With K = 1, R is zero. Deviations: scale 8 and K = 2 as in the base framework; the paper
+    has 20 and 10. The authors' code adds 1e-5 inside the root of `|w_cj - w_ck|`; here its gradient
+    is zero where two coincide.
 
-    Weights: w+ scales the image's term, w- the exponentials of the other classes; R takes none.
+    Weights: as in the formula.
     """
 
     n_classes: int

@@ -13,21 +13,21 @@ class SupAP(PairCriterion):
     """ROADMAP (Ramzi et al., "Robust and Decomposable Average Precision for Image Retrieval",
     NeurIPS 2021).
 
-        L = mean_q [ (1 - lam) SupAP_q + lam Cal_q ],   t_ij = s_qj - s_qi,   s = x x^T
+        L = mean_q [(1-calibration) SupAP_q + calibration Cal_q],   t_ij = s_qj - s_qi
         SupAP_q = 1 - 1/|P_q| sum_{i in P_q} r+_i / (r+_i + r-_i)
-        r+_i = 1 + sum_{j in P_q, j != i} w+_qj [t_ij >= 0],   r-_i = sum_{j in N_q} w-_qj H(t_ij)
-        H(t) = sigmoid(t / tau) for t < 0,   1/2 + sigmoid(t / tau) for 0 <= t <= delta,
-               1/2 + sigmoid(delta / tau) + rho (t - delta) for t > delta
-        Cal_q = 1/|P_q| sum_{p in P_q} w+_qp relu(alpha - s_qp)
-              + 1/|N_q| sum_{n in N_q} w-_qn relu(s_qn - beta)
+        r+_i = 1 + sum_{j in P_q,j!=i} w+_qj [t_ij >= 0],   r-_i = sum_{j in N_q} w-_qj H(t_ij)
+        H(t) = sigmoid(t/tau) for t < 0,   1/2 + sigmoid(t/tau) for 0 <= t <= delta,
+               1/2 + sigmoid(delta/tau) + rho (t-delta) for t > delta
+        Cal_q = 1/|P_q| sum_{p in P_q} w+_qp relu(alpha-s_qp)
+              + 1/|N_q| sum_{n in N_q} w-_qn relu(s_qn-beta)
 
-    lam = calibration. With exclude_self (default) the query is not in its own ranking; without, it
-    is one of its positives, as in the authors' code. r+ carries no gradient. H is at least the step
-    that AP counts, so `SupAP_q >= 1 - AP_q`. The authors' code starts the third piece from 1.44,
-    takes 1/2 at t = 0, averages the hinges over the active ones of the batch, and adds both terms
-    whole.
+    With exclude_self (default) the query is not in its own ranking; without, it is one of its
+    positives, as in the authors' code. r+ carries no gradient. H is at least the step that AP
+    counts, so `SupAP_q >= 1 - AP_q`. Deviations: the authors' code starts the third piece from
+    1.44, takes 1/2 at t = 0, averages the hinges over the active ones of the batch, and adds both
+    terms whole.
 
-    Weights: w_qj multiplies the step of the ranked item j and the hinge of the pair (q, j).
+    Weights: as in the formula.
     """
 
     tau: Positive = 0.01

@@ -16,15 +16,13 @@ class SupCon(PairCriterion):
     """Supervised contrastive loss (Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020,
     eq. 2, L_out):
 
+        L = mean_i l_i   over the anchors i that have a positive,   z = s / temperature
         l_i = -1/|P_i| sum_{p in P_i} w+_ip
-              [ s_ip - log( sum_{P_i} exp(s_ip) + sum_{N_i} w-_in exp(s_in) ) ]
-        s = x x^T / t,   L = mean_i l_i   over the anchors i that have a positive
+              [z_ip - log(sum_{P_i} exp(z_ip) + sum_{N_i} w-_in exp(z_in))]
 
-    t = temperature. Deviation: one view of an image, so an anchor may lack a positive; the mean
-    leaves it out.
+    Deviation: one view of an image, so an anchor may lack a positive.
 
-    Weights: w+ scales the log-probability of a positive (the mean stays over |P_i|), w- the
-    exponential of a negative in the denominator, where every positive counts once.
+    Weights: as in the formula.
     """
 
     temperature: Positive = 0.1

@@ -10,15 +10,15 @@ from utilities.ranges import NonNegative
 class Triplet(TripletCriterion):
     """Triplet loss (Schroff et al., "FaceNet", CVPR 2015, eq. 3):
 
-        L = mean_t w+_ap w-_an relu(d_ap^2 - d_an^2 + m)
+        L = mean_t w+_ap w-_an relu(d_ap^2 - d_an^2 + margin)
 
-    The mean runs over all triplets, zeros included; with avg_nonzero over the hinges > 0, counted
-    without the weights. With euclidean, d takes the place of d^2. With soft_margin, `log(1 +
-    exp(d_ap^2 - d_an^2))` takes the place of the hinge (Hermans et al., "In Defense of the Triplet
-    Loss for Person Re-Identification", 2017, section 2). Deviations: FaceNet sums over triplets;
-    Hermans 2017 puts the soft margin on d (euclidean).
+    With avg_nonzero the mean runs over the hinges > 0, counted without the weights. With euclidean,
+    d takes the place of d^2. With soft_margin, `log(1 + exp(d_ap^2 - d_an^2))` takes the place of
+    the hinge (Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", 2017,
+    section 2). Deviations: the paper sums over triplets; Hermans et al. put the soft
+    margin on d (euclidean).
 
-    Weights: w+ w- scales a triplet's term.
+    Weights: as in the formula.
     """
 
     margin: NonNegative = 0.2

@@ -3,8 +3,9 @@
     python scripts/document_criteria.py [--check]
 
 A class docstring begins with one sentence that names the paper. Then comes the formula (indented
-lines). A paragraph that begins with "Weights:" says what the pair weights do. --check writes
-nothing and fails where the file is out of date.
+lines). A paragraph that begins with "Weights:" says what the pair weights do; the page leaves it
+out where it is "as in the formula". --check writes nothing and fails where the page is out of
+date.
 """
 import inspect
 import re
@@ -25,18 +26,31 @@ CRITERIA = criteria.CRITERIA | {"pml": PML}
 PAGE = ROOT / "docs" / "criteria.md"
 HEAD = """# Criteria and miners
 
-Made by `python scripts/document_criteria.py` from the source; do not edit. `python main.py --help` explains each flag.
+Made by `python scripts/document_criteria.py`; do not edit. A flag is `--loss_<name>_<flag>` or
+`--miner_<name>_<flag>`, such as `--loss_triplet_margin 0.2`; `python main.py --help` explains each. The source names
+the titles of the papers.
 
 **Notation.** `s = x x^T` are dot products; `--arch ..._normalize` gives unit rows, on which they are cosines. `d` are
-Euclidean distances. a, p and n are anchor, positive and negative of a triplet. `P_i` are the other images of i's class,
-`N_i` those of other classes. `p_k` is the proxy of class k; flags `lr` are learning rates of proxies and the like.
+Euclidean distances. a, p and n are anchor, positive and negative of a triplet; `mean_t` runs over all triplets, zeros
+included. `P_i` are the other images of i's class, `N_i` those of other classes. y is the class of an image, `p_k` the
+proxy of class k. Flags `lr` are learning rates of proxies and the like.
 
-**Weights.** A weight multiplies one pair of images, or one image where a loss has proxies: `w+` for positives, `w-` for
-negatives. Weights that are all one give the unweighted loss.
+    c_ik = x_i . p_k / |p_k|
+    cross_entropy(z) = mean_i w+_i [-z_iy + log(exp(z_iy) + w-_i sum_{k!=y} exp(z_ik))]
+
+**Weights.** `w+` and `w-` weigh positives and negatives: one pair of images, or one image where a loss has proxies.
+Weights that are all one give the unweighted loss.
 
 **Empty cases.** An anchor without positives adds nothing; a loss without triplets is zero.
 
 """
+AFTER_CRITERIA = """
+Losses of triplets and quadruplets need `--batch_mining`; the others use the whole batch. With "memory", `--xbm_size`
+may add embeddings of past batches.
+"""
+IN_FORMULA = "as in the formula."
+# The title of a paper between its authors and the venue.
+TITLE = re.compile(r', "[^"]*"')
 # Author, venue and year of a paper that stands in parentheses.
 PAPER = re.compile(r'\((?:"[^"]*", )?([^"()]+?), (?:"[^"]*", )?([^,"()]*\b(?:19|20)\d\d)\b')
 # Words of the kind of w_ij, x^2, |x| and --flag, without the punctuation around them.
@@ -69,19 +83,20 @@ def default_text(default) -> str:
     """A default as it is typed on the command line."""
     if isinstance(default, tuple):
         return " ".join(map(str, default))
-    return "off" if default is False else str(default)
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return str(default)
 
 
-def arguments(kind: str, name: str, table: dict) -> str:
+def arguments(name: str, table: dict) -> str:
     """The flags of one class with their defaults, for a cell."""
     flags = table.get(name, {})
-    cells = [f"`{key}={default_text(flag.default)}`" for key, flag in flags.items()]
-    return f"`--{kind}_{name}_`: {', '.join(cells)}" if cells else ""
+    return ", ".join(f"`{key}={default_text(flag.default)}`" for key, flag in flags.items())
 
 
 def row(*cells: str) -> str:
     """A row of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
+    return f"|{'|'.join(cells)}|"
 
 
 def head(*cells: str) -> list[str]:
@@ -90,8 +105,8 @@ def head(*cells: str) -> list[str]:
 
 
 def prose(text: str) -> str:
-    """A paragraph, in which symbols are code, so that none reads as markup."""
-    pieces = text.split("`")
+    """A paragraph without titles, in which symbols are code, so that none reads as markup."""
+    pieces = TITLE.sub("", text).split("`")
     pieces[::2] = [SYMBOL.sub(r"\1`\2`\3", piece) for piece in pieces[::2]]
     return textwrap.fill("`".join(pieces), 120, break_on_hyphens=False, break_long_words=False)
 
@@ -104,20 +119,22 @@ def paper(cls: type) -> str:
 
 def needs(cls: type) -> str:
     """What a criterion compares, and whether a cross-batch memory may serve it."""
-    mining = "whole batch"
+    mining = "batch"
     if cls.needs_triplets:
         mining = "quadruplets" if cls.needs_quadruplets else "triplets"
-    return f"{mining}, `--xbm_size`" if cls.takes_references else mining
+    return f"{mining}, memory" if cls.takes_references else mining
 
 
 def weights_of(cls: type) -> str:
-    """The paragraph on what the pair weights scale."""
+    """The paragraph on what the pair weights scale; nothing where the formula says it."""
     if cls.accepts_weight == "none":
         return "Weights: it takes none."
-    text = f"Weights: {parts(cls)[2]}"
+    weights = parts(cls)[2]
+    if weights == IN_FORMULA:
+        return ""
     if cls.placements == ("term",):
-        return text
-    return f"{text} Choose by `--pair_weight_on {' or '.join(cls.placements)}`."
+        return f"Weights: {weights}"
+    return f"Weights (`--pair_weight_on {' or '.join(cls.placements)}`): {weights}"
 
 
 def section(name: str, cls: type, *more: str) -> list[str]:
@@ -127,29 +144,35 @@ def section(name: str, cls: type, *more: str) -> list[str]:
         opening = opening.rstrip(".,") + ":"
     lines = [f"### {name}", "", prose(opening), ""]
     if formula:
-        lines += ["```text", *formula, "```", ""]
-    for paragraph in (*rest, *more):
+        lines += [*(f"    {line}" for line in formula), ""]
+    for paragraph in filter(None, (*rest, *more)):
         lines += [prose(paragraph), ""]
     return lines
+
+
+def miners_note() -> str:
+    """What holds for all miners, so that their sections need not say it."""
+    several = [f"`{name}`" for name, cls in batchminer.MINERS.items() if not cls.one_per_anchor]
+    return prose(f"An anchor has at most one triplet, except with {', '.join(several)}. Distances "
+                 "are those of the rows as given, unless a section says otherwise.")
 
 
 def page() -> str:
     """The whole file."""
     lines = [HEAD + "## Criteria", ""]
-    lines += head("`--loss`", "paper", "needs", "flags and defaults")
+    lines += head("`--loss`", "paper", "needs", "flags")
     for name, cls in CRITERIA.items():
-        flags = arguments("loss", name, parameters.loss_flags())
+        flags = arguments(name, parameters.loss_flags())
         lines.append(row(f"[`{name}`](#{name})", paper(cls), needs(cls), flags))
-    lines += ["", "With `--xbm_size` the batch may also be compared with a cross-batch memory.", ""]
-    lines += ["## Miners", ""]
-    lines += head("`--batch_mining`", "paper", "flags and defaults")
-    for name, cls in batchminer.MINERS.items():
-        flags = arguments("miner", name, parameters.miner_flags())
-        lines.append(row(f"`{name}`", paper(cls), flags))
+    lines += [AFTER_CRITERIA, "## Miners", ""]
+    lines += head("`--batch_mining`", "flags")
+    for name in batchminer.MINERS:
+        flags = arguments(name, parameters.miner_flags())
+        lines.append(row(f"`{name}`", flags))
     lines += ["", "## Each criterion", ""]
     for name, cls in CRITERIA.items():
         lines += section(name, cls, weights_of(cls))
-    lines += ["## Each miner", ""]
+    lines += ["## Each miner", "", miners_note(), ""]
     for name, cls in batchminer.MINERS.items():
         lines += section(name, cls)
     return "\n".join(lines).rstrip() + "\n"

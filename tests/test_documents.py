@@ -6,7 +6,6 @@ import pytest
 
 from architectures.backbones import BACKBONES, weight_files
 from architectures.pooling import POOLINGS
-from architectures.weights import digits_of
 from batchminer import MINERS
 from criteria import CRITERIA
 from evaluation import METRICS
@@ -44,8 +43,7 @@ def test_every_backbone_pooling_and_file_of_weights_is_in_the_page():
     page = (ROOT / "docs" / "backbones.md").read_text()
     assert all(f"`{name}`" in page for name in (*BACKBONES, *POOLINGS))
     for name, source in weight_files().items():
-        digits = digits_of(source.files[0]) or "not published"
-        assert f"| `{name}` | `{source.files[0]}` | {digits} | {source.url}" in page
+        assert f"| `{name}` | {source.url}" in page and source.files[0] in page
 
 
 @pytest.mark.parametrize("page", PAGES)

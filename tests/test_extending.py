@@ -46,7 +46,7 @@ def test_a_new_loss_and_a_new_miner_pass_every_test(extended):
               "-k", "binomialdeviance or easy_positive or has_an_oracle or constructors_arguments or up_to_date")
     assert int(re.search(r"(\d+) passed", out)[1]) > 60
     page = (extended / "docs" / "criteria.md").read_text()
-    assert "`binomialdeviance`" in page and "`easy_positive`" in page and "Person Re-Identification" in page
+    assert "`binomialdeviance`" in page and "`easy_positive`" in page and "Yi et al., 2014" in page
 
 
 SMALL = ["--glyphs_classes", "16", "--glyphs_images_per_class", "8"]
