@@ -6,7 +6,7 @@
 # of a CPU depend on how many threads compute them. A run takes 20 to 40 minutes on one core of 2024, the whole table of
 # two data sets about two days on two.
 # FROZEN=1 trains only what follows the backbone, on features that are computed once (docs/training.md): a run takes
-# 1 to 4 minutes. Such heads overfit sooner, so the rates are lower.
+# half a minute to 3 minutes.
 # scripts/lib.sh and scripts/tuning.sh explain SEEDS, TUNE_SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN,
 # scripts/ablation_rows.sh ROWS="method controls".
 TUNE_FLAGS=${TUNE_FLAGS:---n_epochs 4 --tau 3 --eval_every 4}
@@ -26,7 +26,7 @@ rivals="margin multisimilarity proxyanchor supcon smoothap"
 rates="1e-4 2e-4"
 if [[ -n ${FROZEN:-} ]]; then
     common+=(--freeze)
-    rates="3e-5 1e-4"
+    rates="1e-4 3e-4"
 else
     common+=(--warmup_epochs 0)
 fi
