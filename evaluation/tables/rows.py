@@ -64,13 +64,22 @@ def group_by_flags(runs: list[Run]) -> list[dict[int, Run]]:
     """Runs of equal flags and length, by seed; a UsageError where two have the same seed too."""
     groups: dict[str, dict[int, Run]] = {}
     for run in runs:
-        key = json.dumps([flags_of(run), run.result.get("steps")], sort_keys=True)
+        key = json.dumps([flags_of(run), own_steps(run)], sort_keys=True)
         seed = run.flags["seed"]
         twin = groups.setdefault(key, {}).setdefault(seed, run)
         if twin is not run:
             raise UsageError(f"{twin.folder} and {run.folder} have the same flags and the same "
                              f"seed {seed}, and would count twice: name one of them.")
     return list(groups.values())
+
+
+def own_steps(run: Run) -> int | None:
+    """The steps that a row's runs have in common. None where each seed has its own training images,
+    of which an epoch is as many steps as they fill."""
+    flags = run.flags
+    if flags.get("use_tv_split") and run.epochs is not None and not flags.get("steps_per_epoch"):
+        return None
+    return run.result.get("steps")
 
 
 def flags_of(run: Run) -> dict[str, Any]:

@@ -181,16 +181,29 @@ def test_contexts_make_rows_and_their_absence_makes_none(tmp_path, capsys):
     assert any("eval_context 8" in row[0] for row in table)
 
 
-def test_runs_of_as_many_epochs_and_other_steps_are_not_averaged(tmp_path, capsys):
-    runs = seeds(tmp_path, "a", {1: 0.5, 2: 0.7})
+def of_other_steps(root, **flags):
+    """Two runs of two epochs, of 20 and 24 steps."""
+    runs = seeds(root, "a", {1: 0.5, 2: 0.7}, **flags)
     for name, content in (("result.json", '"steps": 20'), ("metrics.csv", "2,20,")):
         path = Path(runs[1], name)
         text = path.read_text()
         assert content in text
         path.write_text(text.replace(content, content.replace("20", "24")))
-    table, notes = shown(capsys, *runs)
+    return runs
+
+
+@pytest.mark.parametrize("flags", [{}, {"use_tv_split": True, "steps_per_epoch": 10}])
+def test_runs_of_as_many_epochs_and_other_steps_are_not_averaged(tmp_path, capsys, flags):
+    table, notes = shown(capsys, *of_other_steps(tmp_path, **flags))
     assert [line[0] for line in table[3:]] == ["a (steps 20)", "a (steps 24)"]
     assert has_note(notes, "Runs of different length are not averaged")
+
+
+def test_seeds_with_training_classes_of_their_own_are_averaged_epoch_by_epoch(tmp_path, capsys):
+    table, notes = shown(capsys, *of_other_steps(tmp_path, use_tv_split=True, steps_per_epoch=0))
+    assert table[-1][:3] == ["a", "2", "60.0 ± 14.1"]
+    assert has_note(notes, "Steps differ: 20 (a seed 1); 24 (a seed 2).")
+    assert not has_note(notes, "Runs of different length")
 
 
 def test_a_run_that_is_to_go_on_is_incomplete(tmp_path, capsys):
