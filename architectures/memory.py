@@ -1,4 +1,7 @@
-"""Contextual memory: decodes from an embedding alone the context that a batch would give it."""
+"""Contextual memory: decodes from an embedding alone the context that a batch would give it.
+
+What it learns is chosen in criteria/method/memory_target.py.
+"""
 import math
 from collections.abc import Callable
 

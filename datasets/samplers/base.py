@@ -1,5 +1,5 @@
 """What every batch sampler has: a fixed length, a random stream of its own, and a place to
-resume from.
+resume from. SAMPLERS in `__init__.py` has them by name.
 """
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Retrieval metrics: what share of an image's nearest other images shows its class.
+"""Retrieval metrics: what share of an image's nearest other images shows its class. METRICS in `__init__.py` has them by name.
 
 Every metric is a function of the ranks of the images that a query should find, one float64 number
 a query:
