@@ -1,7 +1,7 @@
-"""Retrieval metrics: what share of an image's nearest other images shows its class. METRICS in `__init__.py` has them by name.
+"""Retrieval metrics: what share of an image's nearest other images shows its class.
 
-Every metric is a function of the ranks of the images that a query should find, one float64 number
-a query:
+METRICS in `__init__.py` has them by name. Every metric is a function of the ranks of the images
+that a query should find, one float64 number a query:
 
     value(rank, count, depth) -> (Q,)
     rank (Q, M) float64: the ranks, from 1, of the rows of the query's class among all other rows,
