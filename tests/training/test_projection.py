@@ -119,7 +119,8 @@ def test_a_run_starts_from_the_similarities_of_its_backbone(folder, tmp_path, mo
     common = ["--dataset", "image_folder", "--source_path", str(folder), "--save_path", str(tmp_path),
               "--n_epochs", "0", "--arch", "convnet_normalize", "--image_size", "16", "--bs", "8",
               "--kernels", "0", "--no-figures", "--device", "cpu", "--relation", "none", "--memory", "none",
-              "--pair_weighting", "uniform", "--evaluation_metrics", "e_recall@1", "mAP_r", "dists@intra_over_inter", *more]
+              "--pair_weighting", "uniform", "--evaluation_metrics", "e_recall@1", "mAP_r",
+              "dists@intra_over_inter", *more]
     found = {}
     for name, flags in {"none": [], "128": ["--projection_init", "pca"]}.items():
         assert main.main([*common, "--embed_dim", name, "--savename", name, *flags]) == 0, capsys.readouterr().err
