@@ -1,6 +1,7 @@
 """Tables as CSV files: one that grows by a line at a time, and the reading of any."""
 import contextlib
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8", errors="replace")
-    whole, _, _ = text.rpartition("\n")
-    return list(csv.DictReader(whole.splitlines()))
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        whole, end, _ = file.read().rpartition("\n")
+    # a cell may hold line ends, so that lines are not split here
+    return list(csv.DictReader(io.StringIO(whole + end, newline="")))
 
 
 class GrowingTable:
