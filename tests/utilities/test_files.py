@@ -68,3 +68,9 @@ def test_text_is_replaced_in_utf8_and_with_its_line_ends(tmp_path):
         file.write("é\r\nß\n")
         assert not (tmp_path / "a.csv").exists()
     assert (tmp_path / "a.csv").read_bytes() == "é\r\nß\n".encode()
+
+
+def test_a_byte_of_a_name_that_is_not_utf8_is_escaped_in_text(tmp_path):
+    with replacing_text(tmp_path / "a.csv") as file:
+        file.write(os.fsdecode(b"caf\xff,\xc3\xa9\n"))
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "caf\\udcff,é\n"
