@@ -40,7 +40,9 @@ def save(path: Path, state: dict) -> None:
         with replacing(path, sync=True) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
-        free = shutil.disk_usage(path.parent).free // 2**20
+        # the folder itself may be gone
+        folder = next(filter(Path.is_dir, path.absolute().parents))
+        free = shutil.disk_usage(folder).free // 2**20
         raise RunError(
             f"The checkpoint {path} could not be written ({reason(error)}; {free} MiB are free "
             "there); the previous one, if any, is intact. Free space, then --resume continues "
