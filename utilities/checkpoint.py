@@ -96,6 +96,8 @@ def load_network(path: str | Path, network: nn.Module, options: dict) -> None:
 
 def load_weights(network: nn.Module, tensors: dict, path: str | Path) -> None:
     """Load the tensors of a file into a network; a RunError names those that are no weights."""
+    if not all(isinstance(name, str) for name in tensors):
+        raise RuntimeError("its tensors have no names")
     wanted = network.state_dict()
     common = {name: value for name, value in tensors.items() if name in wanted}
     if not all(isinstance(value, Tensor) for value in common.values()):

@@ -179,6 +179,8 @@ def test_tensors_that_are_no_weights_change_nothing(tmp_path, value, flaw):
     {"0.weight": [1.0, 2.0]},
     {"0.weight": torch.zeros(3, 3)},
     {"1.weight": torch.zeros(1)},
+    {0: torch.zeros(1)},
+    {("0", "weight"): torch.zeros(1)},
 ])
 def test_tensors_of_another_network_are_a_misfit(tmp_path, change):
     path = made(tmp_path, linear().state_dict() | change)
