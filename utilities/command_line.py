@@ -67,8 +67,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         """Print the sentence, with the closest flag for an unknown one, and exit with code 2."""
-        if message.startswith("unrecognized arguments: "):
-            word = message.split(": ")[1].split()[0].partition("=")[0]
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            # an empty word, as of a variable of the shell that is not set
+            words = unknown.split() or ["''"]
+            word = words[0].partition("=")[0] or words[0]
             close = difflib.get_close_matches(word, self._option_string_actions, n=1)
             message = f"{word} is not a flag." + (f" Did you mean {close[0]}?" if close else "")
         program = self.prog.split()[-1]
