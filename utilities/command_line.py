@@ -58,12 +58,17 @@ class Parser(argparse.ArgumentParser):
             action = self._option_string_actions.get(name)
             is_value = action and action.nargs == 0 and value in ("True", "False")
             if is_value and value == "False":
-                self.error(f"{name} is a switch: leave it out where it should be off")
+                self.error(f"{name} is a switch: {self._off(name)} where it should be off")
             if not is_value:
                 kept.append(word)
             elif "=" in word:
                 kept.append(name)
         return kept
+
+    def _off(self, switch: str) -> str:
+        """What to do for a switch to be off, which some are only where that is said."""
+        opposite = f"--no-{switch[2:]}"
+        return f"pass {opposite}" if opposite in self._option_string_actions else "leave it out"
 
     def error(self, message: str):
         """Print the sentence, with the closest flag for an unknown one, and exit with code 2."""

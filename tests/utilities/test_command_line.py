@@ -47,6 +47,8 @@ def test_true_after_a_switch_is_the_switch(words, flag, value):
 @pytest.mark.parametrize("words,sentence", [
     (["--fast", "False"], "--fast is a switch: leave it out where it should be off"),
     (["--fast=False"], "--fast is a switch: leave it out where it should be off"),
+    (["--figures", "False"], "--figures is a switch: pass --no-figures where it should be off"),
+    (["--figures=False"], "--figures is a switch: pass --no-figures where it should be off"),
     (["--fsat"], "--fsat is not a flag. Did you mean --fast?"),
     (["--fsat=3", "--other"], "--fsat is not a flag. Did you mean --fast?"),
     (["--xyz"], "--xyz is not a flag."),
