@@ -96,6 +96,14 @@ def test_compressed_parts_are_refused_before_they_are_unpacked(tmp_path, monkeyp
         saved.load(path)
 
 
+def test_compressed_parts_that_are_not_smaller_are_refused_too(tmp_path):
+    path = written(tmp_path, {"w": torch.randint(256, (9999,), dtype=torch.uint8)})
+    repacked(path, compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size > 9999
+    with pytest.raises(ValueError, match="compressed"):
+        saved.load(path)
+
+
 def test_parts_that_say_they_are_larger_than_the_file_are_refused(tmp_path):
     path = written(tmp_path, {"w": torch.zeros(8)})
     content = path.read_bytes()
