@@ -130,7 +130,10 @@ def sum_in_place(tensors: list[Tensor]) -> None:
 
 
 def mean_in_place(tensors: list[Tensor]) -> None:
-    """As sum_in_place, divided by the number of processes; equal tensors stay bit for bit."""
+    """As sum_in_place, divided by the number of processes.
+
+    Equal tensors stay bit for bit among two or four processes, up to rounding among others.
+    """
     sum_in_place(tensors)
     if world() > 1 and tensors:
         torch._foreach_div_(tensors, world())
