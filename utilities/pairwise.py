@@ -58,10 +58,10 @@ def distance_between(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
 
 
 def root(square: Tensor) -> Tensor:
-    """Square root with gradient zero, not infinity, at zero."""
-    positive = square > 0
-    safe = torch.where(positive, square, 1)
-    return torch.where(positive, safe.sqrt(), 0)
+    """Square root with gradient zero, not infinity, at zero; NaN stays NaN."""
+    zero = square <= 0
+    safe = torch.where(zero, 1, square)
+    return torch.where(zero, 0, safe.sqrt())
 
 
 def identity(label: Tensor, anchors: int | None = None) -> Tensor:

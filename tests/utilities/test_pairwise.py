@@ -157,6 +157,19 @@ def test_the_root_has_a_slope_of_zero_at_zero(square, root, slope):
     torch.testing.assert_close(x.grad.item(), slope)
 
 
+def test_no_distance_hides_a_row_that_is_not_finite():
+    x = ROWS.clone()
+    x[1, 0] = torch.nan
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[1] = True
+    expected[:, 1] = True
+    expected[1, 1] = False
+    assert torch.equal(pairwise.distance(x).isnan(), expected)
+    ends = torch.tensor([0, 0]), torch.tensor([1, 2])
+    assert pairwise.distance_between(x, *ends).isnan().tolist() == [True, False]
+    assert pairwise.unit(x).isnan().any(-1).tolist() == [False, True, False, False]
+
+
 def test_the_gradient_of_distances_is_that_of_finite_differences():
     x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     i = torch.tensor([0, 1, 3])
