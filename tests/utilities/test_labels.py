@@ -7,7 +7,7 @@ import pytest
 from evaluation import score
 from evaluation.search.embedded_set import read_set
 from utilities.errors import UsageError
-from utilities.labels import read_lines, refuse_spellings, same_name
+from utilities.labels import each_line, read_lines, refuse_spellings, same_name
 
 ROWS = np.random.default_rng(0).normal(size=(8, 3))
 CAFE = unicodedata.normalize("NFC", "café")
@@ -98,3 +98,82 @@ def test_score_and_search_read_one_table_alike(tmp_path):
 def test_a_name_of_many_digits_is_a_name():
     long = "9" * 5000
     assert same_name(long) == long and same_name("0" * 3999 + "7") == "7"
+
+
+@pytest.mark.parametrize("content,cells", [
+    (b"path,label\n", []),
+    (b"path,label", []),
+    (b"path,label\r\na,1\r\n", [{"path": "a", "label": "1"}]),
+    (b"path,label\ra,1\r", [{"path": "a", "label": "1"}]),
+    (b"path,label\n\n\na,1\n\n", [{"path": "a", "label": "1"}]),
+    (b'path,label\n"a, b",1\n', [{"path": "a, b", "label": "1"}]),
+    (b'path,label\n"a""b",  1\n', [{"path": 'a"b', "label": "1"}]),
+    (b"path,label\na,1,,\n", [{"path": "a", "label": "1"}]),
+    (b"path,label,\na,1,\n", [{"path": "a", "label": "1", "": ""}]),
+    (b"path,label,more\na,1\n", [{"path": "a", "label": "1", "more": ""}]),
+    ("path,label\n猫 é.png,é\n".encode(), [{"path": "猫 é.png", "label": "é"}]),
+])
+def test_lines_of_any_writer_are_read(tmp_path, content, cells):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content)
+    assert read_lines(path, ["path", "label"]) == cells
+
+
+def test_a_line_is_where_an_editor_shows_it_though_a_field_holds_line_ends(tmp_path):
+    path = table(tmp_path, "path,label", '"a\nb",1', "", "c,2")
+    lines = read_lines(path, ["path"])
+    # the end of a line of several
+    assert [line.number for line in lines] == [3, 5]
+    assert lines[1].where == f"{path}, line 5"
+
+
+@pytest.mark.parametrize("content,words", [
+    (b"", "there is no column path and no column label; the first line must name path,label"),
+    (b"\n", "(it names nothing)"),
+    (b",,\n", "(it names nothing)"),
+    (b"path\na\n", "there is no column label; the first line must name path,label (it names pa"),
+    (b"\xff\xfep\0a\0", "this is not a csv table in UTF-8"),
+    (b"path,label\na,\xe9\n", "this is not a csv table in UTF-8"),
+    (b"path,label\n" + b"a" * 200_000 + b",1\n", "this is not a csv table in UTF-8 (field larger"),
+    (b"path,label\na\n", "line 2: the label is empty; fill it in, or remove the line."),
+    (b"path,label\n , \n", "line 2: the path is empty"),
+    (b"path,label\n,,x\n", "line 2: there are more fields than columns; put quotes around"),
+    (b"label,path,Path \n", "the column path stands twice; leave one of them out."),
+])
+def test_a_table_that_is_none_is_one_sentence(tmp_path, content, words):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content)
+    said = refused(path, ["path", "label"])
+    assert words in said
+    assert said.startswith(str(path)) and "\n" not in said
+
+
+def test_what_to_do_about_a_missing_table_is_said_and_a_folder_is_none(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        read_lines(tmp_path / "a.csv", ["label"], missing="make it.")
+    assert str(caught.value) == f"{tmp_path / 'a.csv'}: there is no such file; make it."
+    assert "this table cannot be read (Is a directory); allow it." in refused(tmp_path)
+
+
+def test_a_column_that_may_be_absent_is_not_partly_blank(tmp_path):
+    path = table(tmp_path, "label", "a")
+    assert read_lines(path, ["label"], ["class"]) == [{"label": "a"}]
+    path = table(tmp_path, "label,class,note", "a,x,", "b,,")
+    assert len(read_lines(path, ["label"])) == 2
+    assert "line 3: the class is empty" in refused(path)
+
+
+def test_lines_are_read_one_after_the_other(tmp_path):
+    path = table(tmp_path, "label", "a", "b", "c,d")
+    lines = each_line(path, ["label"])
+    assert [next(lines)["label"], next(lines)["label"]] == ["a", "b"]
+    with pytest.raises(UsageError, match="line 4: there are more fields"):
+        next(lines)
+
+
+@pytest.mark.parametrize("name,same", [
+    ("3.", "3"), ("+0", "0"), ("-0", "0"), (" 7 ", "7"), ("-3.00", "-3"),
+    ("3.1", "3.1"), (".0", ".0"), ("", ""), ("--3", "--3"), ("3 0", "3 0"), ("１", "１"),
+])
+def test_spellings_of_a_whole_number(name, same):
+    assert same_name(name) == same
