@@ -81,3 +81,83 @@ def test_conditions_hold_as_they_read(condition, value, reason):
 ])
 def test_a_name_with_a_line_at_its_end_stands_for_all_that_begin_with_it(names, flag, stands):
     assert rules.stands_for(names, flag) is stands
+
+
+def said(flags):
+    """All sentences on the defaults with these flags."""
+    opt = parameters.get_options([])
+    vars(opt).update(flags)
+    return list(rules.problems(opt, flags))
+
+
+def test_the_defaults_have_no_problem():
+    assert said({}) == []
+
+
+@pytest.mark.parametrize("flags,words", [
+    ({"gpu": [0, 1]}, "--gpu takes the number of one GPU"),
+    ({"gpu": [0], "device": "cpu"}, "--gpu takes the number of one GPU, and none with --device cpu"),
+    ({"data_mb_mom": 1.0}, "--data_mb_mom 1 never forgets: pass less than 1"),
+    ({"freeze": True, "pooling": "gem"}, "--pooling gem learns its power, which --freeze cannot"),
+    ({"dataset": "embeddings"}, "takes images, and --dataset embeddings has features in their place"),
+    ({"arch": "features"}, "--arch features takes features: pass --dataset embeddings"),
+    ({"embed_dim": "none", "warmup_epochs": 2}, "which --embed_dim none leaves out: pass --warmup_epo"),
+    ({"embed_dim": "none", "freeze": True, "memory": "none"}, "leaves nothing of the network to train"),
+    ({"loss": "npair", "arch": "convnet"}, "--loss npair has a term of the rows' length"),
+    ({"policy_action": "weight", "policy_constant": [1, -2]}, "holds factors with --policy_action"),
+    ({"train_on_all": True, "evaluate_only": True}, "--evaluate_only has no images to test on with"),
+    ({"train_on_all": True, "use_tv_split": True}, "pass --tv_split_by_samples too, which takes"),
+    ({"bs": 7, "samples_per_class": 8}, "choose, for example, --bs 8"),
+    ({"xbm_size": 2**34}, "--xbm_size 17179869184 would take "),
+])
+def test_what_cannot_work_is_said(flags, words):
+    found = said(flags)
+    assert any(words in sentence for sentence in found)
+    assert not any("\n" in sentence for sentence in found)
+
+
+@pytest.mark.parametrize("name,is_one", [
+    ("a", True), ("ä 猫", True), ("...", True), ("-x", True), ("", True), ("a.b", True),
+    (".", False), ("..", False), ("a/b", False), ("a\\b", False), ("a\0", False), ("/", False),
+])
+def test_a_name_of_a_folder_leads_nowhere_else(name, is_one):
+    assert rules.is_folder_name(name) is is_one
+
+
+@pytest.mark.parametrize("flags,arch", [
+    ({"arch": "a", "relation": "gru", "loss": "margin"}, "a_normalize"),
+    ({"arch": "a_frozen", "relation": "gru", "loss": "margin"}, "a_frozen_normalize"),
+    ({"arch": "a_normalize", "relation": "gru", "loss": "margin"}, "a_normalize"),
+    ({"arch": "a_normalize_frozen", "relation": "gru", "loss": "margin"}, "a_normalize_frozen"),
+    ({"arch": "a", "relation": "gru", "loss": "npair"}, "a"),
+    ({"arch": "a", "relation": "none", "pair_weighting": "uniform", "loss": "margin"}, "a"),
+    ({"arch": "a", "relation": "none", "pair_weighting": "learned", "loss": "margin"}, "a_normalize"),
+])
+def test_the_method_gets_unit_rows_where_the_loss_allows_it(flags, arch):
+    assert rules.completed(flags) == arch
+
+
+def test_sizes_are_counted_in_numbers():
+    opt = parameters.get_options([])
+    opt.crop_size = 10
+    opt.bs = 4
+    opt.policy_samples = 3
+    found = rules.sizes(opt)
+    assert found["a batch of --bs 4 images of 10 x 10 pixels"] == 4 * 3 * 10 * 10
+    assert found["--policy_samples 3 with --bs 4"] == 3 * 4 * 4
+    opt.pair_weighting = "uniform"
+    assert rules.sizes(opt)["--policy_samples 3 with --bs 4"] == 0
+
+
+def test_only_the_largest_are_refused_for_their_size():
+    opt = parameters.get_options([])
+    opt.crop_size = None
+    opt.image_size = 2**15
+    opt.bs = 2**6
+    # 3 * 2^6 * 2^30 numbers of 4 bytes are 0.75 TiB
+    assert not any("TiB" in sentence for sentence in rules.problems(opt, {}))
+    opt.bs = 2**7
+    [sentence] = [one for one in rules.problems(opt, {}) if "TiB" in one]
+    pixels = "32768 x 32768 pixels"
+    would = f"a batch of --bs 128 images of {pixels} would take 2 TiB: pass smaller numbers"
+    assert sentence == would
