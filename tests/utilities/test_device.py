@@ -5,7 +5,13 @@ import os
 import pytest
 import torch
 
-from utilities.device import choose_device, full_precision, require_compiler, set_arithmetic
+from utilities.device import (
+    autocast,
+    choose_device,
+    full_precision,
+    require_compiler,
+    set_arithmetic,
+)
 from utilities.errors import UsageError
 
 PARTS = {
@@ -78,3 +84,50 @@ def test_the_cpu_is_taken_where_there_is_no_gpu_and_a_gpu_that_is_not_there_is_r
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match="--gpu 5: this machine has 2 GPU"):
         choose_device("cuda", [5])
+
+
+@pytest.mark.parametrize("arguments,number", [((), 0), (("cuda",), 0), (("auto", [1]), 1)])
+def test_a_gpu_is_taken_with_its_number_and_becomes_the_present_one(monkeypatch, arguments, number):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert choose_device(*arguments) == torch.device("cuda", number)
+    assert choose_device("cpu") == torch.device("cpu")
+    assert chosen == [number]
+
+
+@pytest.mark.parametrize("amp,dtype", [
+    ("none", torch.float32),
+    ("bf16", torch.bfloat16),
+    ("fp16", torch.float16),
+])
+def test_products_are_in_the_type_that_amp_names_and_full_precision_is_float32(amp, dtype):
+    cpu = torch.device("cpu")
+    x = torch.ones(2, 2)
+    with autocast(cpu, amp):
+        assert (x @ x).dtype == dtype
+        with full_precision(cpu):
+            assert (x @ x).dtype == torch.float32
+        assert (x @ x).dtype == dtype
+
+
+def test_the_choice_comes_back_after_an_error_too():
+    set_arithmetic(tf32=True)
+    with pytest.raises(KeyError), full_precision(torch.device("cpu")):
+        raise KeyError
+    assert in_force() == {"tf32"}
+
+
+def test_a_backward_pass_that_reaches_the_tensor_allows_tf32_again():
+    set_arithmetic(tf32=True)
+    x = torch.ones(2, requires_grad=True)
+    embedding = 2 * x
+    with full_precision(torch.device("cpu"), until=embedding):
+        loss = embedding.sum()
+        assert in_force() == {"ieee"}
+        loss.backward()
+        assert in_force() == {"tf32"}
+    # without a gradient there is nothing to reach
+    with full_precision(torch.device("cpu"), until=torch.ones(2)):
+        assert in_force() == {"ieee"}
