@@ -148,7 +148,7 @@ def test_latex_sets_a_text_as_it_stands(text, set_as):
     assert latex_text(text) == set_as
 
 
-@pytest.mark.parametrize("text", ["", "a", "'", "''", "'=", "=", "\r", "\t", "-", "'a'", " =1", "é"])
+@pytest.mark.parametrize("text", ["", "a", "'", "''", "'=", "=", "\r", "\t", "-", "'a'", " =1"])
 def test_a_cell_of_a_spreadsheet_is_never_a_formula_and_always_comes_back(text):
     cell = spreadsheet_text(text)
     assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r")

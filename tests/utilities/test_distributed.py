@@ -8,7 +8,12 @@ import torch
 import torch.distributed as dist
 
 from utilities import distributed
-from utilities.distributed import mean_in_place, name_lost_processes, print_on_rank_zero, sum_in_place
+from utilities.distributed import (
+    mean_in_place,
+    name_lost_processes,
+    print_on_rank_zero,
+    sum_in_place,
+)
 from utilities.errors import RunError, UsageError
 
 CPU = torch.device("cpu")

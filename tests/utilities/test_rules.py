@@ -96,16 +96,16 @@ def test_the_defaults_have_no_problem():
 
 @pytest.mark.parametrize("flags,words", [
     ({"gpu": [0, 1]}, "--gpu takes the number of one GPU"),
-    ({"gpu": [0], "device": "cpu"}, "--gpu takes the number of one GPU, and none with --device cpu"),
+    ({"gpu": [0], "device": "cpu"}, "of one GPU, and none with --device cpu"),
     ({"data_mb_mom": 1.0}, "--data_mb_mom 1 never forgets: pass less than 1"),
     ({"freeze": True, "pooling": "gem"}, "--pooling gem learns its power, which --freeze cannot"),
-    ({"dataset": "embeddings"}, "takes images, and --dataset embeddings has features in their place"),
+    ({"dataset": "embeddings"}, "--dataset embeddings has features in their place"),
     ({"arch": "features"}, "--arch features takes features: pass --dataset embeddings"),
-    ({"embed_dim": "none", "warmup_epochs": 2}, "which --embed_dim none leaves out: pass --warmup_epo"),
-    ({"embed_dim": "none", "freeze": True, "memory": "none"}, "leaves nothing of the network to train"),
+    ({"embed_dim": "none", "warmup_epochs": 2}, "which --embed_dim none leaves out"),
+    ({"embed_dim": "none", "freeze": True, "memory": "none"}, "leaves nothing of the network"),
     ({"loss": "npair", "arch": "convnet"}, "--loss npair has a term of the rows' length"),
     ({"policy_action": "weight", "policy_constant": [1, -2]}, "holds factors with --policy_action"),
-    ({"train_on_all": True, "evaluate_only": True}, "--evaluate_only has no images to test on with"),
+    ({"train_on_all": True, "evaluate_only": True}, "--evaluate_only has no images to test on"),
     ({"train_on_all": True, "use_tv_split": True}, "pass --tv_split_by_samples too, which takes"),
     ({"bs": 7, "samples_per_class": 8}, "choose, for example, --bs 8"),
     ({"xbm_size": 2**34}, "--xbm_size 17179869184 would take "),
@@ -131,7 +131,10 @@ def test_a_name_of_a_folder_leads_nowhere_else(name, is_one):
     ({"arch": "a_normalize_frozen", "relation": "gru", "loss": "margin"}, "a_normalize_frozen"),
     ({"arch": "a", "relation": "gru", "loss": "npair"}, "a"),
     ({"arch": "a", "relation": "none", "pair_weighting": "uniform", "loss": "margin"}, "a"),
-    ({"arch": "a", "relation": "none", "pair_weighting": "learned", "loss": "margin"}, "a_normalize"),
+    (
+        {"arch": "a", "relation": "none", "pair_weighting": "learned", "loss": "margin"},
+        "a_normalize",
+    ),
 ])
 def test_the_method_gets_unit_rows_where_the_loss_allows_it(flags, arch):
     assert rules.completed(flags) == arch
