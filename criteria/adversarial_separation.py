@@ -36,7 +36,7 @@ class AdversarialSeparation(Criterion):
     separates heads of a network. Predictions are unit rows, as in the base framework, and need no
     W; those of BIER need it (reg_weight 100 times weight).
 
-    Weights: those of the base loss, like miner and memory; the separation takes none.
+    Weights: those of the base loss, like miner and past batches; the separation takes none.
     """
 
     # those of multisimilarity, the default base loss

@@ -42,6 +42,10 @@ class Criterion(nn.Module):
 
     The arguments of a subclass are its annotated fields, as in a dataclass, with __post_init__ for
     what is made of them; or it writes __init__. One outside its range is a UsageError.
+
+    In the losses' formulas s = x x^T, d are Euclidean distances, y is the class of an image, P_i
+    are the other images of i's class and N_i those of other classes, mean_t runs over all triplets
+    (a, p, n), zeros included, and w+ and w- are the weights of positives and negatives.
     """
 
     needs_triplets = False

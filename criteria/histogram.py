@@ -17,7 +17,7 @@ class Histogram(PairCriterion):
         t_r = -1 + r D,   D = 2 / (nbins-1)
 
     h+ is over pairs of one class, h- over all others. Similarities beyond [-1, 1] by D count
-    nowhere. Deviation: pairs within the batch count twice, those with a memory once. On a GPU the
+    nowhere. Deviation: pairs within the batch count twice, those with past batches once. On a GPU the
     last bits vary between calls.
 
     Weights: w+ and w- are a pair's share in its histogram; within the batch a pair has the mean of

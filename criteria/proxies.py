@@ -20,7 +20,11 @@ def new_proxies(*shape: int) -> nn.Parameter:
 
 
 class ProxyCriterion(Criterion):
-    """A loss with one proxy of every class; its argument `lr` is the proxies' learning rate."""
+    """A loss with one proxy of every class; its argument `lr` is the proxies' learning rate.
+
+    In the formulas c_ik = x_i . p_k / |p_k| is the cosine of a unit row and the proxy of class k,
+    and cross_entropy is the function below.
+    """
 
     n_classes: int
     embed_dim: int

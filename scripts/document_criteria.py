@@ -45,7 +45,7 @@ Weights that are all one give the unweighted loss.
 
 """
 AFTER_CRITERIA = """
-Losses of triplets and quadruplets need `--batch_mining`; the others use the whole batch. With "memory", `--xbm_size`
+Losses of triplets and quadruplets need `--batch_mining`; the others use the whole batch. With "xbm", `--xbm_size`
 may add embeddings of past batches.
 """
 IN_FORMULA = "as in the formula."
@@ -122,7 +122,7 @@ def needs(cls: type) -> str:
     mining = "batch"
     if cls.needs_triplets:
         mining = "quadruplets" if cls.needs_quadruplets else "triplets"
-    return f"{mining}, memory" if cls.takes_references else mining
+    return f"{mining}, xbm" if cls.takes_references else mining
 
 
 def weights_of(cls: type) -> str:
