@@ -964,8 +964,9 @@ def is_run_options(path: str) -> bool:
     return True
 
 
+@cache
 def flag_actions() -> dict[str, argparse.Action]:
-    """The parser's action of every flag."""
+    """The action of every flag, in a parser of its own: to read, not to change."""
     return {action.dest: action for action in build_parser()._actions if action.dest != "help"}
 
 

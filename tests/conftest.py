@@ -1,8 +1,13 @@
 """Shared fixtures: threads and randomness fixed, GPU tests skipped with a reason where there is no GPU."""
+import os
+
 import pytest
 import torch
 
 from utilities.errors import naming_flags
+
+# of the processes that tests start; parallel workers would compete
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items):

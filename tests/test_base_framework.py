@@ -286,7 +286,7 @@ def birds(tmp_path_factory):
 ])
 def test_a_run_ends_with_what_it_trained(words, said, birds, tmp_path, capsys):
     argv = ["--arch", "convnet_normalize", *words, "--source", str(birds), "--n_epochs", "1", "--bs", "8",
-            "--samples_per_class", "2", "--kernels", "0", "--image_size", "16", "--device", "cpu", "--map_images", "0",
+            "--samples_per_class", "2", "--kernels", "0", "--image_size", "16", "--device", "cpu", "--no-figures",
             "--save_path", str(tmp_path), "--savename", "a", "--recipe", "revisiting", "--no_train_metrics"]
     assert main.main(argv) == 0
     assert said in capsys.readouterr().out.splitlines()[-1]

@@ -33,9 +33,11 @@ def folder(tmp_path_factory):
 
 
 def flags(folder, out, *more):
-    return ["--dataset", "image_folder", "--source_path", str(folder), "--save_path", str(out), "--device", "cpu",
-            "--arch", "convnet_normalize", "--embed_dim", "64", "--image_size", "16", "--bs", "16", "--kernels", "0",
-            "--n_epochs", "2", "--eval_every", "1", "--log_every", "1", *more]
+    """Pictures and pages, most of the time of such a run, are drawn where `more` has --figures."""
+    drawn = [] if "--evaluate_only" in more else ["--no-figures"]
+    return [*drawn, "--dataset", "image_folder", "--source_path", str(folder), "--save_path", str(out),
+            "--device", "cpu", "--arch", "convnet_normalize", "--embed_dim", "64", "--image_size", "16", "--bs", "16",
+            "--kernels", "0", "--n_epochs", "2", "--eval_every", "1", "--log_every", "1", *more]
 
 
 PLAIN = ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"]
@@ -54,7 +56,7 @@ def rows_of(text):
 
 
 def test_a_run_writes_everything_and_repeats_bit_for_bit(folder, tmp_path, capsys):
-    run(flags(folder, tmp_path, "--savename", "a"))
+    run(flags(folder, tmp_path, "--savename", "a", "--figures"))
     assert "e_recall@1" in capsys.readouterr().out
     made = tmp_path / "image_folder" / "a"
     assert set(os.listdir(made)) == {"options.json", "metrics.csv", "steps.csv", "result.json", "last.pt",
@@ -100,7 +102,8 @@ CONTEXT = {"context_std", "context_ratio", "context_r2", "context_class_share"}
 
 
 def test_the_contexts_health_is_in_the_tables_of_the_run(folder, tmp_path):
-    run(flags(folder, tmp_path, "--savename", "a", "--use_tv_split", "--tv_split_perc", "0.5", "--bs", "8"))
+    run(flags(folder, tmp_path, "--savename", "a", "--use_tv_split", "--tv_split_perc", "0.5", "--bs", "8",
+              "--figures"))
     made = tmp_path / "image_folder" / "a"
     rows = rows_of((made / "metrics.csv").read_text())
     steps = rows_of((made / "steps.csv").read_text())
@@ -116,11 +119,12 @@ def test_the_contexts_health_is_in_the_tables_of_the_run(folder, tmp_path):
 
 @pytest.mark.parametrize("memory", [["constant"], ["none"], ["realnvp", "--memory_decode", "off"]])
 def test_without_a_decoded_context_its_health_is_absent(folder, tmp_path, memory):
-    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--memory", *memory))
+    pictures = ["--figures", "--map_images", "0"]
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--memory", *memory, *pictures))
     made = tmp_path / "image_folder" / "a"
     for name in ("metrics.csv", "steps.csv", "result.json"):
         assert "context" not in (made / name).read_text()
-    assert not (made / "memory.png").exists()
+    assert not (made / "memory.png").exists() and not (made / "embedding.png").exists()
     assert "<h2>Context</h2>" not in (made / "report.html").read_text()
 
 
@@ -142,7 +146,7 @@ def test_the_policy_is_judged_on_classes_that_do_not_train(folder, tmp_path, mon
 @pytest.mark.parametrize("loss", ["margin", "softmax"])
 def test_a_loss_with_parameters_of_its_classes_is_not_asked_about_others(folder, tmp_path, loss):
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--bs", "12", "--use_tv_split", "--loss", loss,
-              "--relation", "none", "--memory", "none", "--map_images", "0", "--evaluation_metrics", "e_recall@1"))
+              "--relation", "none", "--memory", "none", "--evaluation_metrics", "e_recall@1"))
     result = json.loads((tmp_path / "image_folder" / "a" / "result.json").read_text())
     assert "held_out_advantage_over_uniform" not in result and result["policy"]
 
@@ -168,11 +172,11 @@ def test_the_best_epoch_is_the_lowest_value_where_lower_is_better(folder, tmp_pa
 
 
 def test_metrics_with_context_are_in_all_that_a_run_reports(folder, tmp_path, capsys):
-    common = ["--bs", "8", "--n_epochs", "1", "--use_tv_split", "--tv_split_perc", "0.5", "--map_images", "0",
+    common = ["--bs", "8", "--n_epochs", "1", "--use_tv_split", "--tv_split_perc", "0.5",
               "--evaluation_metrics", "e_recall@1", "mAP_r", "dists@intra", *PLAIN]
     run(flags(folder, tmp_path, "--savename", "plain", *common))
-    run(flags(folder, tmp_path, "--savename", "context", *common, "--eval_context", "5", "--storage_metrics",
-              "ctx_dists@intra", "e_recall@1"))
+    run(flags(folder, tmp_path, "--savename", "context", *common, "--eval_context", "5", "--figures",
+              "--storage_metrics", "ctx_dists@intra", "e_recall@1"))
     capsys.readouterr()
     plain, context = (tmp_path / "image_folder" / name for name in ("plain", "context"))
     for before, after in zip(rows_of(read(tmp_path, "plain")), rows_of(read(tmp_path, "context")), strict=True):
@@ -207,7 +211,7 @@ EVALUATED = {"full method": ["--eval_bootstrap", "20"], "averaged": ["--ema", "0
                                                    if name != "full method")])
 def test_evaluation_never_touches_training(folder, tmp_path, case):
     for name, every in (("often", "1"), ("seldom", "3")):
-        run(flags(folder, tmp_path, "--savename", name, "--n_epochs", "3", "--eval_every", every, "--map_images", "0",
+        run(flags(folder, tmp_path, "--savename", name, "--n_epochs", "3", "--eval_every", every,
                   *EVALUATED[case]))
     often, seldom = (checkpoint.load(tmp_path / "image_folder" / name / "last.pt") for name in ("often", "seldom"))
     for part in ("network", "method", "optimisation", "recorder", "miner", "sampler", "random", "records"):
@@ -220,7 +224,7 @@ def test_evaluation_never_touches_training(folder, tmp_path, case):
 
 
 def test_a_run_is_repeated_from_its_options(folder, tmp_path, capsys):
-    run(flags(folder, tmp_path, "--savename", "a", "--ema", "0.9", "--grad_clip", "1", "--map_images", "0"))
+    run(flags(folder, tmp_path, "--savename", "a", "--ema", "0.9", "--grad_clip", "1"))
     options = tmp_path / "image_folder" / "a" / "options.json"
     run(["--repeat", str(options), "--savename", "b", "--save_path", str(tmp_path)])
     assert "--savename: 'b' instead of 'a'" in capsys.readouterr().out
@@ -240,7 +244,7 @@ def test_checkpoint_gives_the_metrics_of_its_run(folder, tmp_path, capsys):
 
 
 def test_intervals_and_classes_are_written_on_request(folder, tmp_path, capsys):
-    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", *PLAIN, "--map_images", "0", "--eval_per_class",
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", *PLAIN, "--figures", "--eval_per_class",
               "--eval_bootstrap", "50", "--evaluation_metrics", "nmi", "e_recall@1", "rho_spectrum@-1"))
     final = json.loads((tmp_path / "image_folder" / "a" / "result.json").read_text())["final"]
     for name in ("nmi", "e_recall@1", "rho_spectrum@-1"):
@@ -299,7 +303,7 @@ def test_mixed_precision_trains_close_to_full_precision(folder, tmp_path, amp, m
     steps, step = [], torch.amp.GradScaler.step
     monkeypatch.setattr(torch.amp.GradScaler, "step", lambda self, optimizer: steps.append(step(self, optimizer)))
     for precision in ("none", amp):
-        run(flags(folder, tmp_path, "--savename", precision, "--n_epochs", "1", "--map_images", "0",
+        run(flags(folder, tmp_path, "--savename", precision, "--n_epochs", "1",
                   "--amp", precision, *PLAIN))
     exact, half = (checkpoint.load(tmp_path / "image_folder" / name / "last.pt") for name in ("none", amp))
     assert exact["optimisation"]["scaler"] == {} and ("scale" in half["optimisation"]["scaler"]) == (amp == "fp16")
@@ -308,17 +312,17 @@ def test_mixed_precision_trains_close_to_full_precision(folder, tmp_path, amp, m
     rows = [rows_of(read(tmp_path, name)) for name in ("none", amp)]
     assert float(rows[0][-1]["loss"]) != float(rows[1][-1]["loss"])
     assert float(rows[0][-1]["loss"]) == pytest.approx(float(rows[1][-1]["loss"]), rel=0.05, abs=0.02)
-    assert not (tmp_path / "image_folder" / amp / "embedding.png").exists()
 
 
 @pytest.mark.parametrize("argv", [
     ["--recipe", "paper", "--relation_hidden", "0", "--memory_channels", "8", "--memory_steps", "2"],
     ["--loss", "margin", *PLAIN], ["--loss", "multisimilarity", *PLAIN], ["--loss", "smoothap", *PLAIN],
     ["--loss", "proxyanchor", *PLAIN], ["--loss", "proxyanchor"], ["--loss", "margin", "--batch_mining", "semihard"],
-    ["--pair_weighting", "constant", "--policy_constant", "2", "20"],
+    ["--figures", "--pair_weighting", "constant", "--policy_constant", "2", "20"],
     ["--policy_granularity", "anchor", "--pair_weighting", "shuffled"], ["--relation", "attention"],
     ["--use_tv_split", "--tv_split_perc", "0.5", "--bs", "8"], ["--memory", "constant"], ["--policy_act", "expected"],
-    ["--data_sampler", "random", "--scheduler", "none", "--optim", "sgd"], ["--map_thumbnails", "--map_images", "9"],
+    ["--data_sampler", "random", "--scheduler", "none", "--optim", "sgd"],
+    ["--figures", "--map_thumbnails", "--map_images", "9"],
 ])
 def test_other_combinations_run(folder, tmp_path, argv):
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--log_every", "10", *argv))
@@ -341,7 +345,8 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(folder, tmp_path, capsys):
              (["--loss", "margin", "--batch_mining", "none"], "--batch_mining distance"),
              (["--bs", "64"], "--bs"), (["--evaluation_metrics", "recall@1", "e_recall@1"], "e_recall@"),
              (["--memory", "glo"], "glow"), (["--data_sampler", "x"], "class_random"),
-             (["--eval_per_class", "--evaluation_metrics", "nmi", "--storage_metrics", "nmi"], "such as e_recall@1"),
+             (["--figures", "--eval_per_class", "--evaluation_metrics", "nmi", "--storage_metrics", "nmi"],
+              "such as e_recall@1"),
              (["--checkpoint", "nowhere.pt"], "nowhere.pt"),
              (["--eval_context", "48"], "48 images; pass at most 47"),
              (["--eval_context", "24", "--use_tv_split", "--tv_split_perc", "0.5"], "24 images"),

@@ -80,6 +80,7 @@ def arguments(definition: Definition | None) -> dict[str, Any]:
     return {name: one.default for name, one in signature(definition).items()}
 
 
+@cache
 def signature(definition: Definition | None) -> dict[str, Argument]:
     """The arguments of a function, or of a class's constructor.
 

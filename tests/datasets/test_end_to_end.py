@@ -49,8 +49,7 @@ def run(dataset, source, out, *more):
         "1",
         "--warmup_epochs",
         "0",
-        "--map_images",
-        "0",
+        "--no-figures",
         *more,
     ]
     assert main.main(argv) == 0

@@ -50,12 +50,23 @@ def commands(script, **variables):
             [line[3:] for line in lines if line[1:3] == ["-m", "evaluation.tables"]])
 
 
+@functools.cache
+def parsed(argv):
+    """The options of a command, from a tuple of its words."""
+    return get_options(list(argv))
+
+
+def options_of(script, **variables):
+    """The options of every run of a script."""
+    return [parsed(tuple(argv)) for argv in commands(script, **variables)[0]]
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_command_parses_and_its_parts_fit_together(script):
     runs, tables = commands(script, SEEDS=1)
     built = set()
     for argv in runs:
-        opt = get_options(argv)
+        opt = parsed(tuple(argv))
         method = str({name: value for name, value in vars(opt).items() if name not in ("savename", "arch", "dataset")})
         if method not in built:
             built.add(method)
@@ -68,17 +79,18 @@ def test_every_command_parses_and_its_parts_fit_together(script):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_run_stands_in_a_table_under_its_own_name(script):
-    runs, tables = commands(script, SEEDS="3 7", TUNE_SEEDS="3 7")
-    folders = ["/".join((opt.save_path, opt.dataset, opt.savename)) for opt in map(get_options, runs)]
+    tables = commands(script, SEEDS="3 7", TUNE_SEEDS="3 7")[1]
+    runs = options_of(script, SEEDS="3 7", TUNE_SEEDS="3 7")
+    folders = ["/".join((opt.save_path, opt.dataset, opt.savename)) for opt in runs]
     shown = {str(path) for argv in tables for path in build_parser().parse_args(argv).runs}
     assert len(set(folders)) == len(folders) and set(folders) == shown
-    assert {(folder[-3:], opt.seed) for folder, opt in zip(folders, map(get_options, runs))} == {("-s3", 3), ("-s7", 7)}
+    assert {(folder[-3:], opt.seed) for folder, opt in zip(folders, runs)} == {("-s3", 3), ("-s7", 7)}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_no_two_rows_are_the_same_run(script):
     groups = "method memory weights parts published gpw proxies rivals"
-    for opts in split_at_tuning(map(get_options, commands(script, SEEDS=1, ROWS=groups)[0])):
+    for opts in split_at_tuning(options_of(script, SEEDS=1, ROWS=groups)):
         scripts.check_runs.refuse_twins(opts)
     runs, _ = commands("toy_cpu.sh", SEEDS=1, ROWS="parts", EXTRA="--memory_dual none")
     with pytest.raises(UsageError, match="dual-embedding-s1 and dual-none-s1 would .* count twice"):
@@ -94,19 +106,18 @@ def split_at_tuning(runs):
 
 
 def test_the_environment_reaches_every_command():
-    runs, _ = commands("table_cub200.sh", SEEDS=5, DATA="/my images", EXTRA="--n_epochs 2 --amp bf16",
-                       ARCHS="resnet18_normalize")
-    for opt in map(get_options, runs):
+    for opt in options_of("table_cub200.sh", SEEDS=5, DATA="/my images", EXTRA="--n_epochs 2 --amp bf16",
+                          ARCHS="resnet18_normalize"):
         assert (opt.seed, opt.source_path, opt.n_epochs, opt.amp, opt.arch, opt.resume) == (
             5, "/my images", 2, "bf16", "resnet18_normalize", "auto")
-    names = {get_options(argv).savename for argv in commands("toy_cpu.sh", SEEDS=1, ONLY="^(full|smoothap)$")[0]}
+    names = {opt.savename for opt in options_of("toy_cpu.sh", SEEDS=1, ONLY="^(full|smoothap)$")}
     rows = {name for name in names if not name.startswith("tune-")}
     assert rows == {"full-s1", "smoothap-s1"}
     assert {name.split("-")[1] for name in names - rows} == {"full", "smoothap"}          # the grids that they need
 
 
 def test_groups_of_rows_are_chosen_by_name():
-    names = [get_options(argv).savename for argv in commands("toy_cpu.sh", SEEDS=1, ROWS="parts weights")[0]]
+    names = [opt.savename for opt in options_of("toy_cpu.sh", SEEDS=1, ROWS="parts weights")]
     rows = [name for name in names if not name.startswith("tune-")]
     assert rows[::7] == ["policy-without-state-s1", "full-uniform-s1", "factor-batch-ap-s1"]
     wrong = call("toy_cpu.sh", ROWS="method memry", DRY_RUN=1)
@@ -125,7 +136,7 @@ def test_rows_are_compared_with_the_baselines_that_there_are(groups, baselines):
 @pytest.mark.parametrize("script,candidates", [("toy_cpu.sh", 8), ("table_ablation.sh", 12)])
 def test_every_grid_has_as_many_candidates_and_the_same_rates(script, candidates):
     grids = {}
-    for opt in map(get_options, commands(script, SEEDS=1, TUNE_SEEDS="6 7", ROWS="method gpw")[0]):
+    for opt in options_of(script, SEEDS=1, TUNE_SEEDS="6 7", ROWS="method gpw"):
         if opt.savename.startswith("tune-"):
             assert opt.use_tv_split
             name = opt.savename.removeprefix("tune-").partition("-lr")[0]
@@ -179,7 +190,7 @@ def test_rows_train_with_what_their_grids_chose(tmp_path):
 def test_published_numbers_are_of_rows_and_metrics_that_there_are(file):
     rows = {}
     for script in TABLES:
-        for opt in map(get_options, commands(script, SEEDS=1)[0]):
+        for opt in options_of(script, SEEDS=1):
             rows.setdefault((opt.dataset, opt.savename.removesuffix("-s1")), set()).update(opt.evaluation_metrics)
     for line in csv.DictReader((ROOT / "scripts" / "expected" / f"{file}.csv").read_text().splitlines()):
         assert line["metric"] in rows[line["dataset"], line["row"]] and line["source"] and line["selection"]

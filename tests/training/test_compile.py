@@ -88,7 +88,7 @@ def test_a_missing_compiler_is_said_before_the_run_begins(folder, tmp_path, monk
 @pytest.mark.slow
 def test_a_compiled_run_resumes_bit_for_bit_and_is_evaluated_without(folder, tmp_path, monkeypatch):  # noqa: F811
     """By the real compiler; memory, averages and chunks on."""
-    argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", "--compile", "--ema", "0.9", "--accumulate",
+    argv = flags(folder, tmp_path, "--n_epochs", "2", "--compile", "--ema", "0.9", "--accumulate",
                  "6", "--warmup_epochs", "1")
     torch._dynamo.reset()
     assert main.main([*argv, "--savename", "whole"]) == 0

@@ -104,7 +104,7 @@ def test_it_shares_no_memory_with_the_weights():
 
 def test_a_run_evaluates_and_saves_it_beside_the_weights_it_goes_on_with(folder, tmp_path):  # noqa: F811
     assert main.main(flags(folder, tmp_path, "--savename", "a", "--ema", "0.9", "--scheduler", "cosine", "--grad_clip",
-                           "1", "--lr_warmup_epochs", "0.5", "--warmup_epochs", "1", "--map_images", "0", *PLAIN)) == 0
+                           "1", "--lr_warmup_epochs", "0.5", "--warmup_epochs", "1", *PLAIN)) == 0
     last = tmp_path / "image_folder" / "a" / "last.pt"
     state = checkpoint.load(last)
     own = state["optimisation"]["average"]["own"]

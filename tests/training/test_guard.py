@@ -126,7 +126,7 @@ def spoil(monkeypatch, step, kind):
 ])
 def test_a_bad_step_leaves_the_checkpoint_before_it(folder, tmp_path, monkeypatch, capsys, kind, words):  # noqa: F811
     spoil(monkeypatch, 5, kind)
-    argv = flags(folder, tmp_path, "--savename", "a", "--log_every", "7", "--map_images", "0", *PLAIN)
+    argv = flags(folder, tmp_path, "--savename", "a", "--log_every", "7", *PLAIN)
     assert main.main(argv) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert words in error and (kind == "memory" or "/class" in error)
@@ -140,7 +140,7 @@ def test_a_bad_step_leaves_the_checkpoint_before_it(folder, tmp_path, monkeypatc
 def test_a_bad_step_is_named_also_where_a_policy_draws_by_its_numbers(folder, tmp_path, monkeypatch, capsys):  # noqa: F811
     """The step after it is of a network without numbers, and comes before the host looks."""
     spoil(monkeypatch, 2, "weights")
-    assert main.main(flags(folder, tmp_path, "--savename", "a", "--log_every", "3", "--map_images", "0")) == 1
+    assert main.main(flags(folder, tmp_path, "--savename", "a", "--log_every", "3")) == 1
     assert "The gradient is not finite at step 2 (metric" in capsys.readouterr().err
 
 
@@ -153,7 +153,7 @@ def test_no_room_beside_a_step_is_one_sentence(folder, tmp_path, monkeypatch, ca
     def full(*_, **__):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nIn many lines.")
     monkeypatch.setattr(where, full)
-    assert main.main(flags(folder, tmp_path, "--n_epochs", "1", "--map_images", "0")) == 1
+    assert main.main(flags(folder, tmp_path, "--n_epochs", "1", "--figures")) == 1
     assert f"The GPU has no memory left {words}" in capsys.readouterr().err
 
 
@@ -176,7 +176,7 @@ def fill(monkeypatch, name, after):
 
 @pytest.mark.parametrize("name", ["last.pt", "metrics.csv", "options.json"])
 def test_a_full_disk_keeps_what_was_there_and_says_so(folder, tmp_path, monkeypatch, capsys, name):  # noqa: F811
-    argv = flags(folder, tmp_path, "--savename", "a", "--map_images", "0", *PLAIN)
+    argv = flags(folder, tmp_path, "--savename", "a", *PLAIN)
     with monkeypatch.context() as patch:
         fill(patch, name, after=2 if name != "options.json" else 1)
         assert main.main(argv) == 1
@@ -194,5 +194,5 @@ def test_a_full_disk_while_pictures_are_drawn_is_one_sentence(folder, tmp_path, 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
-    assert main.main(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", *PLAIN)) == 1
+    assert main.main(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", "--figures", *PLAIN)) == 1
     assert "is full (No space left on device)" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def test_processes_share_gpus_where_there_are_more_of_them(monkeypatch, gpus, ow
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="torchrun over loopback is tested on Linux")
 def test_the_command_gives_the_metrics_of_one_process(folder, tmp_path):  # noqa: F811
-    argv = flags(folder, tmp_path, "--n_epochs", "1", "--arch", "convnet_frozen_normalize", "--map_images", "0",
+    argv = flags(folder, tmp_path, "--n_epochs", "1", "--arch", "convnet_frozen_normalize",
                  "--xbm_size", "20", "--xbm_start", "1", "--lr", "1e-4", "--eval_bootstrap", "10")
     run = [str(ROOT / "main.py"), *argv, "--savename"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -171,7 +171,7 @@ def test_an_error_in_one_process_alone_ends_all_with_its_sentence(folder, tmp_pa
     failing.write_text(FAILING)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(failing)]
     started = time.monotonic()
-    found = subprocess.run([*launch, *flags(folder, tmp_path, "--savename", "a", "--map_images", "0", *PLAIN)],
+    found = subprocess.run([*launch, *flags(folder, tmp_path, "--savename", "a", *PLAIN)],
                            capture_output=True, text=True, timeout=200,
                            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
     assert found.returncode != 0 and time.monotonic() - started < 150
@@ -203,7 +203,7 @@ sys.exit(main.main())
 def test_two_machines_that_are_stopped_and_continued_end_as_one_process(folder, tmp_path):  # noqa: F811
     """Two torchrun agents of one process each, as on two machines, and a SIGTERM between that only one of them hears,
     at no step of a record."""
-    argv = flags(folder, tmp_path, "--n_epochs", "3", "--arch", "convnet_frozen_normalize", "--map_images", "0",
+    argv = flags(folder, tmp_path, "--n_epochs", "3", "--arch", "convnet_frozen_normalize",
                  "--xbm_size", "20", "--xbm_start", "1", "--lr", "1e-4", "--resume", "auto", "--log_every", "100")
     there = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with socket.socket() as free:

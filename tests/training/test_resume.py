@@ -59,7 +59,7 @@ def compare(out, one, other):
 
 
 CASES = {
-    "default": [], "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "2"],
+    "default": ["--figures", "--map_images", "0"], "cross-batch memory": ["--xbm_size", "20", "--xbm_start", "2"],
     "mined": ["--loss", "margin", "--xbm_size", "20", "--xbm_start", "2"],
     "published": ["--recipe", "paper", "--relation_hidden", "0", "--memory_channels", "8", "--memory_steps", "2"],
     "validated": ["--loss", "margin", "--batch_mining", "parametric", "--bs", "8", "--miner_parametric_every", "2",
@@ -78,7 +78,7 @@ USUAL = ("default", "published", "mined")
 @pytest.mark.parametrize("case", [*USUAL, *(pytest.param(name, marks=pytest.mark.slow) for name in CASES
                                             if name not in USUAL)])
 def test_killed_twice_and_continued(folder, tmp_path, monkeypatch, case):  # noqa: F811
-    argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", *CASES[case])
+    argv = flags(folder, tmp_path, "--n_epochs", "2", *CASES[case])
     assert main.main([*argv, "--savename", "whole"]) == 0
     for step, moment, minutes in ((2, "save_between_epochs", "0"), (4, "adapt_miner", "0"), (6, "adapt_miner", "100")):
         with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -89,7 +89,7 @@ def test_killed_twice_and_continued(folder, tmp_path, monkeypatch, case):  # noq
 
 
 def test_killed_between_the_files_of_an_epoch(folder, tmp_path, monkeypatch):  # noqa: F811
-    argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", *PLAIN)
+    argv = flags(folder, tmp_path, "--n_epochs", "2", *PLAIN)
     assert main.main([*argv, "--savename", "whole"]) == 0
     save, count = checkpoint.save, 0
 
@@ -109,19 +109,19 @@ def test_killed_between_the_files_of_an_epoch(folder, tmp_path, monkeypatch):  #
 
 
 def test_a_finished_run_goes_on_when_it_is_given_more_epochs(folder, tmp_path, capsys):  # noqa: F811
-    argv = flags(folder, tmp_path, "--map_images", "0", "--scheduler", "none", *PLAIN)
+    argv = flags(folder, tmp_path, "--scheduler", "none", *PLAIN)
     assert main.main([*argv, "--savename", "whole", "--n_epochs", "3"]) == 0
     assert main.main([*argv, "--savename", "cut", "--n_epochs", "1"]) == 0
     run = tmp_path / "image_folder" / "cut"
     assert main.main(["--resume", str(run), "--n_epochs", "3", "--source_path", str(folder), "--device", "cpu",
-                      "--kernels", "0", "--map_images", "0"]) == 0
+                      "--kernels", "0"]) == 0
     assert "Continuing at step 3" in capsys.readouterr().out
     compare(tmp_path, "whole", "cut")
 
 
 def test_a_run_whose_policy_had_another_name_goes_on(folder, tmp_path):  # noqa: F811
     """In checkpoints from before criteria/method/ the policy is called weighting."""
-    argv = flags(folder, tmp_path, "--map_images", "0", "--scheduler", "none")
+    argv = flags(folder, tmp_path, "--scheduler", "none")
     assert main.main([*argv, "--savename", "whole", "--n_epochs", "2"]) == 0
     assert main.main([*argv, "--savename", "cut", "--n_epochs", "1"]) == 0
     last = tmp_path / "image_folder" / "cut" / "last.pt"
@@ -134,7 +134,7 @@ def test_a_run_whose_policy_had_another_name_goes_on(folder, tmp_path):  # noqa:
 
 
 def test_a_run_from_before_the_proxies_goes_on_without_them(folder, tmp_path, capsys):  # noqa: F811
-    argv = flags(folder, tmp_path, "--map_images", "0", "--scheduler", "none")
+    argv = flags(folder, tmp_path, "--scheduler", "none")
     assert main.main([*argv, "--savename", "whole", "--n_epochs", "2"]) == 0
     assert main.main([*argv, "--savename", "cut", "--n_epochs", "1"]) == 0
     run = tmp_path / "image_folder" / "cut"
@@ -173,7 +173,7 @@ def test_two_runs_never_write_to_one_folder(tmp_path, folder, capsys):  # noqa: 
 @pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_with_a_checkpoint_of_that_step(folder, tmp_path, number, code):  # noqa: F811
     """Sent to all processes of the run, those that load images too, as a terminal and schedulers do."""
-    argv = flags(folder, tmp_path, "--n_epochs", "100000", "--eval_every", "100000", "--map_images", "0", *PLAIN)
+    argv = flags(folder, tmp_path, "--n_epochs", "100000", "--eval_every", "100000", *PLAIN)
     command = [sys.executable, str(ROOT / "main.py"), *argv, "--savename", "a", "--kernels", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
                                start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -191,7 +191,7 @@ def test_a_signal_ends_with_a_checkpoint_of_that_step(folder, tmp_path, number, 
 
 
 def test_a_signal_during_an_evaluation_ends_with_the_checkpoint_after_it(folder, tmp_path, monkeypatch, capsys):  # noqa: F811
-    argv = flags(folder, tmp_path, "--map_images", "0", *PLAIN)
+    argv = flags(folder, tmp_path, *PLAIN)
     assert main.main([*argv, "--savename", "whole"]) == 0
     evaluate_run = bookkeeping.evaluate_run
 
@@ -208,7 +208,7 @@ def test_a_signal_during_an_evaluation_ends_with_the_checkpoint_after_it(folder,
 
 
 def test_the_length_of_a_cosine_schedule_is_part_of_the_run(folder, tmp_path, capsys):  # noqa: F811
-    argv = flags(folder, tmp_path, "--savename", "a", "--scheduler", "cosine", "--map_images", "0", *PLAIN)
+    argv = flags(folder, tmp_path, "--savename", "a", "--scheduler", "cosine", *PLAIN)
     assert main.main([*argv, "--n_epochs", "1"]) == 0
     assert main.main([*argv, "--n_epochs", "2", "--resume", "auto"]) == 2
     assert "--n_epochs 2 (the run has 1)" in capsys.readouterr().err
@@ -218,7 +218,7 @@ def test_the_length_of_a_cosine_schedule_is_part_of_the_run(folder, tmp_path, ca
                                               for name in ("published", "mined", "cross-batch memory"))])
 def test_the_visible_step_and_the_one_for_large_batches_are_equal_bit_for_bit(folder, tmp_path, case):  # noqa: F811
     """--accumulate of a whole batch takes the other path of the loop, in one chunk."""
-    argv = flags(folder, tmp_path, "--n_epochs", "2", "--map_images", "0", *CASES[case])
+    argv = flags(folder, tmp_path, "--n_epochs", "2", *CASES[case])
     assert main.main([*argv, "--savename", "visible"]) == 0
     assert main.main([*argv, "--savename", "large", "--accumulate", "1000"]) == 0
     compare(tmp_path, "visible", "large")
