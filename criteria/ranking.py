@@ -46,17 +46,6 @@ def split(rows: int, *tensors: Tensor) -> zip:
     return zip(*(tensor.split(rows) for tensor in tensors))
 
 
-def ranked(positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row's positives stand: index (A, P), and which entries are real (A, P).
-
-    Rows are padded to the longest. P, the size of the largest class, is read from the labels: the
-    one value that a GPU is waited for.
-    """
-    longest = int(positive.sum(-1).max())
-    real, item = positive.float().topk(longest, dim=-1)
-    return item, real > 0
-
-
 def standing_above(
     count: Callable, s: Tensor, item: Tensor, w_positive: Tensor, w_negative: Tensor
 ) -> Tensor:

@@ -2,8 +2,8 @@
 import torch
 
 from criteria.base import PairCriterion, masked_weights
-from criteria.ranking import mean_over_queries, ranked, sigmoids, standing_above
-from utilities.pairwise import pair_masks, similarity
+from criteria.ranking import mean_over_queries, sigmoids, standing_above
+from utilities.pairwise import listed, pair_masks, similarity
 from utilities.ranges import Positive, PositiveInt
 
 
@@ -37,7 +37,7 @@ class RecallAtK(PairCriterion):
         s = similarity(x[:anchors], x) / self.tau2  # (A, N)
         masks = pair_masks(label, anchors)  # (A, N) each
         weights = masked_weights(weight, masks, x.dtype)  # (A, N) each
-        item, real = ranked(masks[0])  # (A, P) each
+        item, real = listed(masks[0])  # (A, P) each
         above = standing_above(sigmoids, s, item, *weights)  # (A, P, 2)
         rank = 1 + above.sum(-1)  # (A, P)
         late = rank[..., None] - self.lengths  # (A, P, K)

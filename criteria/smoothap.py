@@ -2,8 +2,8 @@
 from torch import Tensor
 
 from criteria.base import PairCriterion, PairWeights, masked_weights
-from criteria.ranking import mean_over_queries, ranked, sigmoids, standing_above
-from utilities.pairwise import identity, pair_masks, similarity
+from criteria.ranking import mean_over_queries, sigmoids, standing_above
+from utilities.pairwise import identity, listed, pair_masks, similarity
 from utilities.ranges import Positive
 
 
@@ -39,7 +39,7 @@ class SmoothAP(PairCriterion):
             itself = identity(label, anchors)  # (A, N)
             positive = positive | itself
             w_positive = w_positive + itself
-        item, real = ranked(positive)  # (A, P) each
+        item, real = listed(positive)  # (A, P) each
         above = standing_above(sigmoids, s, item, w_positive, w_negative)  # (A, P, 2)
         if self.weight_on == "rank":
             imprecision = weighted_by_rank(above, item, weight.positive)  # (A, P)

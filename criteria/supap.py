@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from criteria.base import PairCriterion, masked_weights, mean_over_pairs
-from criteria.ranking import mean_over_queries, ranked, standing_above
-from utilities.pairwise import identity, pair_masks, similarity
+from criteria.ranking import mean_over_queries, standing_above
+from utilities.pairwise import identity, listed, pair_masks, similarity
 from utilities.ranges import Finite, NonNegative, Positive, Probability
 
 
@@ -49,7 +49,7 @@ class SupAP(PairCriterion):
             itself = identity(label, anchors)  # (A, N)
             relevant = positive | itself
             w_relevant = w_positive + itself
-        item, real = ranked(relevant)  # (A, P) each
+        item, real = listed(relevant)  # (A, P) each
         above = standing_above(self.steps, s / self.tau, item, w_relevant, w_negative)
         r_positive, r_negative = above.unbind(-1)  # (A, P) each
         pull = mean_over_pairs(relu(self.alpha - s) * w_positive, positive)  # (A,)

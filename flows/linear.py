@@ -34,28 +34,25 @@ class InvertibleLinear(Flow):
 
     def forward(self, x, context=None):
         """x -> W x."""
-        lower, upper = self._factors()
+        ones = torch.ones_like(self.log_s)
+        lower = self.gain * self.lower.tril(-1) + ones.diag()
+        upper = self.gain * self.upper.triu(1) + self._diagonal().diag()
         columns = lower @ (upper @ x.T)  # (C, B)
-        return columns[self.order].T, log_det_of_channels(self.log_s, x)
+        return columns.index_select(0, self.order).T, log_det_of_channels(self.log_s, x)
 
     def inverse(self, z, context=None):
         """z -> W^-1 z."""
-        lower, upper = self._factors()
         solve = torch.linalg.solve_triangular
-        columns = z.T[self.order.argsort()]  # (C, B)
-        columns = solve(lower, columns, upper=False, unitriangular=True)
+        columns = z.T.index_select(0, self.order.argsort())  # (C, B)
+        # each solver reads its own triangle alone
+        columns = solve(self.gain * self.lower, columns, upper=False, unitriangular=True)
+        upper = torch.diagonal_scatter(self.gain * self.upper, self._diagonal())
         columns = solve(upper, columns, upper=True)
         return columns.T, -log_det_of_channels(self.log_s, z)
 
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        """L and U + diag(sign exp(log_s)), (C, C) each."""
-        like = {"dtype": self.lower.dtype, "device": self.lower.device}
-        identity = torch.eye(len(self.log_s), **like)
-        lower = self.gain * self.lower.tril(-1) + identity
-        scale = self.sign * self.log_s.exp()  # (C,)
-        diagonal = torch.diag(scale)
-        upper = self.gain * self.upper.triu(1) + diagonal
-        return lower, upper
+    def _diagonal(self) -> Tensor:
+        """Of U + diag(sign exp(log_s)), (C,)."""
+        return self.sign * self.log_s.exp()
 
 
 class InvertibleConvolution(Flow):

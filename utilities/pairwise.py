@@ -110,6 +110,23 @@ def lowest(x: Tensor) -> float:
     return torch.finfo(x.dtype).min / 2
 
 
+def listed(positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each row's positives stand: index (A, P), and which entries are real (A, P).
+
+    Rows are padded to the longest. P, the size of the largest class, is read from the labels: the
+    one value that a GPU is waited for.
+    """
+    longest = int(positive.sum(-1).max())
+    real, item = positive.float().topk(longest, dim=-1)
+    return item, real > 0
+
+
+# For up to so many positives counting what stands above each takes less time than a sort, on these
+# devices: a GPU would have to be waited for to know how many there are.
+FEW = 8
+COUNTING = ("cpu",)
+
+
 def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
     """Average precision of each row of a self-similarity matrix as a query, itself left out by
     index.
@@ -120,6 +137,10 @@ def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
     """
     itself = identity(similarity)  # (B, B)
     others = similarity.masked_fill(itself, -torch.inf)
+    if similarity.device.type in COUNTING and similarity.numel():
+        item, real = listed(positive)
+        if item.shape[1] <= FEW:
+            return precision_by_counting(others, positive, item, real)
     order = others.sort(dim=-1, descending=True, stable=True).indices
     # in the order of the ranks
     hit = positive.expand_as(similarity).gather(-1, order)  # (..., B, B)
@@ -127,3 +148,19 @@ def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
     rank = torch.arange(1, similarity.shape[-1] + 1, device=similarity.device)
     precision = hit * hit.cumsum(-1) / rank
     return precision.sum(-1) / hit.sum(-1).clamp(min=1)  # (..., B)
+
+
+def precision_by_counting(
+    others: Tensor, positive: Tensor, item: Tensor, real: Tensor
+) -> Tensor:
+    """`average_precision` of similarities (..., B, B), -inf on the diagonal, from the positives'
+    places (B, P) of `listed`: P x B comparisons a row."""
+    places = item.expand(*others.shape[:-1], -1)  # (..., B, P)
+    own = others.gather(-1, places)[..., None]  # (..., B, P, 1)
+    rows = others[..., None, :]  # (..., B, 1, B)
+    earlier = torch.arange(others.shape[-1]) < item[..., None]  # (B, P, B)
+    above = (rows > own) | ((rows == own) & earlier)  # (..., B, P, B)
+    rank = 1 + above.sum(-1)  # (..., B, P)
+    hits = 1 + (above & positive[:, None]).sum(-1)
+    precision = real * hits / rank.to(others.dtype)
+    return precision.sum(-1) / real.sum(-1).clamp(min=1)  # (..., B)

@@ -17,6 +17,7 @@ from training.guard import GRADIENT, FiniteGuard
 from training.large_batch import LargeBatchStep
 from training.optimisation import Optimisation, Schedule, build_optimizer, parameter_groups
 from training.records import StepRecorder
+from utilities import pairwise
 from utilities.errors import UsageError
 
 # What a GPU would have to be waited for: numbers and shapes that depend on values, and numbers of the host sent to it.
@@ -26,6 +27,12 @@ MINED = {"nonzero", "index by mask", "_local_scalar_dense"}    # anchors without
 RANKED = {"_local_scalar_dense"}                               # the longest row of positives
 MEMORY = {"index by mask"}                                     # images of the memory that are in the batch
 BY_RANKS = {"smoothap", "supap", "recallatk"}
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch):
+    """These tensors of the CPU stand for those of a GPU."""
+    monkeypatch.setattr(pairwise, "COUNTING", ())
 
 
 class Reads(TorchDispatchMode):

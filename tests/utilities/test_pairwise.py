@@ -54,15 +54,18 @@ def test_masked_logsumexp_and_softmax_with_empty_rows():
     assert torch.equal(pairwise.masked_softmax(x, mask)[1], torch.zeros(3, dtype=torch.float64))
 
 
-def test_average_precision_equals_the_loop_with_ties_and_leading_axes():
+@pytest.mark.parametrize("few", [0, 100])
+@pytest.mark.parametrize("label", [LABEL, torch.zeros(6), torch.arange(6)])
+def test_average_precision_equals_the_loop_with_ties_and_leading_axes(monkeypatch, few, label):
+    monkeypatch.setattr(pairwise, "FEW", few)
     # many ties
     x = torch.randint(-1, 2, (4, 6, 3)).double()
     s = pairwise.similarity(x)
-    found = pairwise.average_precision(s, pairwise.positive_mask(LABEL))
+    found = pairwise.average_precision(s, pairwise.positive_mask(label))
     for k in range(4):
         for i in range(6):
             assert (
-                abs(found[k, i].item() - naive_average_precision(s[k].tolist(), LABEL.tolist(), i))
+                abs(found[k, i].item() - naive_average_precision(s[k].tolist(), label.tolist(), i))
                 < 1e-12
             )
 
