@@ -642,7 +642,7 @@ def add_memory_flags(parser: Parser) -> None:
     add("--memory_samples", type=depth, default=16, help="Samples of --memory_decode mean.")
     add("--memory_temperature", type=non_negative, default=0.6, help="""
         Standard deviation of the sampled noise.""")
-    add("--memory_target", default="own", choices=[*registry("memory_target")], help="""
+    add("--memory_target", default="own", choices=["own", *registry("memory_target")], help="""
         What the memory learns: the image's own context, or the mean embedding of its 'positives' in
         the batch or of its 'neighbours' in the cross-batch memory (--xbm_size).""")
     add("--memory_weight", type=non_negative, default=1.0, help="""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from flows import FLOWS, Flow
-from flows.density import invert, log_prob
 from flows.noise import counter_noise
 from utilities.errors import UsageError
 from utilities.pairwise import at_least_float32, unit
@@ -174,11 +173,12 @@ class FlowMemory(ContextualMemory):
     ) -> Tensor:
         """(B, D), (B, D) -> (B,)."""
         x, log_det = self.to_flow(logit, generator)
-        return -(log_prob(self.flow, x, self.condition(embedding)) + log_det) / x.shape[1]
+        log_prob = self.flow.log_prob(x, self.condition(embedding))  # (B,)
+        return -(log_prob + log_det) / x.shape[1]
 
     def decode_context(self, embedding: Tensor, noise: Tensor) -> Tensor:
         """(B, D), (B, D) -> (B, D); far out, a sigmoid in floats would be 0 or 1."""
-        x = invert(self.flow, noise, self.condition(embedding))
+        x, _ = self.flow.inverse(noise, self.condition(embedding))
         edge = torch.finfo(x.dtype).eps
         return x.sigmoid().clamp(edge, 1 - edge)
 

@@ -1,4 +1,6 @@
 """The contract of every flow, and flows in a row."""
+import math
+
 from torch import Tensor, nn
 
 
@@ -18,6 +20,15 @@ class Flow(nn.Module):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data."""
         raise NotImplementedError
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The density of x (B, ...) with a standard normal latent, in nats, (B,):
+
+            log p(x | context) = log N(z; 0, I) + log |det dz/dx|,   z = flow(x | context)
+        """
+        z, log_det = self(x, context)
+        log_normal = -0.5 * (z.square() + math.log(2 * math.pi))
+        return sum_rows(log_normal) + log_det
 
 
 class FlowStack(Flow):

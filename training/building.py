@@ -146,13 +146,14 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     if opt.xbm_size:
         xbm = CrossBatchMemory(base, width, miner=miner, **kwargs_for(opt, "xbm_"))
     proxies = ClassProxies(n_classes, width, **kwargs_for(opt, "proxies_")) if opt.proxies_weight else None
+    memory_target = None if opt.memory_target == "own" else MemoryTarget(opt.memory_target, xbm)
     reward = REWARDS[opt.policy_reward]
     return LMMetric(base, relation, policy, pair_weighting=opt.pair_weighting, constant=opt.policy_constant,
                     reward=reward(**accepted(reward, flags)),
                     training=PolicyTraining(**accepted(PolicyTraining, flags)), memory_weight=memory_weight(opt, width),
                     memory_dual=opt.memory_dual, second_loss=second_loss, xbm=xbm, proxies=proxies,
                     context_norm=build_context_norm(opt, width), context_loss=context_loss,
-                    memory_target=MemoryTarget(opt.memory_target, xbm))
+                    memory_target=memory_target)
 
 
 def build_criterion(opt, n_classes: int, width: int) -> Criterion:

@@ -56,9 +56,8 @@ def contexts(method: LMMetric, network: Network, related: Related, label: Tensor
         decoded = memory.context(related.embedding, index)
     finally:
         memory.train(training)
-    logit = related.context_logit  # (B, D)
-    target = method.memory_target(logit, related.z, label, index)  # (B, D)
-    return Contexts(logit.sigmoid(), target.sigmoid(), decoded, related.embedding, label)
+    target = method.memory_logit(related, label, index)  # (B, D)
+    return Contexts(related.context_logit.sigmoid(), target.sigmoid(), decoded, related.embedding, label)
 
 
 @torch.no_grad()

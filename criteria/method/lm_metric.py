@@ -97,7 +97,7 @@ class LMMetric(nn.Module):
         self.proxies = proxies
         self.context_norm = context_norm
         self.context_loss = context_loss
-        self.memory_target = memory_target or MemoryTarget()
+        self.memory_target = memory_target
         self.learns = pair_weighting in ("learned", "shuffled")
         if policy is not None:
             self.refuse_what_cannot_work()
@@ -171,7 +171,7 @@ class LMMetric(nn.Module):
         if self.context_loss is not None:
             terms["metric_context"] = self.context_loss(unit(related.context_logit.sigmoid()), label)
         if network.memory is not None:
-            target = self.memory_target(related.context_logit, u, label, index)  # (B, D)
+            target = self.memory_logit(related, label, index)  # (B, D)
             nll = network.memory.nll(target, features.embedding)  # (B,)
             terms["memory_nll"] = self.memory_weight * nll.mean()
         if self.learns:
@@ -244,6 +244,12 @@ class LMMetric(nn.Module):
         if self.memory_dual == "decoded" and network.memory is not None:
             context = network.memory.training_context(features.embedding)
         return network.combine(features.embedding, context)  # (B, D)
+
+    def memory_logit(self, related: Related, label: Tensor, index: Tensor | None) -> Tensor:
+        """The logits that the memory learns to decode, (B, D)."""
+        if self.memory_target is None:
+            return related.context_logit
+        return self.memory_target(related.z, label, index)
 
     def loss_of_v(self, v: Tensor, label: Tensor, triplets: Triplets | None, weights: PairWeights | None) -> Tensor:
         """L(v; w), by the loss of u or by its own."""

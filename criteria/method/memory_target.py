@@ -1,4 +1,4 @@
-"""What the memory learns to decode from e: TARGETS by the names of `--memory_target`."""
+"""What the memory learns to decode instead of the own context: TARGETS by the names of `--memory_target`."""
 from collections.abc import Callable
 
 import torch
@@ -30,15 +30,14 @@ def mean_of_neighbours(u: Tensor, label: Tensor, index: Tensor, xbm: CrossBatchM
     return past[nearest].mean(1)
 
 
-TARGETS: dict[str, Rows | None] = {
-    "own": None,
+TARGETS: dict[str, Rows] = {
     "positives": mean_of_positives,
     "neighbours": mean_of_neighbours,
 }
 
 
 class MemoryTarget:
-    """The logits that the memory learns: those of the image's own context, or t_i of other images' embeddings:
+    """The logits t_i that the memory learns, of other images' embeddings:
 
         t_i = sqrt(D) unit(mean_j u_j)
 
@@ -46,7 +45,7 @@ class MemoryTarget:
     variance near 1, so that c_hat = sigmoid(t) differs between images.
     """
 
-    def __init__(self, name: str = "own", xbm: CrossBatchMemory | None = None):
+    def __init__(self, name: str, xbm: CrossBatchMemory | None = None):
         if name == "neighbours" and xbm is None:
             raise UsageError("--memory_target neighbours looks for them in the cross-batch memory: pass --xbm_size, "
                              "such as 1000.")
@@ -54,9 +53,7 @@ class MemoryTarget:
         self.xbm = xbm
 
     @torch.no_grad()
-    def __call__(self, logit: Tensor, z: Tensor, label: Tensor, index: Tensor) -> Tensor:
-        """Logits of the context and embeddings z (B, D), labels and indices (B,) -> logits to learn (B, D)."""
-        if self.rows is None:
-            return logit
+    def __call__(self, z: Tensor, label: Tensor, index: Tensor) -> Tensor:
+        """Embeddings z (B, D), labels and indices (B,) -> logits to learn (B, D)."""
         rows = self.rows(unit(z), label, index, self.xbm)  # (B, D)
         return rows.shape[1] ** 0.5 * unit(rows)

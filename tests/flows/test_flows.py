@@ -9,7 +9,6 @@ from flows import FLOWS, Glow, RealNVP
 from flows.actnorm import ActNorm
 from flows.base import FlowStack
 from flows.coupling import ConditionalCoupling, ConvolutionalCoupling
-from flows.density import invert, log_prob
 from flows.linear import InvertibleConvolution, InvertibleLinear
 from flows.squeeze import Squeeze
 from tests.flows.harness import check_flow, perturb
@@ -66,8 +65,8 @@ def test_inverse_at_full_size(name, dim, arguments):
 def test_every_parameter_is_reached_by_the_likelihood(case):
     build, shape, context_shape = CASES[case]
     flow = perturb(build())
-    log_prob(
-        flow, torch.randn(3, *shape), context_shape and torch.randn(3, *context_shape)
+    flow.log_prob(
+        torch.randn(3, *shape), context_shape and torch.randn(3, *context_shape)
     ).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in flow.parameters())
 
@@ -270,20 +269,20 @@ def test_log_prob_of_a_linear_flow_is_the_normal_density_in_closed_form():
     matrix = flow(torch.eye(3, dtype=torch.float64))[0].T - origin[:, None]
     inverse = torch.linalg.inv(matrix)
     normal = torch.distributions.MultivariateNormal(-inverse @ origin, inverse @ inverse.T)
-    torch.testing.assert_close(log_prob(flow, x), normal.log_prob(x))
-    torch.testing.assert_close(invert(flow, torch.zeros(1, 3, dtype=torch.float64))[0], normal.mean)
+    torch.testing.assert_close(flow.log_prob(x), normal.log_prob(x))
+    torch.testing.assert_close(flow.inverse(torch.zeros(1, 3, dtype=torch.float64))[0][0], normal.mean)
 
 
 @torch.no_grad()
 def test_density_of_a_realnvp_integrates_to_one():
     flow = perturb(RealNVP(2, 2, couplings=3, hidden=8), scale=0.3).double()
     context = torch.tensor([[0.3, -1.0]], dtype=torch.float64)
-    samples = invert(flow, torch.randn(4000, 2, dtype=torch.float64), context.expand(4000, 2))
+    samples, _ = flow.inverse(torch.randn(4000, 2, dtype=torch.float64), context.expand(4000, 2))
     low, high = samples.amin(0) - 2, samples.amax(0) + 2
     axes = [torch.linspace(float(a), float(b), 600, dtype=torch.float64) for a, b in zip(low, high)]
     grid = torch.cartesian_prod(*axes)  # (600 * 600, 2)
     cell = (axes[0][1] - axes[0][0]) * (axes[1][1] - axes[1][0])
-    density = log_prob(flow, grid, context.expand(len(grid), 2)).exp()
+    density = flow.log_prob(grid, context.expand(len(grid), 2)).exp()
     assert abs(float(density.sum() * cell) - 1) < 0.01
     mean = (density[:, None] * grid).sum(0) * cell
     torch.testing.assert_close(mean, samples.mean(0), atol=0.15, rtol=0)

@@ -60,11 +60,9 @@ def test_the_target_of_positives_is_their_mean_and_an_image_alone_stands_for_its
     label = torch.tensor([0, 0, 0, 1, 1, 2])
     z = torch.randn(6, DIM, dtype=torch.double)
     u = (z / z.norm(dim=1, keepdim=True)).numpy()
-    logit = torch.randn(6, DIM)
-    found = MemoryTarget("positives")(logit, z, label, INDEX[:6])
+    found = MemoryTarget("positives")(z, label, INDEX[:6])
     others = [[1, 2], [0, 2], [0, 1], [4], [3], [5]]
     np.testing.assert_allclose(found, naive_target([u[own] for own in others]), atol=1e-12)
-    assert MemoryTarget()(logit, z, label, INDEX[:6]) is logit
 
 
 def test_the_target_of_neighbours_is_the_mean_of_the_nearest_that_are_remembered():
@@ -72,7 +70,7 @@ def test_the_target_of_neighbours_is_the_mean_of_the_nearest_that_are_remembered
     xbm = CrossBatchMemory(base, DIM, size=30)
     target = MemoryTarget("neighbours", xbm)
     z = unit(torch.randn(12, DIM))
-    alone = target(torch.zeros(12, DIM), z, LABEL, INDEX)
+    alone = target(z, LABEL, INDEX)
     torch.testing.assert_close(alone, DIM ** 0.5 * z)  # nothing is remembered
     past = unit(torch.randn(30, DIM))
     xbm.remember(past, torch.zeros(30, dtype=torch.long), torch.arange(30))  # 0 to 11 are the batch itself
@@ -80,7 +78,7 @@ def test_the_target_of_neighbours_is_the_mean_of_the_nearest_that_are_remembered
     for row in z.numpy():
         similarity = past[12:].numpy() @ row
         expected.append(past[12:].numpy()[np.argsort(-similarity)[:NEAREST]])
-    found = target(torch.zeros(12, DIM), z, LABEL, INDEX)
+    found = target(z, LABEL, INDEX)
     np.testing.assert_allclose(found, naive_target(expected), rtol=1e-4, atol=1e-5)
 
 
@@ -92,7 +90,7 @@ def test_neighbours_need_a_cross_batch_memory():
 def test_the_memory_learns_its_target_which_gets_no_gradient():
     network, method = build(memory="mlp", memory_target=MemoryTarget("positives"))
     features, related, terms = step(network, method)
-    target = method.memory_target(related.context_logit, related.z, LABEL, INDEX)
+    target = method.memory_target(related.z, LABEL, INDEX)
     assert not target.requires_grad
     expected = network.memory.nll(target, features.embedding).mean()
     torch.testing.assert_close(terms["memory_nll"], expected)
