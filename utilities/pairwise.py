@@ -123,7 +123,7 @@ def listed(positive: Tensor) -> tuple[Tensor, Tensor]:
 
 # For up to so many positives counting what stands above each takes less time than a sort, on these
 # devices: a GPU would have to be waited for to know how many there are.
-FEW = 8
+FEW = 3
 COUNTING = ("cpu",)
 
 

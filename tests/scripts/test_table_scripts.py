@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 TABLES = sorted(path.name for path in (ROOT / "scripts").glob("table_*.sh"))
 SCRIPTS = [*TABLES, "toy_cpu.sh"]
 OURS = ("SEEDS", "TUNE_SEEDS", "GPUS", "DATA", "OUT", "DRY_RUN", "EXTRA", "ONLY", "ARCHS", "ARCH", "DATASET",
-        "DATASETS")
+        "DATASETS", "EPOCHS")
 
 
 def call(script, cwd=ROOT, **variables):
@@ -114,6 +114,13 @@ def test_the_environment_reaches_every_command():
     rows = {name for name in names if not name.startswith("tune-")}
     assert rows == {"full-s1", "smoothap-s1"}
     assert {name.split("-")[1] for name in names - rows} == {"full", "smoothap"}          # the grids that they need
+
+
+def test_rows_of_the_small_benchmarks_train_as_long_as_asked_and_candidates_as_before():
+    lengths = {}
+    for opt in options_of("table_small_benchmarks.sh", SEEDS=1, EPOCHS=5):
+        lengths.setdefault(opt.savename.startswith("tune-"), set()).add((opt.n_epochs, *opt.tau, opt.eval_every))
+    assert lengths == {False: {(5, 4, 5)}, True: {(4, 3, 4)}}
 
 
 def test_groups_of_rows_are_chosen_by_name():
