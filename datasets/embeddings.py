@@ -204,4 +204,10 @@ def row_names(images: ImageList, source: Path) -> list[str]:
     """What a table calls these images: as theirs does, or their paths below `source`."""
     if isinstance(images.paths, RowPaths):
         return [images.paths.name(i) for i in range(len(images.paths))]
-    return [path.relative_to(source).as_posix() for path in images.paths]
+    return [as_listed(path.relative_to(source)) for path in images.paths]
+
+
+def as_listed(path: Path) -> str:
+    """A path as tables name it: one that begins with a space begins with ./, or the space is lost."""
+    name = path.as_posix()
+    return f"./{name}" if name[:1].isspace() else name

@@ -27,14 +27,19 @@ from parameters import build_parser as build_main_parser
 from utilities.cells import metric_table
 from utilities.command_line import Formatter, Parser
 from utilities.errors import UsageError, answer
+from utilities.files import refuse_input
 from utilities.labels import Line, read_lines, refuse_spellings
 from utilities.logger import write_json
 from utilities.text import counted
 
 
 def read_embeddings(path: str) -> Tensor:
-    """(N, D) float32 or float64 from a .npy file; pickled objects are refused."""
+    """(N, D) float32 or float64 from a .npy file; pickled objects and NaN or inf are refused."""
     rows = numbers_in(path, "give the embeddings.npy of evaluation.embed.", "fiu")
+    is_finite = np.isfinite(rows).all(1)  # (N,)
+    if not is_finite.all():
+        raise UsageError(f"{path}: row {is_finite.argmin()} (counted from 0) holds NaN or inf; correct "
+                         "it, or leave out the row and its line of the table.")
     is_short = rows.dtype in (np.float16, np.float32)
     return torch.from_numpy(rows.astype(np.float32 if is_short else np.float64, subok=False))  # (N, D)
 
@@ -84,13 +89,15 @@ def note_equal_rows(query: Tensor, gallery: Tensor) -> None:
 def run(opt: Namespace) -> None:
     """Read, evaluate, print, and write where asked to."""
     for name in opt.metrics:
-        parse_metric(name)
+        parse_metric(name, "--metrics")
     files = [(opt.embeddings, opt.labels)]
     if opt.gallery:
         files.append(opt.gallery)
     sets = []
     tables = []
     for embeddings, table in files:
+        if opt.out:
+            refuse_input("--out", opt.out, [embeddings, table])
         if opt.eval_context:
             refuse_context(Path(embeddings))
         sets.append(read_embeddings(embeddings))

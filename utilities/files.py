@@ -1,10 +1,13 @@
 """Files and folders that are written whole or not at all."""
 import contextlib
+import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
+
+from utilities.errors import UsageError
 
 
 @contextlib.contextmanager
@@ -13,9 +16,15 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[Path]:
 
     Where the block fails, `path` is as it was and the temporary file or folder is gone. With `sync`
     the content of a file is on the disk before it takes the place, so that it also survives a loss
-    of power. Raises OSError, which callers put into words.
+    of power. A link stays, and what it leads to is replaced; a device or a pipe is written itself.
+    Raises OSError, which callers put into words.
     """
-    path = Path(path)
+    if is_stream(path):
+        yield Path(path)
+        return
+    path = Path(os.path.realpath(path))
+    if path.is_dir() and not path.name:
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
     temporary = path.with_name(f"{path.name}.part")
     try:
         yield temporary
@@ -37,6 +46,26 @@ def replacing_text(path: str | Path) -> Iterator[IO[str]]:
     settings = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
     with replacing(path) as temporary, open(temporary, "w", **settings) as file:
         yield file
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether a path is a device, a pipe, or what a process has open, such as /dev/stdout."""
+    path = Path(os.path.abspath(path))
+    is_place = path.is_file() or path.is_dir()
+    return path.exists() and (not is_place or path.parts[:2] in (("/", "dev"), ("/", "proc")))
+
+
+def refuse_existing(flag: str, path: str | Path) -> None:
+    """A UsageError where a file that a flag names is there already."""
+    if Path(path).exists() and not is_stream(path):
+        raise UsageError(f"{flag} {path} is there already and is never overwritten; name another "
+                         "file.")
+
+
+def refuse_input(flag: str, path: str | Path, inputs: Iterable[str | Path]) -> None:
+    """A UsageError where a file to be written is one of those that are read."""
+    if os.path.realpath(path) in map(os.path.realpath, inputs):
+        raise UsageError(f"{flag} {path} is a file that this command reads; name another one.")
 
 
 def remove(path: Path) -> None:

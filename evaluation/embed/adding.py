@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets import ImageList
+from datasets.folders import find_table
 from evaluation.embed.embedder import Embedder
 from evaluation.embed.files import COLUMNS, DESCRIPTION, EMBEDDINGS, LABELS, as_text, read_description
 from evaluation.embed.unfinished import is_begun, read_work, remove_unfinished
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
-from utilities.labels import same_name
+from utilities.labels import plain, refuse_spellings
 
 # in the work of an unfinished call: the rows that there were
 BEFORE = "rows before"
@@ -84,13 +85,17 @@ def new_images(images: ImageList, source: Path, existing: Existing) -> ImageList
     Raises UsageError where `source` is not the folder that the rows are of.
     """
     paths = {path for path, *_ in existing.lines}
-    if not (source / existing.lines[0][0]).exists():
+    if not any((source / path).exists() for path, *_ in existing.lines):
         raise UsageError(f"--add: {source} does not hold {existing.lines[0][0]}, which is embedded: "
                          "give the folder that was embedded, with the new images in it.")
+    if table := find_table(source):
+        new = {images.class_names[label] for label in images.labels}
+        known = {name for *_, name in existing.lines}
+        refuse_spellings([*((name, LABELS) for name in known), *((name, str(table)) for name in new)])
     number_of = {}
     names = {}
     for _, label, name in existing.lines:
-        number_of[same_name(name)] = int(label)
+        number_of[plain(name)] = int(label)
         names[int(label)] = name
     following = max(names) + 1
     added = []
@@ -99,7 +104,7 @@ def new_images(images: ImageList, source: Path, existing: Existing) -> ImageList
         if as_text(path.relative_to(source)) in paths:
             continue
         name = images.class_names[label]
-        number = number_of.setdefault(same_name(name), following)
+        number = number_of.setdefault(plain(name), following)
         if number == following:
             names[number] = name
             following += 1

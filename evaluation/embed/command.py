@@ -64,7 +64,7 @@ def run(opt: Namespace) -> None:
     made = existing.description if existing else {}
     settings = made.get("model") or model_settings(opt)
     for name in opt.metrics:
-        parse_metric(name)
+        parse_metric(name, "--metrics")
     images = images_to_embed(opt, existing)
     if not len(images.paths):
         print(f"All images of {opt.source} have a row in {out}; there is nothing to add.")

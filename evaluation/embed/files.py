@@ -9,7 +9,7 @@ import torch
 
 from datasets.base import ImageList
 from datasets.crops import INTERPOLATIONS
-from datasets.embeddings import row_names
+from datasets.embeddings import as_listed, row_names
 from datasets.row_paths import RowPaths
 from evaluation.embed.embedder import GEOMETRY, Embedder
 from evaluation.embed.library import are_settings
@@ -85,7 +85,7 @@ def image_folder(images: ImageList, source: Path) -> Path:
 
 def as_text(path: Path) -> str:
     """A path as labels.csv names it."""
-    return path.as_posix().encode("utf-8", ESCAPED).decode()
+    return as_listed(path).encode("utf-8", ESCAPED).decode()
 
 
 def read_description(folder: Path) -> dict[str, Any]:

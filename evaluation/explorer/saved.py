@@ -15,17 +15,20 @@ from evaluation.run_files import REPORT
 from evaluation.score import note_equal_rows, numbered, read_embeddings, read_table
 from parameters import search_arguments
 from utilities.errors import UsageError
+from utilities.files import refuse_input
 from utilities.text import counted
 
 
 def explore_saved(opt: Namespace) -> None:
     """Write the page of the files that the flags name."""
     for name in opt.metrics:
-        parse_metric(name)
+        parse_metric(name, "--metrics")
     files = [(opt.embeddings, opt.labels, opt.images)]
     if opt.gallery:
         files.append(opt.gallery)
     embeddings = [read_embeddings(path) for path, _, _ in files]
+    for embeddings_file, table, _ in files:
+        refuse_input("--out", opt.out, [embeddings_file, table])
     out = output_path(opt.out, [Path(folder) for _, _, folder in files])
     lists = image_lists(files, [len(rows) for rows in embeddings])
     labels = [torch.tensor(images.labels) for images in lists]

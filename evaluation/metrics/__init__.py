@@ -25,10 +25,12 @@ from evaluation.metrics.sets import EvaluatedSet
 from evaluation.metrics.verification import fnmr_at_fmr
 from utilities.errors import UsageError
 from utilities.metric_names import CONTEXT
+from utilities.ranges import MANY
 from utilities.registry import lookup
 
 FLAG = "--evaluation_metrics"
 # what stands behind the @ of a name
+DIGITS = 18  # that are read of it: more change nothing
 NUMBERS = {"<k>": r"[1-9][0-9]*", "<m>": r"-?[0-9]+", "<rate>": r"0?\.[0-9]+"}
 # the last rank that a metric looks at: a number, or one of these
 K = "the number in the name"
@@ -91,7 +93,7 @@ METRICS = {
 }
 
 
-def parse_metric(name: str) -> tuple[QueryMetric | SetMetric, float]:
+def parse_metric(name: str, flag: str = FLAG) -> tuple[QueryMetric | SetMetric, float]:
     """The metric of a name and the number in the name, 0 where it has none.
 
     A UsageError that lists the names where there is no such metric.
@@ -102,12 +104,14 @@ def parse_metric(name: str) -> tuple[QueryMetric | SetMetric, float]:
             return metric, 0
         if kind and re.fullmatch(re.escape(stem) + NUMBERS[kind], name):
             number = name.removeprefix(stem)
-            return metric, float(number) if kind == "<rate>" else int(number)
+            if kind == "<rate>":
+                return metric, float(number)
+            return metric, max(-MANY, min(int(number[:DIGITS]), MANY))
     if name.startswith(CONTEXT):
-        raise UsageError(f"{FLAG} {name}: --eval_context K adds {CONTEXT} metrics beside the plain "
+        raise UsageError(f"{flag} {name}: --eval_context K adds {CONTEXT} metrics beside the plain "
                          f"ones; name {name.removeprefix(CONTEXT)} here.")
     if "<" in name:
         _, _, kind = name.partition("@")
-        raise UsageError(f"{FLAG} {name}: write a number for {kind}, as in e_recall@1.")
+        raise UsageError(f"{flag} {name}: write a number for {kind}, as in e_recall@1.")
     kind = "metric (k: a number from 1, m: a whole number, rate: between 0 and 1)"
-    return lookup(METRICS, name, kind, FLAG)
+    return lookup(METRICS, name, kind, flag)

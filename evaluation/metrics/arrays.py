@@ -42,6 +42,11 @@ def _as_array(labels: Labels) -> np.ndarray:
 def _numbered(arrays: list[np.ndarray]) -> list[Tensor]:
     if all(array.dtype.kind in "biu" for array in arrays):
         return [torch.from_numpy(_plain(array.astype(np.int64))) for array in arrays]
+    # not at the start of every command
+    from pandas import isna
+    for array in arrays:
+        if array.dtype.kind not in "US" and isna(array).any():
+            raise UsageError("evaluation: a label is missing (None or NaN); leave its row out.")
     names = np.concatenate([array.ravel() for array in arrays])
     _, number = np.unique(names, return_inverse=True)
     numbers = torch.from_numpy(number).split([array.size for array in arrays])
@@ -49,6 +54,6 @@ def _numbered(arrays: list[np.ndarray]) -> list[Tensor]:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """The same numbers as torch takes them: in the machine's byte order, and writable."""
+    """The same numbers as torch takes them: in the machine's byte order and in theirs, writable."""
     native = array.dtype.newbyteorder("=")
-    return np.require(array, native, ["W"])
+    return np.require(array, native, ["C", "W"])

@@ -22,6 +22,7 @@ from evaluation.ranking import (
 )
 from utilities.errors import RunError, UsageError
 from utilities.metric_names import CONTEXT
+from utilities.ranges import non_negative_int
 from utilities.text import counted
 
 # a metric, and the number in its name
@@ -47,6 +48,8 @@ def evaluate(embeddings: Rows, labels: Labels, metrics: list[str], *,
     Raises UsageError for what cannot be evaluated as given, RunError for NaN and for sets in which
     no image has another of its class.
     """
+    if not non_negative_int.has(bootstrap):
+        raise UsageError(f"evaluation: bootstrap: {non_negative_int.problem(bootstrap)}.")
     embeddings = as_rows(embeddings)
     gallery = as_rows(gallery)
     labels, gallery_labels = as_labels(labels, gallery_labels)
@@ -130,8 +133,11 @@ def query_values(embeddings: Rows, labels: Labels, metrics: list[str], *,
         count = relevant(label, gallery_label)
     query = count > 0  # (N,)
     if asked and not query.any():
-        raise RunError("evaluation: no image has another of its class to find (every class has a "
-                       "single image); leave the retrieval metrics out, or evaluate more images.")
+        reason = "no class of the queries is in the gallery: name the classes of both alike"
+        if gallery is None:
+            reason = ("no image has another of its class to find, since every class has a single "
+                      "image: evaluate more images")
+        raise RunError(f"evaluation: {reason}, or leave the retrieval metrics out.")
     values = {}
     for cosine, some in _spaces(embeddings, gallery, asked).items():
         rows, among = searched(embeddings, gallery, cosine)

@@ -19,7 +19,7 @@ from evaluation.ranking.neighbours import SearchOptions, check_finite, neighbour
 from evaluation.ranking.rescore import without
 from evaluation.ranking.spaces import exact_unit, searched
 from utilities.errors import UsageError
-from utilities.ranges import NonNegative, refuse
+from utilities.ranges import NonNegative, positive_int, refuse
 from utilities.text import counted
 
 FLAG = "--eval_context"
@@ -68,9 +68,11 @@ def add_neighbours(rows: Tensor, collection: Tensor, neighbours: int, power: flo
 
 def check_neighbours(neighbours: int, size: int) -> None:
     """A UsageError where a row of a collection of this size has not so many others."""
-    if not 1 <= neighbours < size:
+    if not positive_int.has(neighbours):
+        raise UsageError(f"{FLAG}: {positive_int.problem(neighbours)}.")
+    if neighbours >= size:
         raise UsageError(f"{FLAG} {neighbours}: the collection has {counted(size, 'image')}; pass at most "
-                         f"{max(size - 1, 0)}, or 0 for no context.")
+                         f"{max(size - 1, 0)}, where 0 is no context.")
 
 
 def _in_blocks(rows: Tensor, collection: Tensor, index: Tensor, power: float) -> Tensor:

@@ -48,12 +48,18 @@ class EmbeddedSet:
         """The row of an image file, None where it is not in the set."""
         if self.root is None:
             return None
-        path = os.path.relpath(os.path.realpath(image), os.path.realpath(self.root))
-        return self._rows_by_path.get(Path(path).as_posix())
+        root = os.path.realpath(self.root)
+        image = Path(os.path.abspath(image))
+        # a link in the folder has the name of the link, one from elsewhere that of its target
+        names = [image.relative_to(folder) for folder in image.parents
+                 if os.path.realpath(folder) == root]
+        names.append(Path(os.path.relpath(os.path.realpath(image), root)))
+        rows = (self._rows_by_path.get(name.as_posix()) for name in names)
+        return next((row for row in rows if row is not None), None)
 
     @cached_property
     def _rows_by_path(self) -> dict[str, int]:
-        return {line["path"]: row for row, line in enumerate(self.lines)}
+        return {Path(line["path"]).as_posix(): row for row, line in enumerate(self.lines)}
 
 
 def read_set(place: str, images: str | None = None, neighbours: int = 0,
@@ -76,6 +82,9 @@ def read_set(place: str, images: str | None = None, neighbours: int = 0,
     if description and description["embeddings"] != sha256(file):
         raise RunError(f"{file} is not the file that {DESCRIPTION} beside it describes; embed the "
                        f"images again, or remove {DESCRIPTION} and pass --checkpoint.")
+    if images and not Path(images).is_dir():
+        raise UsageError(f"{images}: there is no such folder; give the one where the paths of "
+                         f"{LABELS} begin.")
     root = images or description.get("images")
     context = None
     if neighbours:

@@ -11,6 +11,7 @@ from evaluation.ranking import add_neighbours, nearest, searched
 from evaluation.search.embedded_set import EmbeddedSet
 from utilities.errors import UsageError
 from utilities.labels import same_name
+from utilities.ranges import positive_int
 from utilities.text import counted
 
 
@@ -48,13 +49,17 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: Sequence[Path | None], k: i
     does not fit.
     """
     _check_dimensions(query, gallery)
+    if not positive_int.has(k):
+        raise UsageError(f"--k: {positive_int.problem(k)}.")
     if query_class is not None:
         query_class = _known_class(gallery, query_class)
     least = -math.inf if min_similarity is None else min_similarity
     own_rows = [None if path is None else gallery.row_of(path) for path in paths]
     extra = any(row is not None for row in own_rows)
     most = len(gallery.rows) - extra
-    if not 1 <= k <= most:
+    if k > most:
+        if not most:
+            raise UsageError(f"{gallery.file} holds the query alone; embed more images.")
         raise UsageError(f"--k {k}: a query can find at most {counted(most, 'image')} here; ask for 1 to "
                          f"{most}.")
     # faiss would copy the gallery first, which takes longer than the search; the ranking is equal
@@ -79,14 +84,13 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: Sequence[Path | None], k: i
 
 def _known_class(gallery: EmbeddedSet, name: str) -> str:
     """The class as the gallery spells it; a UsageError where the gallery has no such class."""
-    spelled = {}
-    for row in range(len(gallery.rows)):
-        own = gallery.class_of(row)
-        spelled.setdefault(same_name(own), own)
-    if same_name(name) not in spelled:
+    names = {gallery.class_of(row) for row in range(len(gallery.rows))}
+    spelled = {same_name(own): own for own in names} | {own: own for own in names}
+    found = spelled.get(name, spelled.get(same_name(name)))
+    if found is None:
         raise UsageError(f"--query_class {name}: no image of {gallery.file} is of this class; give "
                          "the class as its labels.csv spells it, or leave the flag out.")
-    return spelled[same_name(name)]
+    return found
 
 
 def _check_dimensions(query: Tensor, gallery: EmbeddedSet) -> None:

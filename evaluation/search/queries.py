@@ -54,7 +54,7 @@ def embed_queries(embedder: Embedder, images: Sequence[Picture], *, strict: bool
 
     An image that cannot be decoded raises ImageError; without `strict` its row is infinite.
     """
-    loader = embedder.loader(one_set([source_of(image) for image in images]))
+    loader = embedder.loader(one_set([source_of(image, strict) for image in images]))
     if not strict:
         loader = loader.over(Tolerant(loader.dataset))
     batches = embedded(embedder.network, loader, embedder.device, amp=embedder.amp)
@@ -65,15 +65,15 @@ def embed_queries(embedder: Embedder, images: Sequence[Picture], *, strict: bool
     return torch.cat(rows)
 
 
-def source_of(image: Picture) -> Path | Content | Tensor:
+def source_of(image: Picture, strict: bool = True) -> Path | Content | Tensor:
     """An image as `datasets.decode` takes it; pixels (3, H, W) where it is decoded already.
 
-    Raises UsageError where there is no such file, or the array is no image.
+    Raises UsageError where there is no such file, if `strict`, or the array is no image.
     """
     if isinstance(image, Content):
         return image
     if isinstance(image, str | Path):
-        if not Path(image).is_file():
+        if strict and not Path(image).is_file():
             raise UsageError(f"{image}: there is no such image.")
         return Path(image)
     if isinstance(image, np.ndarray):

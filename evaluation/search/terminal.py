@@ -14,6 +14,7 @@ from evaluation.search.embedded_set import EmbeddedSet
 from evaluation.search.nearest import Hit, SearchResult
 from evaluation.search.searcher import Searcher
 from utilities.errors import RunError, UsageError
+from utilities.files import refuse_existing
 from utilities.logger import write_json
 from utilities.text import counted, printable
 
@@ -22,6 +23,8 @@ def run(opt: Namespace) -> None:
     """Embed the queries, search, print, draw; or serve the page."""
     if opt.serve is not None:
         refuse_with_serve(opt)
+    if opt.json:
+        refuse_existing("--json", opt.json)
     searcher = Searcher(opt.embeddings, checkpoint=opt.checkpoint, images=opt.images,
                         device=opt.device, eval_context=opt.eval_context,
                         eval_context_power=opt.eval_context_power)
@@ -133,9 +136,7 @@ def print_result(result: SearchResult) -> None:
 def picture_path(opt: Namespace, folder: Path) -> Path:
     """A file for the picture that does not exist yet."""
     if opt.picture:
-        if Path(opt.picture).exists():
-            raise UsageError(f"--picture {opt.picture} is there already and is never overwritten; "
-                             "name another file.")
+        refuse_existing("--picture", opt.picture)
         return Path(opt.picture)
     stem = Path(opt.queries[0]).stem
     path = folder / "searches" / f"{stem}.png"

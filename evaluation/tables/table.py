@@ -53,8 +53,9 @@ def complete_runs(places: list[Path], skip: bool) -> tuple[list[Run], list[str]]
     runs, incomplete = read_runs(places)
     problems = [f"{folder}: {problem}" for folder, problem in incomplete.items()]
     if problems and not skip:
-        raise UsageError(f"these cannot stand in the table: {'; '.join(problems)}. Finish them "
-                         "(main.py --resume), or pass --skip_incomplete to leave them out.")
+        raise UsageError(f"these cannot stand in the table: {'; '.join(problems)}. Correct the "
+                         "path, finish them (main.py --resume), or pass --skip_incomplete to leave "
+                         "them out.")
     if not runs:
         raise UsageError(f"there is no finished run: {'; '.join(problems)}.")
     return runs, [f"Left out: {problem}." for problem in problems]

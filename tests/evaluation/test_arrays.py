@@ -2,6 +2,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -33,7 +34,7 @@ FORMS = {
     "read only": lambda x, y: (read_only(x.numpy().copy()), read_only(y.numpy().copy())),
     "big endian": lambda x, y: (x.numpy().astype(">f4"), y.numpy().astype(">i8")),
     "strided": lambda x, y: (np.repeat(x.numpy(), 2, 1)[:, ::2], np.repeat(y.numpy(), 2)[::2]),
-    "reversed": lambda x, y: (x.numpy()[::-1][::-1], y.numpy()[::-1][::-1]),
+    "reversed": lambda x, y: (x.flip(0).numpy()[::-1], y.flip(0).numpy()[::-1]),
 }
 
 
@@ -68,6 +69,9 @@ def test_values_of_queries_take_arrays_too(data):
     (np.array([["a", "b"]] * 4), [0, 0, 1, 1], "embeddings of type <U1 are no real numbers"),
     (np.zeros((4, 2), complex), [0, 0, 1, 1], "complex128"),
     (np.zeros((4, 2)), [0, 0, 1], "\\(4, 2\\) and labels of shape \\(3,\\) do not fit"),
+    (np.zeros((4, 2)), [0.0, 0.0, np.nan, 1.0], "a label is missing"),
+    (np.zeros((4, 2)), [None] * 4, "a label is missing"),
+    (np.zeros((4, 2)), ["a", "a", np.nan, pd.NA], "a label is missing"),
     (np.zeros((4, 2)), [["a"], ["a"], ["b"], ["b"]], "labels of shape \\(4, 1\\)"),
 ])
 def test_what_is_no_embedding_is_refused(rows, labels, sentence):

@@ -141,7 +141,8 @@ def test_rows_close_together_keep_their_digits():
 
 
 @pytest.mark.parametrize("k, power, words", [
-    (6, 3, "6: the collection has 6 images; pass at most 5"), (-1, 3, "--eval_context -1"),
+    (6, 3, "6: the collection has 6 images; pass at most 5"), (-1, 3, "--eval_context: -1 is not"),
+    (2.5, 3, "--eval_context: 2.5 is not"),
     (2, -0.5, "power: -0.5 is not a number of at least 0"), (2, math.nan, "power: nan"),
 ])
 def test_what_is_out_of_range_is_refused(k, power, words):

@@ -166,3 +166,42 @@ def test_a_folder_that_has_moved_can_be_added_to(place):
     searcher = Searcher(place / "e")
     assert searcher.gallery.image_of(13).is_relative_to(place / "moved")
     assert searcher.gallery.image_of(13).exists()
+
+
+def test_classes_that_are_equal_as_numbers_stay_apart(tmp_path):
+    save_network(tmp_path / "last.pt")
+    for i, name in enumerate(["0", "1"]):
+        save_images(tmp_path / "images", name, range(2 * i, 2 * i + 2))
+    assert embed(tmp_path) == 0
+    save_images(tmp_path / "images", "01", range(10, 12))
+    # the first image that was embedded may be gone
+    (tmp_path / "images" / "0" / "0.png").unlink()
+    assert embed(tmp_path, "--add") == 0
+    lines = read(tmp_path / "e")[1]
+    assert [(line["class"], line["label"]) for line in lines] == [
+        ("0", "0"), ("0", "0"), ("1", "1"), ("1", "1"), ("01", "2"), ("01", "2")]
+
+
+def test_a_table_that_spells_a_class_anew_is_refused(tmp_path, capsys):
+    save_network(tmp_path / "last.pt")
+    save_images(tmp_path / "images", "x", range(4))
+    table = tmp_path / "images" / "labels.csv"
+    table.write_text("path,label\nx/0.png,03\nx/1.png,03\n")
+    assert embed(tmp_path) == 0
+    table.write_text("path,label\nx/0.png,3\nx/1.png,3\nx/2.png,3\n")
+    assert embed(tmp_path, "--add") == 2
+    assert "'3' and '03'" in capsys.readouterr().err
+
+
+def test_a_name_that_begins_with_a_space_is_kept(tmp_path):
+    save_network(tmp_path / "last.pt")
+    save_images(tmp_path / "images", " a", range(2))
+    assert embed(tmp_path) == 0
+    save_images(tmp_path / "images", " a", range(3))
+    assert embed(tmp_path, "--add") == 0
+    searcher = Searcher(tmp_path / "e")
+    assert len(searcher) == 3
+    for i in range(3):
+        path = tmp_path / "images" / " a" / f"{i}.png"
+        assert searcher.gallery.image_of(i).exists()
+        assert searcher.gallery.row_of(path) == i

@@ -355,7 +355,7 @@ def table(text):
     (table("path,label\n" + "a.png,0\n" * 3), 2, "3 lines for 42 rows"),
     (lambda folder: (folder / "e.npy").unlink(), 2, "no such file"),
     (lambda folder: (folder / "i").rename(folder / "moved"), 2, "no such folder"),
-    (lambda folder: np.save(folder / "e.npy", np.full((42, 8), np.nan)), 1, "NaN"),
+    (lambda folder: np.save(folder / "e.npy", np.full((42, 8), np.nan)), 2, "e.npy: row 0"),
     (lambda folder: (folder / "e.html").mkdir(), 2, "name a file"),
 ])
 def test_what_cannot_be_explored_is_one_sentence(page, six, tmp_path, capsys, change, code, words):

@@ -176,8 +176,29 @@ def test_refused_tables(tmp_path, capsys, table, words):
     assert words in refused(tmp_path, capsys, 2)
 
 
+def test_the_row_that_is_not_finite_is_named(tmp_path, capsys):
+    rows = np.ones((4, 2))
+    rows[2, 1] = np.nan
+    np.save(tmp_path / "e.npy", rows)
+    (tmp_path / "l.csv").write_text("label\n0\n0\n1\n1\n")
+    assert "e.npy: row 2 (counted from 0) holds NaN" in refused(tmp_path, capsys, 2)
+
+
+def test_a_file_that_is_read_is_not_written(tmp_path, capsys):
+    files = write(tmp_path, "set", np.ones((4, 2)), "0011")
+    for path in files:
+        assert score.main([*files, "--out", path]) == 2
+        assert "is a file that this command reads" in capsys.readouterr().err
+
+
+def test_a_gallery_of_other_classes_is_named(tmp_path, capsys):
+    files = write(tmp_path, "set", np.ones((4, 2)), "0011")
+    others = write(tmp_path, "gallery", np.eye(2), "23")
+    assert score.main([*files, "--gallery", *others]) == 1
+    assert "no class of the queries is in the gallery" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("rows", "labels", "words"), [
-    (np.full((4, 2), np.nan), "0011", "NaN"),
     (np.ones((4, 2)), "0123", "single"),
     (np.ones((0, 2)), "", "0 images"),
 ])

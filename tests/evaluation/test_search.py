@@ -123,6 +123,39 @@ def test_an_image_of_the_set_does_not_find_itself_and_knows_its_class(place, cap
     assert not (place / "e" / "searches").exists()
 
 
+def test_an_image_is_known_by_its_link_and_by_what_leads_to_it(tmp_path):
+    root = tmp_path / "root"
+    (tmp_path / "real").mkdir()
+    (root / "1").mkdir(parents=True)
+    for path in (tmp_path / "real" / "a.png", root / "1" / " b.png"):
+        path.touch()
+    (root / "0").symlink_to(tmp_path / "real")
+    (root / "1" / "c.png").symlink_to(tmp_path / "real" / "a.png")
+    (tmp_path / "other").symlink_to(root)
+    names = ["0/a.png", "1/ b.png", "1/c.png"]
+    lines = [{"path": name, "label": "0"} for name in names]
+    rows = EmbeddedSet("embeddings.npy", torch.eye(3), lines, {}, root)
+    for place in (root, tmp_path / "other"):
+        assert [rows.row_of(place / name) for name in names] == [0, 1, 2]
+    assert rows.row_of(tmp_path / "real" / "a.png") is None
+    (tmp_path / "direct.png").symlink_to(root / "1" / " b.png")
+    assert rows.row_of(tmp_path / "direct.png") == 1
+
+
+def test_the_class_of_a_query_is_that_of_its_exact_name():
+    lines = [{"path": f"{i}", "label": f"{i}", "class": name} for i, name in enumerate(["0", "00", "01"])]
+    rows = EmbeddedSet("embeddings.npy", torch.eye(3), lines, {}, None)
+    for given, name in [("00", "00"), ("0", "0"), ("1", "01")]:
+        (result,) = find(rows, torch.ones(1, 3), [None], 3, query_class=given)
+        assert result.class_name == name
+        assert [hit.right for hit in result.hits].count(True) == 1
+
+
+def test_a_set_of_the_query_alone_says_so(tmp_path):
+    with pytest.raises(UsageError, match="holds the query alone"):
+        find(set_of(torch.ones(1, 2), tmp_path), torch.ones(1, 2), [tmp_path / "0.png"], 1)
+
+
 def set_of(rows, root=None):
     """The rows as a set whose images are 0.png, 1.png ... of class 0."""
     lines = [{"path": f"{i}.png", "label": "0"} for i in range(len(rows))]
@@ -159,7 +192,8 @@ def test_each_query_leaves_out_its_own_row_alone(tmp_path):
 @pytest.mark.parametrize("query, k, kind, words", [
     (torch.ones(1, 8), 3, UsageError, "8 dimensions and the embeddings 16"),
     (torch.ones(1, 16), 21, UsageError, "ask for 1 to 20"),
-    (torch.ones(1, 16), 0, UsageError, "ask for 1 to 20"),
+    (torch.ones(1, 16), 0, UsageError, "--k: 0 is not a whole number of at least 1"),
+    (torch.ones(1, 16), 2.5, UsageError, "--k: 2.5 is not a whole number"),
     (torch.full((1, 16), torch.nan), 3, RunError, "NaN"),
 ])
 def test_queries_that_do_not_fit_are_one_sentence(query, k, kind, words):
@@ -311,6 +345,8 @@ def test_embeddings_of_another_origin_need_a_checkpoint(place, capsys):
     ("{x}/e {x}/absent.png", 2, "absent.png: there is no such image"),
     ("{x}/e {x}/empty", 2, "there is no such image"),
     ("{x}/e {x}/last.pt", 1, "last.pt: this image cannot be decoded"),
+    ("{x}/e {x}/query.png --json {x}/query.png", 2, "query.png is there already"),
+    ("{x}/e {x}/query.png --images {x}/none", 2, "none: there is no such folder"),
     ("{x}/e {x}/query.png --k 31", 2, "--k 31: a query can find at most 30"),
     ("{x}/e {x}/images/a/0.png --k 30", 2, "--k 30: a query can find at most 29"),
     ("{x}/images {x}/query.png", 2, "holds no embeddings"),

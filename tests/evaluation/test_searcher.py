@@ -167,11 +167,13 @@ def test_a_folder_of_queries_and_their_json(place, searcher, tmp_path, capsys):
     (queries / "b.png").write_bytes((place / "images" / "odd" / "plain.png").read_bytes())
     Image.new("RGB", (30, 20), "red").save(queries.parent / "a.jpg")
     (queries / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    (queries / "gone.jpg").symlink_to("nowhere.jpg")
     out = tmp_path / "hits.json"
     argv = [place / "e", queries.parent, place / "images" / "even", "--k", 3]
     assert run(*argv, "--min_similarity", 0.2, "--json", out) == 0
     said = capsys.readouterr()
     assert "cut.jpg: this image cannot be decoded" in said.err
+    assert "gone.jpg: the image is gone" in said.err
     written = json.loads(out.read_text())
     asked = [queries.parent / "a.jpg", queries / "b.png", *(place / "images" / "even").iterdir()]
     assert {query["path"] for query in written["queries"]} == set(map(str, asked))
