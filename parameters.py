@@ -235,7 +235,8 @@ def add_network_flags(parser: Parser) -> None:
     add("--projection_init", choices=["random", "pca"], default="random", help="""
         What the projection starts from: 'random' weights, or the principal components of the
         features of up to 10,000 training images ('pca'), so that training starts from the
-        backbone's own similarities. Default: pca with --freeze and --dataset embeddings.""")
+        backbone's own similarities. Default: with --freeze and --dataset embeddings in the recipe
+        'default' pca.""")
     add("--pooling", choices=[*registry("pooling")], help="""
         How the backbone's map becomes a feature: average, average plus maximum, generalised mean
         with a learned power, maximum, or 'own': what the library's last linear layer sees. Default:

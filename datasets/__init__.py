@@ -15,6 +15,7 @@ from datasets.base import Batch, ImageList, Splits, check, split_validation
 from datasets.benchmarks import known_counts, wrong_counts
 from datasets.images import ImageDataset
 from datasets.loader import batches, make_loader
+from utilities.errors import UsageError
 from utilities.registry import lookup
 
 DATASETS = {
@@ -41,7 +42,10 @@ def select(name: str, source_path: str | Path, *, training: bool = True,
     parser = lookup(DATASETS, name, kind="data set", flag="--dataset")
     usual = parser(source_path=source_path, **kwargs)
     splits = with_all_classes(usual, test_by_images) if train_on_all else usual
-    check(splits, training, is_zero_shot=not train_on_all)
+    try:
+        check(splits, training, is_zero_shot=not train_on_all)
+    except UsageError as error:
+        raise UsageError(f"{source_path}: {error}") from None
     counts = {split: images.counts() for split, images in usual.present().items()}
     if wrong := wrong_counts(counts, known_counts(name)):
         print(f"note: this is not the whole of {name} ({', '.join(wrong)}), so that its metrics "

@@ -173,6 +173,10 @@ def check(splits: Splits, training: bool = True, is_zero_shot: bool = True) -> S
     UsageError that says why not. is_zero_shot: no class may be in two splits.
     """
     present = splits.present()
+    names = {name for images in present.values() for name in images.class_names}
+    if training and len(names) == 1:
+        raise UsageError(f"All images are of one class, {names.pop()}; a metric can only be learned from two "
+                         "or more. To search images without training, use python -m evaluation.embed.")
     for name, images in present.items():
         if not images.paths and (training or name in ("test", "gallery")):
             raise UsageError(f"The {name} split has no images; put some there, or change the "

@@ -339,6 +339,12 @@ def refused(capsys, argv, code, words):
     assert error.startswith("main.py: ") and words in error and "Traceback" not in error, error
 
 
+def test_an_evaluation_needs_no_batches_to_train_on(folder, tmp_path, capsys):
+    argv = flags(folder, tmp_path, *PLAIN, "--bs", "512", "--savename", "a")
+    refused(capsys, argv, 2, "--bs 512")
+    run([*argv, "--n_epochs", "0"])
+
+
 def test_wrong_usage_is_one_sentence_and_exit_code_2(folder, tmp_path, capsys):
     cases = [(["--loss", "margn"], "Did you mean 'margin'"), (["--arch", "resnet19_normalize"], "resnet18"),
              (["--loss", "gpw", "--batch_mining", "distance"], "--batch_mining none"),

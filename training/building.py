@@ -264,10 +264,9 @@ def build_cache(opt, splits: datasets.Splits) -> ImageCache | None:
 
 def build_sampler(opt, splits: datasets.Splits, device: torch.device) -> samplers.BatchSampler:
     """What makes the batches of training; says what it does where that is not plain."""
-    sampler = samplers.select(
-        opt.data_sampler,
+    make = partial(
+        samplers.select,
         labels=splits.train.labels,
-        bs=opt.bs,
         samples_per_class=opt.samples_per_class,
         seed=opt.seed,
         rank=distributed.rank(),
@@ -277,6 +276,13 @@ def build_sampler(opt, splits: datasets.Splits, device: torch.device) -> sampler
         device=device,
         **kwargs_for(opt, "data_"),
     )
+    try:
+        sampler = make(opt.data_sampler, bs=opt.bs)
+    except UsageError:
+        if opt.n_epochs:
+            raise
+        # no batch is drawn
+        sampler = make("random", bs=distributed.world())
     if sampler.notice:
         print(sampler.notice)
     return sampler

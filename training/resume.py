@@ -49,6 +49,7 @@ def options(argv: list[str], explicit: dict) -> Namespace:
         trained |= {flag: recorded[flag] for flag in RECORDED & recorded.keys()}
     if "arch" in explicit:
         explicit["arch"] = completed(trained | explicit)
+    refuse_other_run(recorded, state["options"], folder)
     refuse_differences(trained, explicit, folder)
     opt = get_options(argv, trained=trained)
     refuse_fewer_epochs(state, opt, folder)
@@ -123,6 +124,16 @@ def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
     if differing:
         raise UsageError(f"--resume continues {path} as it was begun, but these flags differ: {'; '.join(differing)}. "
                          "Leave them out, or start a new run.")
+
+
+def refuse_other_run(recorded: dict, trained: dict, folder: Path) -> None:
+    """A UsageError where the options.json beside a checkpoint has the flags of another run."""
+    for flag in sorted(recorded.keys() & trained.keys() - MAY_CHANGE):
+        there = shown(as_recorded(recorded[flag]))
+        own = shown(as_recorded(trained[flag]))
+        if there != own:
+            raise UsageError(f"--resume: {folder} holds the records of another run (--{flag} {there}, and {own} in the "
+                             "checkpoint); put the checkpoint into a folder of its own.")
 
 
 def shown(value) -> str:

@@ -39,11 +39,15 @@ def refuse_settings(opt) -> None:
 
 
 def note_lengths(opt) -> None:
-    """Say where a loss that is published for unit rows gets others."""
+    """Say where a loss that is published for unit rows gets others, or the other way round."""
     loss = loss_names(vars(opt))[-1]
     if loss in CRITERIA and loss not in ANY_LENGTH and not has_unit_rows(opt.arch):
         print(f"note: --arch {opt.arch} gives --loss {loss} rows of any length; {opt.arch}_normalize "
               "gives the unit rows that it is published for.")
+    if loss in LENGTHS and has_unit_rows(opt.arch):
+        print(f"note: --loss {loss} has a term of the rows' length, which is constant on the unit rows of --arch "
+              f"{opt.arch}; pass an --arch without _normalize and --relation none --memory none --pair_weighting "
+              "uniform to train it as published.")
 
 
 def refuse_batches(opt, method: LMMetric, miner: Miner | None) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 
 from utilities.choices import BESIDE, belongs, benchmarks, benchmarks_in, loss_names, registry, takers
 from utilities.metric_names import CONTEXT, reported
@@ -243,7 +244,9 @@ def problems_of_source(opt: Namespace, explicit: dict) -> Iterator[str]:
     """A folder of images without the name of its data set, which must not become the built-in's."""
     named = any(flag == "dataset" or flag.startswith("glyphs_") for flag in explicit)
     continued = opt.repeat or opt.evaluate_only or opt.resume not in (None, "auto")
-    if named or continued or "source_path" not in explicit:
+    if named or "source_path" not in explicit:
+        return
+    if continued and (opt.dataset != "glyphs" or takes_glyphs(Path(opt.source_path))):
         return
     found = benchmarks_in(opt.source_path)
     if opt.dataset in found or not found and opt.dataset != "glyphs":
@@ -252,6 +255,11 @@ def problems_of_source(opt: Namespace, explicit: dict) -> Iterator[str]:
     content = f"holds {' and '.join(found)}" if found else "does not say what it holds"
     yield (f"--source_path {opt.source_path} {content}: pass --dataset {' or '.join(known)}; for a "
            "command of the base framework add --recipe revisiting, whose data set is cub200")
+
+
+def takes_glyphs(folder: Path) -> bool:
+    """Whether the built-in data set may be drawn there: nothing else is, or it is there already."""
+    return not folder.is_dir() or not any(folder.iterdir()) or any(folder.glob("glyphs-*"))
 
 
 def is_folder_name(name: str) -> bool:

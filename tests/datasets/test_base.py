@@ -49,10 +49,11 @@ def test_subset_labels_anew():
 
 
 @pytest.mark.parametrize("train, val, test, said", [
-    ({}, None, {"b": 2}, "train split has no images"),
+    ({}, None, {"b": 2, "c": 2}, "train split has no images"),
     ({"a": 2, "c": 2}, None, {}, "test split has no images"),
     ({"a": 2, "c": 2}, {}, {"b": 2}, "val split has no images"),
     ({"a": 2}, None, {"b": 2}, "single class"),
+    ({}, None, {"a": 3}, "All images are of one class, a;"),
     ({"a": 2, "c": 2}, None, {"b": 2, "a": 2}, "Class 'a' is in the train split and in the test "
                                                "split"),
     ({"a": 2, "c": 2}, {"b": 2}, {"b": 2}, "Class 'b' is in the val split and in the test split"),

@@ -163,6 +163,24 @@ def test_flags_that_differ_are_listed_and_refused(folder, tmp_path, capsys):  # 
     assert main.main([*argv, "--resume", "auto"]) == 2 and "--checkpoint" in capsys.readouterr().err
 
 
+def test_a_checkpoint_beside_the_records_of_another_run_is_refused(folder, tmp_path, capsys):  # noqa: F811
+    for name, margin in (("a", "0.2"), ("b", "0.3")):
+        argv = ["--savename", name, "--n_epochs", "1", "--loss", "triplet", "--loss_triplet_margin", margin]
+        assert main.main(flags(folder, tmp_path, *argv, *PLAIN)) == 0
+    runs = tmp_path / "image_folder"
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    for name in "ab":
+        (backup / f"{name}.pt").write_bytes((runs / name / "last.pt").read_bytes())
+    assert main.main(["--resume", str(backup / "a.pt"), "--n_epochs", "2", "--no-figures"]) == 0
+    before = {path: path.read_bytes() for path in backup.iterdir() if path.is_file()}
+    capsys.readouterr()
+    assert main.main(["--resume", str(backup / "b.pt"), "--n_epochs", "2"]) == 2
+    assert "(--loss_triplet_margin 0.2, and 0.3 in the checkpoint)" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in backup.iterdir() if path.is_file()} == before
+    assert main.main(["--resume", str(backup / "a.pt"), "--n_epochs", "3", "--no-figures"]) == 0
+
+
 def test_two_runs_never_write_to_one_folder(tmp_path, folder, capsys):  # noqa: F811
     holder = RunFolder(str(tmp_path), "image_folder", "a")
     assert main.main([*flags(folder, tmp_path, *PLAIN), "--savename", "a", "--resume", "auto"]) == 1

@@ -128,3 +128,14 @@ def test_a_loss_of_unit_rows_says_where_it_gets_others(argv, is_said, capsys):
     note_lengths(get_options([*PLAIN, *argv]))
     said = capsys.readouterr().out
     assert ("resnet18_normalize gives the unit rows" in said) == is_said
+
+
+@pytest.mark.parametrize(("argv", "is_said"), [
+    (["--loss", "npair", "--arch", "resnet18"], False),
+    (["--loss", "npair", "--arch", "resnet18_normalize"], True),
+    (["--loss", "angular", "--arch", "resnet18_normalize_frozen"], True),
+    (["--loss", "margin", "--arch", "resnet18_normalize"], False),
+])
+def test_a_loss_of_the_rows_length_says_where_there_is_none(argv, is_said, capsys):
+    note_lengths(get_options([*PLAIN, *argv]))
+    assert ("which is constant on the unit rows" in capsys.readouterr().out) == is_said

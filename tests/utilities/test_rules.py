@@ -24,11 +24,12 @@ def new_reward(tmp_path, monkeypatch):
     file.write_text(REWARDS)
     monkeypatch.setitem(choices.REGISTRIES, "policy_reward", (file, "REWARDS"))
     monkeypatch.setattr(rules, "ARGUMENTS", (("policy_", "policy_reward"),))
-    choices.registry.cache_clear()
-    choices.takers.cache_clear()
+    cached = (choices.registry, choices.takers, parameters.flag_actions)
+    for function in cached:
+        function.cache_clear()
     yield
-    choices.registry.cache_clear()
-    choices.takers.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 def options(**flags):
@@ -114,6 +115,17 @@ def test_what_cannot_work_is_said(flags, words):
     found = said(flags)
     assert any(words in sentence for sentence in found)
     assert not any("\n" in sentence for sentence in found)
+
+
+@pytest.mark.parametrize("given", [{"resume": "run"}, {"repeat": "options.json"}, {"evaluate_only": True}])
+def test_the_built_in_set_is_not_drawn_among_photographs(tmp_path, given):
+    source = {"source_path": str(tmp_path / "photos")}
+    assert said(given | source) == said(given)
+    (tmp_path / "photos" / "dog").mkdir(parents=True)
+    assert any("photos does not say what it holds" in sentence for sentence in said(given | source))
+    assert said(given | source | {"dataset": "image_folder"}) == said(given)
+    (tmp_path / "photos" / "glyphs-0123").mkdir()
+    assert said(given | source) == said(given)
 
 
 @pytest.mark.parametrize("name,is_one", [
