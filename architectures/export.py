@@ -25,7 +25,7 @@ from architectures.onnx import INPUT, OUTPUT, compare, write_onnx
 from datasets.transforms import sides
 from parameters import MACHINE
 from utilities import checkpoint
-from utilities.command_line import Formatter, Parser
+from utilities.command_line import Parser, command_parser
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError, answer, reason
 from utilities.files import remove, replacing
@@ -228,12 +228,8 @@ def run(opt: Namespace) -> None:
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(
-        prog="python -m architectures.export",
-        formatter_class=Formatter,
-        allow_abbrev=False,
-        description="Write the embedder of a checkpoint for use elsewhere.",
-    )
+    description = "Write the embedder of a checkpoint for use elsewhere."
+    parser = command_parser("architectures.export", description)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="last.pt or best_*.pt of a run")
     parser.add_argument(
         "--format",
@@ -246,11 +242,6 @@ def build_parser() -> Parser:
         "--out",
         metavar="FOLDER",
         help="Where to write; default: beside the checkpoint, under its name and the format's.",
-    )
-    parser.add_argument(
-        "--debug",
-        action="store_true",
-        help="Show the traceback of an error instead of one sentence.",
     )
     return parser
 
