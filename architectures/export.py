@@ -30,7 +30,7 @@ from utilities.digest import sha256
 from utilities.errors import RunError, UsageError, answer, reason
 from utilities.files import remove, replacing
 from utilities.logger import provenance, write_json
-from utilities.metric_names import reported
+from utilities.metric_names import measured, reported
 from utilities.optional import require
 
 # Flags that are not exported.
@@ -101,11 +101,8 @@ def metrics(state: dict[str, Any]) -> dict[str, Any]:
     row = history[-1]
     if row.get("step", -1) != progress.get("step"):
         row = {}
-    names = []
     options = state["options"]
-    known = options.get("evaluation_metrics", [])
-    for name in reported(known, options.get("eval_context")):
-        names += [name, f"{name}_low", f"{name}_high"]
+    names = reported(options.get("evaluation_metrics", []), options.get("eval_context"))
     splits = {"val": "validation_classes", "test": "test_classes"}
     best = {
         name: splits[entry["chosen_on"]]
@@ -113,19 +110,17 @@ def metrics(state: dict[str, Any]) -> dict[str, Any]:
         if entry["epoch"] == row.get("epoch")
     }
     return {
-        "test_classes": _numbers(row, names, ""),
-        "validation_classes": _numbers(row, names, "val_"),
+        "test_classes": _finite(measured(row, names)),
+        "validation_classes": _finite(measured(row, names, "val_")),
         "epoch": progress.get("epoch"),
         "step": progress.get("step"),
         "best": best,
     }
 
 
-def _numbers(row: dict[str, float], names: list[str], prefix: str) -> dict | None:
-    """The numbers under these names; NaN and infinity, which JSON does not have, are None."""
-    found = {name: row[prefix + name] for name in names if prefix + name in row}
-    finite = {name: value if math.isfinite(value) else None for name, value in found.items()}
-    return finite or None
+def _finite(row: dict[str, float]) -> dict | None:
+    """The numbers; NaN and infinity, which JSON does not have, are None."""
+    return {name: value if math.isfinite(value) else None for name, value in row.items()} or None
 
 
 def classes(state: dict[str, Any]) -> dict[str, list[str] | None]:

@@ -37,7 +37,7 @@ from utilities import distributed
 from utilities.cells import metric_table
 from utilities.device import full_precision
 from utilities.logger import RunFolder
-from utilities.metric_names import reported
+from utilities.metric_names import reported, with_ends
 from utilities.seed import preserved_randomness
 from utilities.tested import note_of_all, tested_on
 from utilities.text import counted
@@ -142,8 +142,9 @@ def score_split(opt, network: Network, loaders: dict, split: str, device: torch.
         if distributed.rank() == 0:
             metrics = evaluate(own.rows, own.labels, names, bootstrap=bootstrap, context=context,
                                context_power=context_power, **own.gallery_arguments(), **search_arguments(opt))
-        ends = ("", "_low", "_high") if bootstrap else ("",)
-        columns = [name + end for name in reported(names, context) for end in ends]
+        columns = reported(names, context)
+        if bootstrap:
+            columns = with_ends(columns)
         return distributed.broadcast_from_first(metrics, columns, device)
 
 

@@ -12,6 +12,7 @@ from training import restored
 from utilities import checkpoint
 from utilities.errors import UsageError
 from utilities.flags import as_recorded
+from utilities.metric_names import measured
 from utilities.rules import completed
 from utilities.tested import has_test
 from utilities.text import counted
@@ -135,8 +136,9 @@ def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
     progress = state["progress"]
     least = progress["epoch"]
     is_within = progress["sums"] is not None
-    metrics = [*opt.evaluation_metrics, *(f"val_{name}" for name in opt.evaluation_metrics)]
-    is_evaluated = not state["history"][-1].keys().isdisjoint(metrics)
+    row = state["history"][-1]
+    metrics = opt.evaluation_metrics
+    is_evaluated = measured(row, metrics) or measured(row, metrics, "val_")
     has_metrics = has_test(vars(opt)) or opt.use_tv_split
     if is_within or (has_metrics and not is_evaluated):
         least += 1

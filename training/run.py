@@ -21,7 +21,7 @@ from training.trackers import Trackers
 from utilities import checkpoint
 from utilities.interruption import Interruption
 from utilities.logger import RunFolder
-from utilities.metric_names import is_better, reported
+from utilities.metric_names import is_better, measured, reported
 from utilities.seed import random_state, set_random_state
 
 Metrics = dict[str, float]
@@ -193,6 +193,4 @@ def current_name(name: str) -> str:
 
 def metrics_of(opt: Namespace, row: dict) -> Metrics:
     """The metrics in a row of the history, with their intervals."""
-    metrics = reported(opt.evaluation_metrics, opt.eval_context)
-    names = [metric + end for metric in metrics for end in ("", "_low", "_high")]
-    return {name: row[name] for name in names if name in row}
+    return measured(row, reported(opt.evaluation_metrics, opt.eval_context))
