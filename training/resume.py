@@ -6,11 +6,12 @@ given again must be the same, but for those that decide nothing of the result or
 from argparse import Namespace
 from pathlib import Path
 
-from evaluation.run_files import REPORT, continuations, read_json
+from evaluation.run_files import REPORT, continuations
 from parameters import NOT_REPEATED, acceptable_flags, get_options, parser_with_defaults
 from training import restored
 from utilities import checkpoint
 from utilities.errors import UsageError
+from utilities.files import read_json, section
 from utilities.flags import as_recorded
 from utilities.metric_names import measured
 from utilities.rules import completed
@@ -39,8 +40,7 @@ def options(argv: list[str], explicit: dict) -> Namespace:
     if folder is None:
         return get_options(argv)
     content = read_json(folder / "options.json")
-    recorded = content.get("flags")
-    recorded = acceptable_flags(recorded) if isinstance(recorded, dict) else {}
+    recorded = acceptable_flags(section(content, "flags"))
     state = state_of(opt)
     if state is None:
         return get_options(argv, begun=recorded)
@@ -153,11 +153,11 @@ def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
 
 def changed_flags(content: dict, opt) -> dict[str, dict]:
     """The flags that differ from those in options.json, each before and now."""
-    recorded = content.get("flags")
+    recorded = section(content, "flags")
     changed = {}
     for flag in sorted(RECORDED):
         now = as_recorded(getattr(opt, flag))
-        if isinstance(recorded, dict) and recorded.get(flag, now) != now:
+        if recorded.get(flag, now) != now:
             changed[flag] = {"before": recorded[flag], "now": now}
     return changed
 

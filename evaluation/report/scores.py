@@ -34,20 +34,11 @@ def scores(run: Run) -> dict[str, dict[str, float]]:
     epoch = evaluated[-1].get("epoch", 0)
     rows = {"untrained": run.result["untrained"] or first}
     rows["final" if run.finished else f"epoch {epoch:.0f}"] = run.result["final"] or last
-    rows |= best_rows(run)
+    for name, entry in run.best.items():
+        source = f"epoch {entry.get('epoch')}, by {entry.get('chosen_on')}"
+        rows[f"best {name} ({shorten(source)})"] = row_numbers(entry["metrics"])
     rows["validation classes, last"] = measured(evaluated[-1], names, "val_")
     return {name: row for name, row in rows.items() if row}
-
-
-def best_rows(run: Run) -> dict[str, dict[str, float]]:
-    """The metrics of each best checkpoint; entries of another form are left out."""
-    best = run.result.get("best")
-    rows = {}
-    for name, entry in best.items() if isinstance(best, dict) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("metrics"), dict):
-            source = f"epoch {entry.get('epoch')}, by {entry.get('chosen_on')}"
-            rows[f"best {name} ({shorten(source)})"] = row_numbers(entry["metrics"])
-    return rows
 
 
 def words_of(metric: str) -> str:

@@ -134,10 +134,7 @@ def values_of(run: Run, at: str, best_by: str) -> dict[str, float]:
 
 def best_entry(run: Run, metric: str) -> dict[str, Any]:
     """What result.json says of the best epoch by a metric; a UsageError if it was not kept."""
-    best = run.result.get("best")
-    entries = best if isinstance(best, dict) else {}
-    kept = {name: entry for name, entry in entries.items()
-            if isinstance(entry, dict) and isinstance(entry.get("metrics"), dict)}
+    kept = run.best
     if metric not in kept:
         raise UsageError(f"--best_by {metric}: {run.folder} has no best epoch by it, but by: "
                          f"{printable(', '.join(kept)) or 'nothing'}. Choose one of these; runs to "
