@@ -251,7 +251,7 @@ def loader_maker(opt, splits: datasets.Splits, network: Network) -> Callable[...
     if opt.dataset == "embeddings":
         return file_loader
     if opt.freeze:
-        return frozen_loader(opt, network)
+        return partial(frozen_loader, opt, network)
     return partial(make_loader, cache=build_cache(opt, splits))
 
 
