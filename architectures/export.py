@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 import architectures
 import datasets
 from architectures.backbones.features import width_of
@@ -158,16 +156,13 @@ def new_folder(out: Path) -> Iterator[Path]:
         ) from None
 
 
-def write_safetensors(tensors: dict[str, Tensor], path: Path) -> None:
+def _as_safetensors(network: Network, content: dict[str, Any], path: Path) -> str:
     """The state dict of a network, in a file that holds nothing but tensors."""
     require("--format safetensors", "safetensors")
     from safetensors.torch import save
 
-    path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-
-
-def _as_safetensors(network: Network, content: dict[str, Any], path: Path) -> str:
-    write_safetensors(network.state_dict(), path)
+    tensors = network.state_dict().items()
+    path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors}))
     return "architectures.export.load_export, evaluation.embed and evaluation.search read it."
 
 

@@ -142,7 +142,10 @@ def print_end(opt: Namespace, images: ImageList, rows: np.ndarray,
               end=" ")
         return
     print_metrics(opt, rows[~is_damaged], kept)
-    context = context_words(opt.eval_context, opt.eval_context_power)
+    context = ""
+    if opt.eval_context:
+        neighbours = counted(opt.eval_context, "neighbour")
+        context = f" Each holds the context of {neighbours} (power {opt.eval_context_power:g})."
     number = f"{counted(len(kept), 'image')} of {counted(len(set(kept)), 'class')}"
     print(f"{number} embedded in {counted(rows.shape[1], 'dimension')}, {is_damaged.sum()} skipped."
           f"{context}", end=" ")
@@ -192,13 +195,6 @@ def print_metrics(opt: Namespace, rows: np.ndarray, labels: np.ndarray) -> None:
     metrics = evaluate(torch.from_numpy(rows), torch.from_numpy(labels), opt.metrics,
                        context=opt.eval_context, context_power=opt.eval_context_power)
     print(metric_table({Path(opt.checkpoint).name: metrics}))
-
-
-def context_words(neighbours: int, power: float) -> str:
-    """A sentence about the context of the rows, if they have one."""
-    if not neighbours:
-        return ""
-    return f" Each holds the context of {counted(neighbours, 'neighbour')} (power {power:g})."
 
 
 def default_out(checkpoint: str, source: str, split: str, context: int = 0) -> Path:

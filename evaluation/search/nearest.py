@@ -47,7 +47,11 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: Sequence[Path | None], k: i
     k are hits. paths: of the queries, None for one that is no file. Raises UsageError where D or k
     does not fit.
     """
-    _check_dimensions(query, gallery)
+    own = query.shape[1]
+    expected = gallery.rows.shape[1]
+    if own != expected:
+        raise UsageError(f"The queries have {counted(own, 'dimension')} and the embeddings {expected}: "
+                         "give the checkpoint that made the embeddings.")
     if query_class is not None:
         query_class = _known_class(gallery, query_class)
     least = -math.inf if min_similarity is None else min_similarity
@@ -87,14 +91,6 @@ def _known_class(gallery: EmbeddedSet, name: str) -> str:
         raise UsageError(f"--query_class {name}: no image of {gallery.file} is of this class; give "
                          "the class as its labels.csv spells it, or leave the flag out.")
     return spelled[same_name(name)]
-
-
-def _check_dimensions(query: Tensor, gallery: EmbeddedSet) -> None:
-    own = query.shape[1]
-    expected = gallery.rows.shape[1]
-    if own != expected:
-        raise UsageError(f"The queries have {counted(own, 'dimension')} and the embeddings {expected}: give "
-                         "the checkpoint that made the embeddings.")
 
 
 def _hit(gallery: EmbeddedSet, row: int, similarity: float, query_class: str | None) -> Hit:
