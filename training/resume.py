@@ -12,7 +12,7 @@ from training import restored
 from utilities import checkpoint
 from utilities.errors import UsageError
 from utilities.files import read_json, section
-from utilities.flags import as_recorded
+from utilities.flags import as_recorded, value_as_typed
 from utilities.metric_names import measured
 from utilities.rules import completed
 from utilities.tested import has_test
@@ -117,18 +117,13 @@ def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
         free = free - {"n_epochs"}  # its rates depend on it
     differing = []
     for flag, value in explicit.items():
-        given = shown(value)
-        had = shown(trained[flag]) if flag in trained else "no such flag"
+        given = value_as_typed(value)
+        had = value_as_typed(trained[flag]) if flag in trained else "no such flag"
         if flag not in free and given != had:
             differing.append(f"--{flag} {given} (the run has {had})")
     if differing:
         raise UsageError(f"--resume continues {path} as it was begun, but these flags differ: {'; '.join(differing)}. "
                          "Leave them out, or start a new run.")
-
-
-def shown(value) -> str:
-    """The value of a flag as it is typed."""
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
