@@ -1,4 +1,5 @@
 """Networks by the names of `--arch`: a backbone, then the suffixes `_frozen` and `_normalize`."""
+from argparse import Namespace
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from architectures.memory import select as select_memory
 from architectures.network import Features, Network
 from architectures.pooling import OWN
 from datasets import transforms
-from parameters import wrong_flag
+from parameters import kwargs_for, wrong_flag
 from utilities import checkpoint
 from utilities.errors import RunError, UsageError, in_brief
 from utilities.ranges import NO_PROJECTION
@@ -111,7 +112,8 @@ def assemble(options: dict, **arguments) -> Network:
     the backbone.
     """
     embed_dim = options["embed_dim"]
-    memory_of = partial(select_memory, options["memory"], **_with_prefix(options, "memory_"))
+    flags = kwargs_for(Namespace(**options), "memory_")
+    memory_of = partial(select_memory, options["memory"], **flags)
     arguments |= built_by(options)
     if embed_dim != NO_PROJECTION:
         memory = memory_of(embed_dim)
@@ -127,16 +129,10 @@ def built_by(options: dict) -> dict:
     if size:
         crop = options.get("crop_size")
         size = transforms.sides(size, crop, options.get("augmentation")).input
-    given = _with_prefix(options, "input_")
+    given = kwargs_for(Namespace(**options), "input_")
     return {
         "pooling": options.get("pooling"),
         "feature_norm": options.get("feature_norm", False),
         "image_size": size,
         "preprocessing": {name: value for name, value in given.items() if value is not None},
     }
-
-
-def _with_prefix(options: dict, prefix: str) -> dict:
-    """The options that start with `prefix`, without it."""
-    names = [name for name in options if name.startswith(prefix)]
-    return {name.removeprefix(prefix): options[name] for name in names}

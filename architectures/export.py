@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 import architectures
 import datasets
 from architectures.backbones.features import width_of
@@ -25,12 +23,12 @@ from architectures.onnx import INPUT, OUTPUT, compare, write_onnx
 from datasets.transforms import sides
 from parameters import MACHINE
 from utilities import checkpoint
-from utilities.command_line import Formatter, Parser
+from utilities.command_line import Parser, command_parser
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError, answer, reason
 from utilities.files import remove, replacing
 from utilities.logger import provenance, write_json
-from utilities.metric_names import reported
+from utilities.metric_names import measured, reported
 from utilities.optional import require
 
 # Flags that are not exported.
@@ -101,11 +99,8 @@ def metrics(state: dict[str, Any]) -> dict[str, Any]:
     row = history[-1]
     if row.get("step", -1) != progress.get("step"):
         row = {}
-    names = []
     options = state["options"]
-    known = options.get("evaluation_metrics", [])
-    for name in reported(known, options.get("eval_context")):
-        names += [name, f"{name}_low", f"{name}_high"]
+    names = reported(options.get("evaluation_metrics", []), options.get("eval_context"))
     splits = {"val": "validation_classes", "test": "test_classes"}
     best = {
         name: splits[entry["chosen_on"]]
@@ -113,19 +108,17 @@ def metrics(state: dict[str, Any]) -> dict[str, Any]:
         if entry["epoch"] == row.get("epoch")
     }
     return {
-        "test_classes": _numbers(row, names, ""),
-        "validation_classes": _numbers(row, names, "val_"),
+        "test_classes": _finite(measured(row, names)),
+        "validation_classes": _finite(measured(row, names, "val_")),
         "epoch": progress.get("epoch"),
         "step": progress.get("step"),
         "best": best,
     }
 
 
-def _numbers(row: dict[str, float], names: list[str], prefix: str) -> dict | None:
-    """The numbers under these names; NaN and infinity, which JSON does not have, are None."""
-    found = {name: row[prefix + name] for name in names if prefix + name in row}
-    finite = {name: value if math.isfinite(value) else None for name, value in found.items()}
-    return finite or None
+def _finite(row: dict[str, float]) -> dict | None:
+    """The numbers; NaN and infinity, which JSON does not have, are None."""
+    return {name: value if math.isfinite(value) else None for name, value in row.items()} or None
 
 
 def classes(state: dict[str, Any]) -> dict[str, list[str] | None]:
@@ -163,16 +156,13 @@ def new_folder(out: Path) -> Iterator[Path]:
         ) from None
 
 
-def write_safetensors(tensors: dict[str, Tensor], path: Path) -> None:
+def _as_safetensors(network: Network, content: dict[str, Any], path: Path) -> str:
     """The state dict of a network, in a file that holds nothing but tensors."""
     require("--format safetensors", "safetensors")
     from safetensors.torch import save
 
-    path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-
-
-def _as_safetensors(network: Network, content: dict[str, Any], path: Path) -> str:
-    write_safetensors(network.state_dict(), path)
+    tensors = network.state_dict().items()
+    path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors}))
     return "architectures.export.load_export, evaluation.embed and evaluation.search read it."
 
 
@@ -228,12 +218,8 @@ def run(opt: Namespace) -> None:
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(
-        prog="python -m architectures.export",
-        formatter_class=Formatter,
-        allow_abbrev=False,
-        description="Write the embedder of a checkpoint for use elsewhere.",
-    )
+    description = "Write the embedder of a checkpoint for use elsewhere."
+    parser = command_parser("architectures.export", description)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="last.pt or best_*.pt of a run")
     parser.add_argument(
         "--format",
@@ -246,11 +232,6 @@ def build_parser() -> Parser:
         "--out",
         metavar="FOLDER",
         help="Where to write; default: beside the checkpoint, under its name and the format's.",
-    )
-    parser.add_argument(
-        "--debug",
-        action="store_true",
-        help="Show the traceback of an error instead of one sentence.",
     )
     return parser
 

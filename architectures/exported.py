@@ -1,11 +1,11 @@
 """The folder that architectures.export writes: the weights in one file, and what they are."""
-import json
 from pathlib import Path
 from typing import Any
 
 from architectures import state_dicts
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
+from utilities.files import read_json
 
 DESCRIPTION = "model.json"
 WEIGHTS = {"safetensors": "model.safetensors", "onnx": "model.onnx"}
@@ -19,13 +19,13 @@ def describe(folder: str | Path) -> dict[str, Any]:
             f"{folder} is not the folder of an exported model: it has no {DESCRIPTION}; give a "
             "checkpoint or a folder that architectures.export wrote."
         )
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         weights = Path(folder) / WEIGHTS[content["format"]]
         digest = content["weights"]["sha256"]
         if not isinstance(content["flags"], dict):
             raise ValueError
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise RunError(
             f"{path} is damaged, or of another version; export the checkpoint again."
         ) from None

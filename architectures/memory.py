@@ -44,11 +44,7 @@ class ContextualMemory(nn.Module):
         gradient: bool = False,
     ):
         super().__init__()
-        if decode not in DECODINGS:
-            raise UsageError(
-                f"--memory_decode {decode}: there is no such way to decode. "
-                f"Choose one of: {', '.join(DECODINGS)}."
-            )
+        lookup(dict.fromkeys(DECODINGS), decode, "way to decode", "--memory_decode")
         if not temperature >= 0 or samples < 1:
             raise UsageError(
                 f"--memory_temperature {temperature} and --memory_samples {samples}: "

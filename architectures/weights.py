@@ -3,7 +3,6 @@
 A file is read without pickle (architectures/state_dicts.py), checked by the digits of its SHA-256
 sum that its name holds, and its tensors must be exactly those of the network.
 """
-import json
 import math
 import os
 import re
@@ -20,6 +19,7 @@ from architectures import state_dicts
 from utilities.digest import sha256
 from utilities.download import Unreachable, download
 from utilities.errors import RunError, UsageError, in_brief, reason
+from utilities.files import read_json
 from utilities.lock import Lock
 
 # Seconds before further attempts.
@@ -177,9 +177,8 @@ def preprocessing_beside(path: str) -> dict:
     if not beside.is_file():
         return {}
     try:
-        content = json.loads(beside.read_text(encoding="utf-8"))
-        return _complete(content["preprocessing"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _complete(read_json(beside)["preprocessing"])
+    except (ValueError, KeyError, TypeError):
         raise UsageError(
             f'{beside} has no complete "preprocessing" ({", ".join(PREPROCESSING)}): correct it, '
             "or move it away and pass --input_mean and its like."

@@ -7,7 +7,6 @@ The first half of the sorted classes trains, the second half tests, or as `split
 folder too, as evaluation.embed writes it. The file is mapped into memory, and read through once.
 """
 import hashlib
-import json
 from array import array
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from datasets.folders import TABLE, find_table
 from datasets.image_folder import SPLITS
 from datasets.row_paths import RowFile, RowPaths, Texts
 from utilities.errors import UsageError
+from utilities.files import read_json
 from utilities.labels import Line, each_line, refuse_spellings
 
 ROWS = "embeddings.npy"
@@ -194,9 +194,8 @@ def image_root(table: Path) -> Path:
     table's.
     """
     try:
-        content = json.loads((table.parent / DESCRIPTION).read_text(encoding="utf-8"))
-        return Path(content["images"])
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return Path(read_json(table.parent / DESCRIPTION)["images"])
+    except (LookupError, TypeError):
         return table.parent
 
 

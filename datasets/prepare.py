@@ -19,7 +19,7 @@ from datasets.in_shop import LIST
 from datasets.verify import find, verify
 from utilities import digest
 from utilities.cells import markdown
-from utilities.command_line import Formatter, Parser
+from utilities.command_line import Parser, command_parser
 from utilities.cores import usable_cores
 from utilities.download import download
 from utilities.errors import RunError, UsageError, answer, reason
@@ -215,8 +215,7 @@ def run(opt: Namespace) -> None:
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(prog="python -m datasets.prepare", formatter_class=Formatter,
-                    allow_abbrev=False, description="Fetch, unpack and check a data set.")
+    parser = command_parser("datasets.prepare", "Fetch, unpack and check a data set.")
     add = parser.add_argument
     add("name", metavar="NAME", choices=[*BENCHMARKS, "image_folder"],
         help="%(choices)s; sop is online_products; image_folder, your own images, is only checked")
@@ -232,8 +231,6 @@ def build_parser() -> Parser:
     add("--kernels", type=non_negative_int, default=min(8, usable_cores()), metavar="N",
         help="Worker processes that decode images; 0 decodes in the main process. Default: one for "
              "each core that can be used, at most 8.")
-    add("--debug", action="store_true",
-        help="Show the traceback of an error instead of one sentence.")
     return parser
 
 

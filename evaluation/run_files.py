@@ -1,12 +1,12 @@
 """What the folder of a run holds; the files may be unfinished, damaged, or of any origin."""
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from utilities.cells import plain_text
 from utilities.errors import UsageError
+from utilities.files import read_json, section
 from utilities.metric_names import reported
 from utilities.table import read_rows
 
@@ -51,6 +51,13 @@ class Run(NamedTuple):
         return int(epoch) if math.isfinite(epoch) else None
 
     @property
+    def best(self) -> dict[str, dict[str, Any]]:
+        """The best epoch by each metric; what has another form is left out."""
+        entries = section(self.result, "best")
+        return {name: entry for name, entry in entries.items()
+                if isinstance(entry, dict) and isinstance(entry.get("metrics"), dict)}
+
+    @property
     def facts(self) -> list[Any]:
         """What was trained, on what."""
         facts = [self.flags.get(flag) for flag in ("dataset", "arch", "loss")]
@@ -82,8 +89,7 @@ def read_run(folder: Path, with_steps: bool = True) -> Run:
         raise UsageError(f"{folder} is not the folder of a run: it has no readable options.json.")
     result = read_json(folder / "result.json")
     for part in ("final", "untrained"):
-        metrics = result.get(part)
-        result[part] = row_numbers(metrics) if isinstance(metrics, dict) else {}
+        result[part] = row_numbers(section(result, part))
     history = [row_numbers(row) for row in table_rows(folder / "metrics.csv")]
     steps = table_rows(folder / "steps.csv") if with_steps else []
     return Run(folder, options, result, history, [row_numbers(row) for row in steps])
@@ -115,15 +121,6 @@ def continuations(options: dict[str, Any]) -> list[dict[str, Any]]:
     """What an options.json says of each time that the run was continued."""
     entries = options.get("continuations")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty if it cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def table_rows(path: Path) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ from parameters import (
 )
 from parameters import build_parser as build_main_parser
 from utilities.cells import metric_table
-from utilities.command_line import Formatter, Parser
+from utilities.command_line import Parser, command_parser
 from utilities.errors import UsageError, answer
 from utilities.files import refuse_input
 from utilities.labels import Line, read_lines, refuse_spellings
@@ -115,8 +115,7 @@ def run(opt: Namespace) -> None:
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(prog="python -m evaluation.score", formatter_class=Formatter,
-                    allow_abbrev=False, description="Metrics of saved embeddings.")
+    parser = command_parser("evaluation.score", "Metrics of saved embeddings.")
     add = parser.add_argument
     default = build_main_parser().get_default("evaluation_metrics")
     add("embeddings", metavar="EMBEDDINGS.npy", help="numbers of shape (N, D), one row an image")
@@ -128,8 +127,6 @@ def build_parser() -> Parser:
              "column class, or by label where a table has no column class.")
     add("--out", default=None, metavar="FILE",
         help="Write the metrics to this JSON file, all digits.")
-    add("--debug", action="store_true",
-        help="Show the traceback of an error instead of one sentence.")
     add_search_flags(parser)
     add_context_flags(parser)
     return parser

@@ -133,8 +133,8 @@ def test_without_a_decoded_context_its_health_is_absent(folder, tmp_path, memory
 def test_the_policy_is_judged_on_classes_that_do_not_train(folder, tmp_path, monkeypatch, more, where):
     looked = []
 
-    def gain(method, network, loader, *_, at_most, **__):
-        looked.append((set(loader.dataset.images.class_names), at_most))
+    def gain(run, split, at_most):
+        looked.append((set(run.loaders[split].dataset.images.class_names), at_most))
     monkeypatch.setattr(held_out, "policy_gain", gain)
     monkeypatch.setattr(main, "write_results", lambda run: looked.append(
         {name: set(getattr(run.splits, name).class_names) for name in ("train", where)}))

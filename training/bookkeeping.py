@@ -5,13 +5,16 @@ from datetime import timedelta
 
 from tqdm import tqdm
 
+from criteria.method.context_health import context_record, has_health
+from criteria.method.health import policy_record
 from datasets import batches
 from training.large_batch import Outcome
-from training.results import context_numbers, evaluate_run, held_out_so_far, policy_numbers, score_split
+from training.results import evaluate_run, held_out_so_far, score_split
 from training.resume import LAST
 from training.run import Run, metrics_of
 from utilities import distributed
 from utilities.cells import shown
+from utilities.device import full_precision
 
 
 def remaining_batches(run: Run) -> Iterator:
@@ -38,10 +41,13 @@ def log_step(run: Run, outcome: Outcome) -> None:
     run.guard.check()
     where = {"epoch": progress.epoch + 1, "step": progress.step}
     numbers = {}
-    if run.method.learns:
-        numbers |= policy_numbers(run, outcome)
-        progress.policy_records.append(where | numbers)
-    numbers |= context_numbers(run, outcome)
+    seen = (outcome.related, outcome.label)
+    with full_precision(run.device):
+        if run.method.learns:
+            numbers |= policy_record(run.method, *seen, outcome.triplets)
+            progress.policy_records.append(where | numbers)
+        if has_health(run.network):
+            numbers |= context_record(run.method, run.network, *seen, outcome.index)
     numbers |= held_out_so_far(progress.history)
     row = run.recorder.record(**where, rates=run.optimisation.rates(), more=numbers)
     if run.trackers:

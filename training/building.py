@@ -139,6 +139,11 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     context_loss = None
     if opt.context_loss_weight and opt.relation != "none":
         context_loss = build_second_loss(opt, n_classes, width, opt.context_loss_weight)
+    context_norm = None
+    if opt.relation != "none" and opt.context_norm != "none":
+        context_norm = nn.BatchNorm1d(width, affine=False)
+    # --memory_weight is of nats per dimension
+    memory_weight = opt.memory_weight * (width if opt.memory_nll == "sum" else 1)
     flags = kwargs_for(opt, "policy_")
     relation = build_relation(opt, network)
     policy = build_policy(opt, relation, flags) if opt.pair_weighting != "uniform" else None
@@ -150,10 +155,10 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
     reward = REWARDS[opt.policy_reward]
     return LMMetric(base, relation, policy, pair_weighting=opt.pair_weighting, constant=opt.policy_constant,
                     reward=reward(**accepted(reward, flags)),
-                    training=PolicyTraining(**accepted(PolicyTraining, flags)), memory_weight=memory_weight(opt, width),
+                    training=PolicyTraining(**accepted(PolicyTraining, flags)),
+                    memory_weight=memory_weight,
                     memory_dual=opt.memory_dual, second_loss=second_loss, xbm=xbm, proxies=proxies,
-                    context_norm=build_context_norm(opt, width), context_loss=context_loss,
-                    memory_target=memory_target)
+                    context_norm=context_norm, context_loss=context_loss, memory_target=memory_target)
 
 
 def build_criterion(opt, n_classes: int, width: int) -> Criterion:
@@ -167,11 +172,6 @@ def build_second_loss(opt, n_classes: int, width: int, weight: float = 1.0) -> S
     return SecondLoss(build_criterion(opt, n_classes, width), build_miner(opt), weight)
 
 
-def memory_weight(opt, width: int) -> float:
-    """The weight of the memory's loss, which is in nats per dimension."""
-    return opt.memory_weight * (width if opt.memory_nll == "sum" else 1)
-
-
 def build_relation(opt, network: Network) -> Relation | None:
     """How the images of a batch relate, or None."""
     if opt.relation == "none":
@@ -180,13 +180,6 @@ def build_relation(opt, network: Network) -> Relation | None:
     flags = kwargs_for(opt, "relation_")
     known = accepted(Relation, flags) | accepted(relation, flags)
     return relation(network.feature_dim, network.embed_dim, seed=opt.seed, **known)
-
-
-def build_context_norm(opt, width: int) -> nn.Module | None:
-    """The standardisation of the context's logits over the batch, or None."""
-    if opt.relation == "none" or opt.context_norm == "none":
-        return None
-    return nn.BatchNorm1d(width, affine=False)
 
 
 def build_policy(opt, relation: Relation | None, flags: dict) -> Policy:
@@ -251,7 +244,7 @@ def loader_maker(opt, splits: datasets.Splits, network: Network) -> Callable[...
     if opt.dataset == "embeddings":
         return file_loader
     if opt.freeze:
-        return frozen_loader(opt, network)
+        return partial(frozen_loader, opt, network)
     return partial(make_loader, cache=build_cache(opt, splits))
 
 

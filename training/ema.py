@@ -19,7 +19,7 @@ class AveragedWeights:
         self.network = network
         self.decay = decay
         self.updates = 0
-        self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
+        self.average = self._own_weights()
 
     @torch.no_grad()
     def update(self) -> None:

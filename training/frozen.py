@@ -1,24 +1,20 @@
 """A backbone that stays as it is: its features are computed once and take the place of the images."""
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from architectures.network import Network
-from datasets import batches
-from datasets.base import Draw, ImageList
+from datasets.base import ImageList
 from datasets.cache import available_memory, keys_of
-from datasets.images import ImageDataset
-from datasets.loader import Loader
+from datasets.loader import Loader, make_loader
 from datasets.rows import row_loader
 from datasets.samplers import BatchSampler
-from utilities.bars import new_bar
-from utilities.device import autocast
+from training.features import features_of
 from utilities.errors import RunError, UsageError, reason
 from utilities.files import replacing
 from utilities.lock import Lock
@@ -30,20 +26,20 @@ SEED = 0
 VERSION = 1
 
 
-def frozen_loader(opt, network: Network) -> Callable[..., Loader]:
-    """What takes the place of `make_loader` where the backbone is frozen."""
-    return partial(_loader, opt, network)
+def frozen_loader(opt, network: Network, images: ImageList, transform, *, workers: int, seed: int,
+                  device: torch.device, batch_sampler: BatchSampler | None = None,
+                  batch_size: int = 128) -> Loader:
+    """What takes the place of `make_loader` where the backbone is frozen: a loader of features.
 
-
-def _loader(opt, network: Network, images: ImageList, transform, batch_sampler: BatchSampler | None = None,
-            batch_size: int = 128, workers: int = 0, seed: int = 0, device: torch.device | None = None) -> Loader:
-    """A loader of features: with a sampler of the augmented views, without one of the images as they are tested."""
+    With a sampler they are of the augmented views, without one of the images as they are tested.
+    """
     purpose = "train" if batch_sampler else "test"
     n_views = opt.freeze_views if batch_sampler else 1
-    dataset = ImageDataset(images, transform, seed=SEED)
-    compute = partial(computed_features, network, dataset, n_views, workers=workers, bs=opt.bs, amp=opt.amp,
-                      device=device)
-    shape = (n_views, len(dataset), network.feature_dim)
+    loader = make_loader(images, transform, workers=workers, seed=SEED, device=device)
+    rows = torch.arange(len(loader.dataset))
+    compute = partial(features_of, network, loader, rows, views=n_views, bs=opt.bs, amp=opt.amp,
+                      device=device, desc="features")
+    shape = (n_views, len(rows), network.feature_dim)
     if opt.cache == "disk":
         name = f"{opt.dataset}-{purpose}-{digest(opt, network, images, purpose)}.npy"
         views = on_disk(Path(opt.cache_path) / name, shape, compute)
@@ -90,24 +86,6 @@ def refuse_too_many(shape: tuple[int, int, int], free: int, where: str, cure: st
     if needed > free:
         raise UsageError(f"--freeze needs {needed / 2**30:.1f} GiB of {where} for the features and "
                          f"{free / 2**30:.1f} GiB are free: pass {cure}.")
-
-
-@torch.no_grad()
-def computed_features(network: Network, dataset: ImageDataset, n_views: int, *, workers: int, bs: int, amp: str,
-                      device: torch.device) -> Iterator[tuple[int, Tensor, np.ndarray]]:
-    """Batch by batch: the view, the rows (B,), their features (B, F)."""
-    order = [[Draw(index, view, index) for index in rows.tolist()] for view in range(n_views)
-             for rows in torch.arange(len(dataset)).split(bs)]
-    loader = Loader(dataset, normalise=dataset.transform.normalise, batch_sampler=order, num_workers=workers,
-                    pin_memory=device.type == "cuda", generator=torch.Generator())
-    was_training = network.training
-    network.eval()
-    found = new_bar(batches(loader, device), total=len(order), desc="features", unit="batch", leave=False)
-    for draws, (image, _, index) in zip(order, found):
-        with autocast(device, amp):
-            feature = network.pooled(image)
-        yield draws[0].epoch, index.cpu(), feature.cpu().numpy()
-    network.train(was_training)
 
 
 def digest(opt, network: Network, images: ImageList, purpose: str) -> str:

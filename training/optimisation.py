@@ -80,7 +80,7 @@ class Schedule:
             return factor * self.after_decays(initial, epochs)
         if self.kind == "cosine":
             return factor * initial * self.cosine(epochs)
-        return factor * initial * 1.0
+        return factor * initial
 
     def after_decays(self, rate: float, epochs: float) -> float:
         """One factor after the other, as torch's schedulers multiply: the same digits as theirs."""

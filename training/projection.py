@@ -3,13 +3,10 @@ import torch
 from torch import Tensor
 
 from architectures.network import Network
-from datasets import batches
-from datasets.base import Draw
 from datasets.loader import Loader
 from training import resume
+from training.features import features_of
 from utilities import distributed
-from utilities.bars import new_bar
-from utilities.device import autocast
 from utilities.ranges import NO_PROJECTION
 
 # of training images that show where features vary
@@ -41,31 +38,20 @@ def start_from_components(network: Network, loader: Loader, *, bs: int, amp: str
 
 
 def training_features(network: Network, loader: Loader, *, bs: int, amp: str, device: torch.device) -> Tensor:
-    """Features (N, F) of up to IMAGES training images, evenly spaced, as an epoch would crop them.
-
-    The order in which `loader` gives its batches does not move.
-    """
-    dataset = loader.dataset
-    count = min(IMAGES, len(dataset))
-    chosen = torch.arange(count) * len(dataset) // count
-    order = [[Draw(index, 0, index) for index in rows.tolist()] for rows in chosen.split(bs)]
-    was_training = network.training
-    network.eval()
-    found = []
-    images = batches(loader.of_draws(order), device)
-    for image, *_ in new_bar(images, total=len(order), desc="components", unit="batch", leave=False):
-        with autocast(device, amp):
-            found.append(network(image).feature)
-    network.train(was_training)
-    return torch.cat(found)
+    """Features (N, F) of up to IMAGES training images, evenly spaced, as an epoch would crop them."""
+    size = len(loader.dataset)
+    count = min(IMAGES, size)
+    chosen = torch.arange(count) * size // count
+    found = features_of(network, loader, chosen, bs=bs, amp=amp, device=device, desc="components")
+    return torch.cat([feature for _, _, feature in found])
 
 
 def principal_components(row: Tensor) -> Tensor:
     """The directions (F, F) in which rows (N, F) vary, unit vectors, those of the largest variance first.
 
-    Computed in float64 on the CPU. The largest number of each is positive, since the sign is free.
+    Computed in float64. The largest number of each is positive, since the sign is free.
     """
-    row = row.cpu().double()
+    row = row.double()
     row = row - row.mean(0)
     components = torch.linalg.eigh(row.T @ row).eigenvectors.T.flip(0)
     largest = components.gather(1, components.abs().argmax(1, keepdim=True))

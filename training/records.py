@@ -132,11 +132,8 @@ class Interval:
 
 def numbers(row: Mapping) -> dict[str, float]:
     """The entries of a row that are int or float, and no truth values."""
-    found = {}
-    for name, value in row.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            found[name] = value
-    return found
+    return {name: value for name, value in row.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from architectures.network import Network
-from criteria.method.context_health import context_record, has_health
-from criteria.method.health import policy_record
+from criteria.method.context_health import has_health
 from datasets import Splits
 from datasets.row_paths import RowPaths
 from evaluation import evaluate, query_values
@@ -28,16 +27,13 @@ from evaluation.report import (
 from evaluation.run_files import read_run
 from parameters import evaluation_arguments, search_arguments
 from training import held_out
-from training.building import build_miner
 from training.guard import room_for
-from training.large_batch import Outcome
 from training.records import peak_memory_mib
 from training.run import Run, metrics_of
 from utilities import distributed
 from utilities.cells import metric_table
-from utilities.device import full_precision
 from utilities.logger import RunFolder
-from utilities.metric_names import reported
+from utilities.metric_names import reported, with_ends
 from utilities.seed import preserved_randomness
 from utilities.tested import note_of_all, tested_on
 from utilities.text import counted
@@ -48,16 +44,15 @@ EVALUATION_ADVICE = "a smaller --bs, which is also the number of images embedded
 
 
 class Embedded(NamedTuple):
-    """Embeddings and labels of a split's images, and of the gallery that they are searched in, if it is another."""
+    """Of a split's images, and of the gallery that they are searched in, if it is another.
 
-    rows: Tensor
+    The names are those of the arguments of `evaluate`.
+    """
+
+    embeddings: Tensor
     labels: Tensor
     gallery: Tensor | None = None
     gallery_labels: Tensor | None = None
-
-    def gallery_arguments(self) -> dict:
-        """The gallery, as arguments of `evaluate` and `query_values`."""
-        return {"gallery": self.gallery, "gallery_labels": self.gallery_labels}
 
 
 def embed_split(opt, network: Network, loaders: dict, split: str, device: torch.device) -> Embedded:
@@ -83,22 +78,10 @@ def evaluate_run(run: Run) -> dict:
         has_other_classes = "val" in loaders and not opt.tv_split_by_samples
         split = "val" if has_other_classes else "test"
         with preserved_randomness(), room_for("the evaluation", EVALUATION_ADVICE):
-            gain = policy_gain_on(run, split, at_most=held_out.BATCHES)
-            context = held_out.context_health(run.method, run.network, loaders[split], run.device, **batching(opt),
-                                              at_most=held_out.BATCHES)
+            gain = held_out.policy_gain(run, split, held_out.BATCHES)
+            context = held_out.context_health(run, split, held_out.BATCHES)
         metrics |= held_out.columns(gain, context)
     return metrics
-
-
-def policy_gain_on(run: Run, split: str, at_most: int | None = None) -> dict | None:
-    """The gain of the policy on batches of a split's images."""
-    return held_out.policy_gain(run.method, run.network, run.loaders[split], build_miner(run.opt), run.device,
-                                **batching(run.opt), at_most=at_most)
-
-
-def batching(opt) -> dict:
-    """What batches of held-out classes have in common with those of training."""
-    return {"bs": opt.bs, "samples_per_class": opt.samples_per_class, "seed": opt.seed}
 
 
 def held_out_so_far(history: list[dict]) -> dict:
@@ -107,20 +90,6 @@ def held_out_so_far(history: list[dict]) -> dict:
     for row in history:
         known |= {name: value for name, value in row.items() if name.startswith(held_out.PREFIX)}
     return known
-
-
-def policy_numbers(run: Run, outcome: Outcome) -> dict:
-    """The policy on the batch of a step, as plain numbers."""
-    with full_precision(run.device):
-        return policy_record(run.method, outcome.related, outcome.label, outcome.triplets)
-
-
-def context_numbers(run: Run, outcome: Outcome) -> dict:
-    """The context on the batch of a step, as plain numbers; none where no context is decoded."""
-    if not has_health(run.network):
-        return {}
-    with full_precision(run.device):
-        return context_record(run.method, run.network, outcome.related, outcome.label, outcome.index)
 
 
 def fill_storage(run: Run) -> None:
@@ -140,10 +109,11 @@ def score_split(opt, network: Network, loaders: dict, split: str, device: torch.
         own = embed_split(opt, network, loaders, split, device)
         metrics = None
         if distributed.rank() == 0:
-            metrics = evaluate(own.rows, own.labels, names, bootstrap=bootstrap, context=context,
-                               context_power=context_power, **own.gallery_arguments(), **search_arguments(opt))
-        ends = ("", "_low", "_high") if bootstrap else ("",)
-        columns = [name + end for name in reported(names, context) for end in ends]
+            metrics = evaluate(**own._asdict(), metrics=names, bootstrap=bootstrap, context=context,
+                               context_power=context_power, **search_arguments(opt))
+        columns = reported(names, context)
+        if bootstrap:
+            columns = with_ends(columns)
         return distributed.broadcast_from_first(metrics, columns, device)
 
 
@@ -170,7 +140,7 @@ def write_results(run: Run) -> None:
     }
     if opt.train_on_all:
         result["tested_on"] = tested_on(vars(opt))
-    elif gain := policy_gain_on(run, "test"):
+    elif gain := held_out.policy_gain(run, "test"):
         result["held_out_advantage_over_uniform"] = gain
     last = held_out_so_far(progress.history)
     result |= {name: value for name, value in last.items() if name.startswith(held_out.CONTEXT)}
@@ -240,7 +210,7 @@ def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) ->
     for pair in pairs[:3]:
         print(f"Mixed up most: {pair}")
     if opt.eval_per_class:
-        values, query = query_values(rows, labels, opt.evaluation_metrics, **embedded.gallery_arguments(), **search)
+        values, query = query_values(**embedded._asdict(), metrics=opt.evaluation_metrics, **search)
         folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))
     places = place_images(rows, labels, opt.map_images) if opt.map_images else None
     if places:

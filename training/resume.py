@@ -6,12 +6,14 @@ given again must be the same, but for those that decide nothing of the result or
 from argparse import Namespace
 from pathlib import Path
 
-from evaluation.run_files import REPORT, continuations, read_json
+from evaluation.run_files import REPORT, continuations
 from parameters import NOT_REPEATED, acceptable_flags, get_options, parser_with_defaults
 from training import restored
 from utilities import checkpoint
 from utilities.errors import UsageError
-from utilities.flags import as_recorded
+from utilities.files import read_json, section
+from utilities.flags import as_recorded, value_as_typed
+from utilities.metric_names import measured
 from utilities.rules import completed
 from utilities.tested import has_test
 from utilities.text import counted
@@ -38,8 +40,7 @@ def options(argv: list[str], explicit: dict) -> Namespace:
     if folder is None:
         return get_options(argv)
     content = read_json(folder / "options.json")
-    recorded = content.get("flags")
-    recorded = acceptable_flags(recorded) if isinstance(recorded, dict) else {}
+    recorded = acceptable_flags(section(content, "flags"))
     state = state_of(opt)
     if state is None:
         return get_options(argv, begun=recorded)
@@ -117,8 +118,8 @@ def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
         free = free - {"n_epochs"}  # its rates depend on it
     differing = []
     for flag, value in explicit.items():
-        given = shown(value)
-        had = shown(trained[flag]) if flag in trained else "no such flag"
+        given = value_as_typed(value)
+        had = value_as_typed(trained[flag]) if flag in trained else "no such flag"
         if flag not in free and given != had:
             differing.append(f"--{flag} {given} (the run has {had})")
     if differing:
@@ -129,16 +130,11 @@ def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
 def refuse_other_run(recorded: dict, trained: dict, folder: Path) -> None:
     """A UsageError where the options.json beside a checkpoint has the flags of another run."""
     for flag in sorted(recorded.keys() & trained.keys() - MAY_CHANGE):
-        there = shown(as_recorded(recorded[flag]))
-        own = shown(as_recorded(trained[flag]))
+        there = value_as_typed(recorded[flag])
+        own = value_as_typed(trained[flag])
         if there != own:
             raise UsageError(f"--resume: {folder} holds the records of another run (--{flag} {there}, and {own} in the "
                              "checkpoint); put the checkpoint into a folder of its own.")
-
-
-def shown(value) -> str:
-    """The value of a flag as it is typed."""
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
@@ -146,8 +142,9 @@ def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
     progress = state["progress"]
     least = progress["epoch"]
     is_within = progress["sums"] is not None
-    metrics = [*opt.evaluation_metrics, *(f"val_{name}" for name in opt.evaluation_metrics)]
-    is_evaluated = not state["history"][-1].keys().isdisjoint(metrics)
+    row = state["history"][-1]
+    metrics = opt.evaluation_metrics
+    is_evaluated = measured(row, metrics) or measured(row, metrics, "val_")
     has_metrics = has_test(vars(opt)) or opt.use_tv_split
     if is_within or (has_metrics and not is_evaluated):
         least += 1
@@ -162,11 +159,11 @@ def refuse_fewer_epochs(state: dict, opt, path: Path) -> None:
 
 def changed_flags(content: dict, opt) -> dict[str, dict]:
     """The flags that differ from those in options.json, each before and now."""
-    recorded = content.get("flags")
+    recorded = section(content, "flags")
     changed = {}
     for flag in sorted(RECORDED):
         now = as_recorded(getattr(opt, flag))
-        if isinstance(recorded, dict) and recorded.get(flag, now) != now:
+        if recorded.get(flag, now) != now:
             changed[flag] = {"before": recorded[flag], "now": now}
     return changed
 

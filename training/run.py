@@ -21,17 +21,19 @@ from training.trackers import Trackers
 from utilities import checkpoint
 from utilities.interruption import Interruption
 from utilities.logger import RunFolder
-from utilities.metric_names import is_better, reported
+from utilities.metric_names import is_better, measured, reported
 from utilities.seed import random_state, set_random_state
 
 Metrics = dict[str, float]
+# of a Progress, in the part `progress` of a checkpoint
+COUNTS = ("step", "epoch", "seconds", "training_seconds", "terms", "sums")
 
 
 @dataclass
 class Progress:
     """How far a run is, and what it has measured; step and epoch count what is finished.
 
-    term_sums: of the loss terms `term_names` over the steps of this epoch, on the device.
+    sums: of the loss `terms` over the steps of this epoch, on the device.
     history: rows of metrics.csv. policy_records: the policy at the logged steps. best: by metric, its best epoch.
     checked, saved: when the timers and the last checkpoint were written; not part of a checkpoint.
     """
@@ -40,8 +42,8 @@ class Progress:
     epoch: int = 0
     seconds: float = 0.0
     training_seconds: float = 0.0
-    term_names: list[str] = field(default_factory=list)
-    term_sums: Tensor | None = None
+    terms: list[str] = field(default_factory=list)
+    sums: Tensor | None = None
     history: list[dict] = field(default_factory=list)
     policy_records: list[dict] = field(default_factory=list)
     best: dict[str, dict] = field(default_factory=dict)
@@ -50,14 +52,14 @@ class Progress:
 
     def add_terms(self, terms: LossTerms) -> None:
         """Add the loss terms of a step; no synchronisation."""
-        self.term_names = list(terms)
+        self.terms = list(terms)
         values = torch.stack([term.detach() for term in terms.values()])  # (T,)
-        self.term_sums = values if self.term_sums is None else self.term_sums + values
+        self.sums = values if self.sums is None else self.sums + values
 
     def mean_terms(self, steps: int) -> Metrics:
         """The mean of every term over the steps of the epoch, which ends; the total is called loss."""
-        means = dict(zip(self.term_names, (self.term_sums / steps).tolist()))
-        self.term_sums = None
+        means = dict(zip(self.terms, (self.sums / steps).tolist()))
+        self.sums = None
         return {"loss": means.pop("total")} | means
 
     def update_timers(self, training: bool = False) -> None:
@@ -148,14 +150,7 @@ class Run:
             "miner": self.miner.state_dict() if self.miner else None,
             "sampler": self.sampler.state_dict(),
             "random": random_state(self.device),
-            "progress": {
-                "step": progress.step,
-                "epoch": progress.epoch,
-                "seconds": progress.seconds,
-                "training_seconds": progress.training_seconds,
-                "terms": progress.term_names,
-                "sums": progress.term_sums,
-            },
+            "progress": {name: getattr(progress, name) for name in COUNTS},
             "history": progress.history,
             "records": progress.policy_records,
             "best": progress.best,
@@ -169,15 +164,11 @@ class Run:
         if self.miner:
             self.miner.load_state_dict(state["miner"])
         self.sampler.load_state_dict(state["sampler"])
-        counts = state["progress"]
-        sums = counts["sums"]
+        counts = {name: state["progress"][name] for name in COUNTS}
+        if counts["sums"] is not None:
+            counts["sums"] = counts["sums"].to(self.device)
         self.progress = Progress(
-            step=counts["step"],
-            epoch=counts["epoch"],
-            seconds=counts["seconds"],
-            training_seconds=counts["training_seconds"],
-            term_names=counts["terms"],
-            term_sums=None if sums is None else sums.to(self.device),
+            **counts,
             history=state["history"],
             policy_records=state["records"],
             best=state["best"],
@@ -193,6 +184,4 @@ def current_name(name: str) -> str:
 
 def metrics_of(opt: Namespace, row: dict) -> Metrics:
     """The metrics in a row of the history, with their intervals."""
-    metrics = reported(opt.evaluation_metrics, opt.eval_context)
-    names = [metric + end for metric in metrics for end in ("", "_low", "_high")]
-    return {name: row[name] for name in names if name in row}
+    return measured(row, reported(opt.evaluation_metrics, opt.eval_context))

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from evaluation.run_files import continuations, read_json
+from evaluation.run_files import continuations
 from parameters import read_options
 from training import resume
 from utilities import distributed
 from utilities.errors import RunError, UsageError
+from utilities.files import read_json
 from utilities.logger import FULL, RunFolder, differences, provenance
 
 OPTIONS = "options.json"

@@ -3,7 +3,6 @@
 Both get the rows of steps.csv and metrics.csv. A run never depends on them: once it has begun, a tracker that fails is
 named in one warning line and left alone.
 """
-import json
 import secrets
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from training.records import numbers
 from utilities.errors import RunError, UsageError, first_line
+from utilities.files import read_json
 from utilities.logger import write_json
 
 STATE = "trackers.json"
@@ -114,8 +114,8 @@ class Trackers:
 def _state(path: Path) -> dict:
     """What trackers.json holds, or a new one's content where there is none that can be read."""
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = read_json(path)
         logged = {str(kind): int(step) for kind, step in state["logged"].items()}
         return {"identity": str(state["identity"]), "logged": logged}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {"identity": secrets.token_hex(8), "logged": {}}

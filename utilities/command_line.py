@@ -103,3 +103,19 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
         kind = getattr(action.type, "kind", action.type)
         return {None: "NAME", str: "NAME", float: "X"}.get(kind, "N")
+
+
+def command_parser(program: str, description: str) -> Parser:
+    """The parser of `python -m program`, with --debug."""
+    parser = Parser(
+        prog=f"python -m {program}",
+        formatter_class=Formatter,
+        allow_abbrev=False,
+        description=description,
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="Show the traceback of an error instead of one sentence.",
+    )
+    return parser

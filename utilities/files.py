@@ -1,13 +1,29 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and JSON files of any origin."""
 import contextlib
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from utilities.errors import UsageError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file of any origin; empty if it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def section(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object of this name in such a file; empty if there is none."""
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 @contextlib.contextmanager

@@ -6,11 +6,15 @@ def as_recorded(value):
     return list(value) if isinstance(value, tuple) else value
 
 
+def value_as_typed(value) -> str:
+    """The value of a flag as it is typed, without the flag."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def as_typed(name: str, value) -> str:
     """A recorded flag as it is typed."""
     if value is None:
         return f"no --{name}"
     if value is True:
         return f"--{name}"
-    words = map(str, value) if isinstance(value, list) else [str(value)]
-    return f"--{name} {' '.join(words)}"
+    return f"--{name} {value_as_typed(value)}"

@@ -10,12 +10,25 @@ NO_SHARES = ("dists@", "rho_spectrum@", *COSTS)
 LOWER_IS_BETTER = ("dists@intra", "fnmr@", "rho_spectrum@", *COSTS)
 # what the name of a metric of rows with context begins with
 CONTEXT = "ctx_"
+# what is added to the name of a metric: itself, and the ends of its interval
+ENDS = ("", "_low", "_high")
 
 
 def reported(metrics: list[str], context: int) -> list[str]:
     """The metrics; where there is a context from the collection, also those of rows with it."""
     of_context = [CONTEXT + name for name in metrics] if context else []
     return [*metrics, *of_context]
+
+
+def with_ends(metrics: list[str]) -> list[str]:
+    """The names of the metrics and of the ends of their intervals."""
+    return [metric + end for metric in metrics for end in ENDS]
+
+
+def measured(row: dict, metrics: list[str], prefix: str = "") -> dict:
+    """The metrics that a row has with the prefix, and the ends of their intervals."""
+    names = with_ends(metrics)
+    return {name: row[prefix + name] for name in names if prefix + name in row}
 
 
 def _bare(metric: str) -> str:

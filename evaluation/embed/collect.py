@@ -23,7 +23,11 @@ def collect(source: Path, split: str = "all") -> ImageList:
         raise UsageError(f"{source}: there is no such folder; give one that holds images.")
     if split != "all":
         return _of_split("image_folder", source, split)
-    named = _listed(source) if find_table(source) else _in_folders(source)
+    if find_table(source):
+        named = _listed(source)
+    else:
+        # as training has them
+        named = [(path, name) for name, paths in images_by_class(source).items() for path in paths]
     if not named:
         raise UsageError(f"{source}: no images found; expected endings "
                          f"{' '.join(sorted(suffixes()))}.")
@@ -46,12 +50,6 @@ def _listed(source: Path) -> list[tuple[Path, str]]:
             names = [images.class_names[label] for label in images.labels]
             named += zip(images.paths, names)
     return named
-
-
-def _in_folders(source: Path) -> list[tuple[Path, str]]:
-    """Image and class, as training has them."""
-    classes = images_by_class(source)
-    return [(path, name) for name, paths in classes.items() for path in paths]
 
 
 def fingerprint(images: ImageList) -> str:

@@ -46,7 +46,7 @@ from parameters import add_context_flags, with_context_flags
 from utilities.allocator import keep_freed_memory
 from utilities.bars import new_bar
 from utilities.cells import metric_table
-from utilities.command_line import Formatter, Parser
+from utilities.command_line import Parser, command_parser
 from utilities.device import AMP, choose_device
 from utilities.errors import RunError, Stopped, UsageError, answer, reason
 from utilities.interruption import NUMBERS, Interruption
@@ -142,7 +142,10 @@ def print_end(opt: Namespace, images: ImageList, rows: np.ndarray,
               end=" ")
         return
     print_metrics(opt, rows[~is_damaged], kept)
-    context = context_words(opt.eval_context, opt.eval_context_power)
+    context = ""
+    if opt.eval_context:
+        neighbours = counted(opt.eval_context, "neighbour")
+        context = f" Each holds the context of {neighbours} (power {opt.eval_context_power:g})."
     number = f"{counted(len(kept), 'image')} of {counted(len(set(kept)), 'class')}"
     print(f"{number} embedded in {counted(rows.shape[1], 'dimension')}, {is_damaged.sum()} skipped."
           f"{context}", end=" ")
@@ -192,13 +195,6 @@ def print_metrics(opt: Namespace, rows: np.ndarray, labels: np.ndarray) -> None:
     metrics = evaluate(torch.from_numpy(rows), torch.from_numpy(labels), opt.metrics,
                        context=opt.eval_context, context_power=opt.eval_context_power)
     print(metric_table({Path(opt.checkpoint).name: metrics}))
-
-
-def context_words(neighbours: int, power: float) -> str:
-    """A sentence about the context of the rows, if they have one."""
-    if not neighbours:
-        return ""
-    return f" Each holds the context of {counted(neighbours, 'neighbour')} (power {power:g})."
 
 
 def default_out(checkpoint: str, source: str, split: str, context: int = 0) -> Path:
@@ -292,10 +288,8 @@ def report_damaged(images: ImageList, is_damaged: np.ndarray, *, strict: bool) -
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(prog="python -m evaluation.embed", formatter_class=Formatter,
-                    allow_abbrev=False,
-                    description="Embed the images of a folder by the network of a checkpoint, or "
-                                "by a model of a library.")
+    parser = command_parser("evaluation.embed", "Embed the images of a folder by the network of a "
+                            "checkpoint, or by a model of a library.")
     add = parser.add_argument
     add("checkpoint", metavar="NETWORK",
         help="last.pt or best_*.pt of a run, the folder of a safetensors export, or a model as "
@@ -325,8 +319,6 @@ def build_parser() -> Parser:
     add("--device", default="auto", choices=["auto", "cpu", "cuda"], help="Where to compute.")
     add("--kernels", type=non_negative_int, default=0, metavar="N",
         help="Worker processes that load images; 0 loads in the main process.")
-    add("--debug", action="store_true",
-        help="Show the traceback of an error instead of one sentence.")
     add_context_flags(parser)
     return parser
 

@@ -15,6 +15,7 @@ from datasets.rows import file_loader
 from datasets.transforms import eval_transform, sides
 from evaluation.embed import library
 from utilities.digest import sha256
+from utilities.files import section
 
 # the flags that decide which pixels the network sees
 GEOMETRY = ("image_size", "crop_size", "augmentation", "interpolation")
@@ -85,10 +86,8 @@ def _digests(path: Path) -> tuple[str, ...]:
     if not path.is_dir():
         return (sha256(path),)
     own = sha256(path / WEIGHTS["safetensors"])
-    origin = describe(path).get("checkpoint")
-    if not isinstance(origin, dict):
-        return (own,)
-    return own, str(origin.get("sha256"))
+    origin = section(describe(path), "checkpoint")
+    return (own, str(origin.get("sha256"))) if origin else (own,)
 
 
 def one_set(paths: Sequence[Path]) -> ImageList:

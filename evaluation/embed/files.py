@@ -1,6 +1,5 @@
 """The folder of embeddings that evaluation.embed writes and evaluation.search reads."""
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from evaluation.ranking import with_context
 from utilities.device import AMP
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
-from utilities.files import replacing
+from utilities.files import read_json, replacing
 from utilities.logger import provenance, write_json
 
 EMBEDDINGS = "embeddings.npy"
@@ -93,10 +92,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.exists():
         return {}
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         is_whole = _is_description(content)
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         is_whole = False
     if not is_whole:
         raise RunError(f"{path} is damaged; remove it and pass --checkpoint, or embed the images "

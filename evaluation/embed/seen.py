@@ -4,6 +4,7 @@ from pathlib import Path
 
 from architectures.exported import describe
 from utilities import checkpoint
+from utilities.files import section
 from utilities.text import counted
 
 
@@ -25,7 +26,5 @@ def trained_on(path: str | Path, classes: Collection[str]) -> str | None:
 def _training_classes(path: Path) -> object:
     """The names of the training classes; anything else where the file does not say."""
     if path.is_dir():
-        classes = describe(path).get("classes")
-        return classes.get("trained_on") if isinstance(classes, dict) else None
-    classes = checkpoint.load(path).get("classes")
-    return classes.get("train") if isinstance(classes, dict) else None
+        return section(describe(path), "classes").get("trained_on")
+    return section(checkpoint.load(path), "classes").get("train")

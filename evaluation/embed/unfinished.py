@@ -3,7 +3,6 @@
 ROWS holds a float32 row for each of the first images, infinite where the image is damaged, and
 WORK what the rows follow from. Both lie in the folder of the embeddings until all is done.
 """
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from utilities.errors import RunError, UsageError
+from utilities.files import read_json
 from utilities.logger import write_json
 
 ROWS = "unfinished.rows"
@@ -42,11 +42,8 @@ def begin_or_continue(out: Path, work: dict[str, Any], dimensions: int, batch_si
 
 def read_work(out: Path) -> dict[str, Any]:
     """What the rows so far follow from."""
-    try:
-        work = json.loads((out / WORK).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        work = None
-    if not isinstance(work, dict):
+    work = read_json(out / WORK)
+    if not work:
         raise RunError(f"{out / WORK} is damaged; remove it to begin anew.")
     return work
 

@@ -3,7 +3,7 @@ from argparse import Namespace
 
 from parameters import add_search_flags
 from parameters import build_parser as build_main_parser
-from utilities.command_line import Formatter, Parser
+from utilities.command_line import Parser, command_parser
 from utilities.errors import answer
 from utilities.ranges import non_negative_int, positive_int
 
@@ -22,12 +22,8 @@ def run(opt: Namespace) -> None:
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(
-        prog="python -m evaluation.explorer",
-        formatter_class=Formatter,
-        allow_abbrev=False,
-        description="One self-contained page of images, their neighbours, their classes and a map.",
-    )
+    description = "One self-contained page of images, their neighbours, their classes and a map."
+    parser = command_parser("evaluation.explorer", description)
     add = parser.add_argument
     add("embeddings", metavar="EMBEDDINGS.npy", help="numbers of shape (N, D), one row an image")
     add("labels", metavar="LABELS.csv",
@@ -46,6 +42,5 @@ def build_parser() -> Parser:
         help="Images that can be opened. Of more, a sample: equally many of every class.")
     add("--map_images", type=non_negative_int, default=default("map_images"), metavar="IMAGES",
         help="Images in the 2-D map; 0: no map.")
-    add("--debug", action="store_true", help="Show the traceback of an error.")
     add_search_flags(parser)
     return parser

@@ -29,14 +29,9 @@ def as_labels(labels: Labels, gallery_labels: Labels | None) -> tuple[Tensor, Te
     """
     given = [labels] if gallery_labels is None else [labels, gallery_labels]
     if not all(isinstance(part, Tensor) for part in given):
-        given = _numbered([_as_array(part) for part in given])
+        given = [part.cpu() if isinstance(part, Tensor) else part for part in given]
+        given = _numbered(list(map(np.asarray, given)))
     return given[0], given[1] if len(given) > 1 else None
-
-
-def _as_array(labels: Labels) -> np.ndarray:
-    if isinstance(labels, Tensor):
-        return labels.cpu().numpy()
-    return np.asarray(labels)
 
 
 def _numbered(arrays: list[np.ndarray]) -> list[Tensor]:

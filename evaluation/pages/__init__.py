@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from utilities.cells import metric_names, shown, with_interval
+from utilities.flags import value_as_typed
 from utilities.metric_names import is_share
 
 ROOM = Path(__file__).parent
@@ -62,8 +63,7 @@ def clean(value: object) -> str:
 
 def shorten(value: object) -> str:
     """A value of unknown origin as a text of at most LONGEST characters; a list by its parts."""
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    text = clean(text)
+    text = clean(value_as_typed(value))
     return text if len(text) <= LONGEST else text[:LONGEST - 1] + "…"
 
 

@@ -44,10 +44,11 @@ def write(axes, x: float, y: float, text: str, size: float, colour: str = INK, *
 class Canvas:
     """Rows of images, each a query and its k results, with captions and headings."""
 
-    def __init__(self, k: int, rows: list[int], headline: str, note: str):
+    def __init__(self, k: int, rows: list[int], headline: str):
         """k: results in a row; rows: the number of rows below each heading."""
         width = 2 * EDGE + (k + 1) * (CELL + GAP) + GAP
         height = TOP + EDGE + len(rows) * HEADING + sum(rows) * (CELL + TEXT + GAP)
+        note = "nearest first, cosine similarity below each image"
         self.figure, self.axes = pixel_axes(width, height, headline, note)
         self.pixels = np.zeros((height, width, 4), dtype=np.uint8)  # (H, W, 4)
         self.x = EDGE

@@ -1,21 +1,16 @@
 """`python -m evaluation.report RUN` writes RUN/report.html from the files of the run's folder."""
 from pathlib import Path
 
-from utilities.command_line import Formatter, Parser
+from utilities.command_line import Parser, command_parser
 from utilities.errors import answer
 
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(
-        prog="python -m evaluation.report",
-        formatter_class=Formatter,
-        allow_abbrev=False,
-        description="One self-contained page about a run, made from the files of its folder.",
-    )
-    add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, finished or not")
-    add("--debug", action="store_true", help="Show the traceback of an error.")
+    description = "One self-contained page about a run, made from the files of its folder."
+    parser = command_parser("evaluation.report", description)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN",
+                        help="folder of a run, finished or not")
     return parser
 
 

@@ -6,7 +6,7 @@ from evaluation.report.context import CONTEXT, HELD_OUT, LOWEST
 from evaluation.report.figures import column
 from evaluation.report.progress import LOSSES, TERMS
 from evaluation.run_files import Run
-from utilities.metric_names import is_share
+from utilities.metric_names import ENDS, is_share
 
 Row = dict[str, float]
 MEASURES = {
@@ -108,7 +108,7 @@ def lines(rows: list[Row], labels: dict[str, str], over: str) -> list[Line]:
 
 def line(rows: list[Row], name: str, over: str, label: str, factor: float = 1) -> Line:
     """A column over another, with its interval where it has one."""
-    values = [factor * column(rows, name + end) for end in ("", "_low", "_high")]
+    values = [factor * column(rows, name + end) for end in ENDS]
     return Line(label, np.stack([column(rows, over), *values], axis=1))
 
 

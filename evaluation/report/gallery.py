@@ -72,8 +72,7 @@ def draw_gallery(
         queries = choose_queries(neighbours, labels, NUMBER, seed, gallery_labels)
     results = gallery or images
     headline = _headline(neighbours, labels, gallery_labels)
-    note = "nearest first, cosine similarity below each image"
-    canvas = Canvas(neighbours.shape[1], [len(rows) for rows in queries], headline, note)
+    canvas = Canvas(neighbours.shape[1], [len(rows) for rows in queries], headline)
     headings = ("Random queries", "Worst queries: the first hit comes latest")
     for heading, rows in zip(headings, queries):
         canvas.heading(heading)

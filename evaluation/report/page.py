@@ -26,6 +26,7 @@ from evaluation.run_files import (
 )
 from parameters import chosen_flags
 from utilities.cells import metric_names
+from utilities.files import section
 from utilities.logger import write_text
 from utilities.rules import cannot_apply
 from utilities.tested import note_of_all, tested_on
@@ -46,7 +47,6 @@ def report(run: Run) -> str:
     """The page."""
     columns = scores(run)
     last = next((columns[name] for name in columns if name.startswith(("final", "epoch"))), {})
-    held_out = run.result.get("held_out_advantage_over_uniform")
     chosen, others = sorted_flags(run.flags)
     return render(
         "report/report.html.j2",
@@ -63,7 +63,7 @@ def report(run: Run) -> str:
         policy_charts=policy_charts(run),
         context_charts=context_charts(run),
         warning=context_warning(run.history),
-        held_out=row_numbers(held_out) if isinstance(held_out, dict) else {},
+        held_out=row_numbers(section(run.result, "held_out_advantage_over_uniform")),
         images={name: image_data(run.folder / name, PICTURE_LIMIT) for name in PICTURES},
         confusions=table_rows(run.folder / "confusions.csv")[:ROWS],
         worst=table_rows(run.folder / "per_class.csv")[:ROWS],
@@ -111,8 +111,7 @@ def origin(run: Run) -> dict[str, Any]:
         "steps": result.get("steps"),
         "peak memory (MiB)": result.get("peak_memory_mib"),
     }
-    versions = options.get("versions")
-    return facts | versions if isinstance(versions, dict) else facts
+    return facts | section(options, "versions")
 
 
 def duration(seconds: Any) -> str | None:

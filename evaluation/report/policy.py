@@ -129,7 +129,7 @@ def _draw_reward(axes, records: list[dict]) -> None:
     both = [row for row in records if {"reward", "advantage_spread"} <= row.keys()]
     step, centre = curve(both, "reward", "step")
     spread = curve(both, "advantage_spread", "step")[1]
-    if len(centre) == len(spread):
+    if len(centre) == len(spread) > 0:
         centre = smooth(centre)
         spread = smooth(spread)
         style = {"color": GREEN, "alpha": 0.15, "linewidth": 0}

@@ -4,6 +4,7 @@ import re
 from evaluation.pages import shorten
 from evaluation.run_files import Run, row_numbers
 from utilities.cells import metric_names
+from utilities.metric_names import measured
 
 HEADLINES = 4  # metrics in large type
 # what metrics mean; {} is the number in their name
@@ -25,33 +26,19 @@ WORDS = {
 
 def scores(run: Run) -> dict[str, dict[str, float]]:
     """The metrics and intervals: untrained, final, each best checkpoint, validation classes."""
-    names = [name + end for name in run.metrics for end in ("", "_low", "_high")]
-    columns = [prefix + name for name in names for prefix in ("", "val_")]
-    evaluated = [row for row in run.history if not row.keys().isdisjoint(columns)] or [{}]
-    first = part(evaluated[0], names)
-    last = part(evaluated[-1], names)
+    names = run.metrics
+    evaluated = [row for row in run.history
+                 if measured(row, names) or measured(row, names, "val_")] or [{}]
+    first = measured(evaluated[0], names)
+    last = measured(evaluated[-1], names)
     epoch = evaluated[-1].get("epoch", 0)
     rows = {"untrained": run.result["untrained"] or first}
     rows["final" if run.finished else f"epoch {epoch:.0f}"] = run.result["final"] or last
-    rows |= best_rows(run)
-    rows["validation classes, last"] = part(evaluated[-1], names, prefix="val_")
+    for name, entry in run.best.items():
+        source = f"epoch {entry.get('epoch')}, by {entry.get('chosen_on')}"
+        rows[f"best {name} ({shorten(source)})"] = row_numbers(entry["metrics"])
+    rows["validation classes, last"] = measured(evaluated[-1], names, "val_")
     return {name: row for name, row in rows.items() if row}
-
-
-def part(row: dict[str, float], names: list[str], prefix: str = "") -> dict[str, float]:
-    """The values of these names, as far as the row has them with the prefix."""
-    return {name: row[prefix + name] for name in names if prefix + name in row}
-
-
-def best_rows(run: Run) -> dict[str, dict[str, float]]:
-    """The metrics of each best checkpoint; entries of another form are left out."""
-    best = run.result.get("best")
-    rows = {}
-    for name, entry in best.items() if isinstance(best, dict) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("metrics"), dict):
-            source = f"epoch {entry.get('epoch')}, by {entry.get('chosen_on')}"
-            rows[f"best {name} ({shorten(source)})"] = row_numbers(entry["metrics"])
-    return rows
 
 
 def words_of(metric: str) -> str:

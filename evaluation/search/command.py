@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 
 from parameters import add_context_flags, with_context_flags
-from utilities.command_line import Formatter, Parser
+from utilities.command_line import Parser, command_parser
 from utilities.errors import answer
 from utilities.ranges import cosine, port, positive_int
 
@@ -24,8 +24,7 @@ def run(opt: Namespace) -> None:
 
 def build_parser(serving: bool = False) -> Parser:
     """The flags of the command; serving: it needs no query."""
-    parser = Parser(prog="python -m evaluation.search", formatter_class=Formatter,
-                    allow_abbrev=False, description="Find the images nearest to a query.")
+    parser = command_parser("evaluation.search", "Find the images nearest to a query.")
     add = parser.add_argument
     add("embeddings", metavar="EMBEDDINGS",
         help="folder that evaluation.embed wrote, or its embeddings.npy")
@@ -50,8 +49,6 @@ def build_parser(serving: bool = False) -> Parser:
     add("--no_picture", action="store_true", help="Draw nothing.")
     add("--device", default="auto", choices=["auto", "cpu", "cuda"],
         help="Where to embed the queries.")
-    add("--debug", action="store_true",
-        help="Show the traceback of an error instead of one sentence.")
     add_context_flags(parser)
     return parser
 

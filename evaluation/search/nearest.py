@@ -48,7 +48,11 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: Sequence[Path | None], k: i
     k are hits. paths: of the queries, None for one that is no file. Raises UsageError where D or k
     does not fit.
     """
-    _check_dimensions(query, gallery)
+    own = query.shape[1]
+    expected = gallery.rows.shape[1]
+    if own != expected:
+        raise UsageError(f"The queries have {counted(own, 'dimension')} and the embeddings {expected}: "
+                         "give the checkpoint that made the embeddings.")
     if not positive_int.has(k):
         raise UsageError(f"--k: {positive_int.problem(k)}.")
     if query_class is not None:
@@ -84,21 +88,13 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: Sequence[Path | None], k: i
 
 def _known_class(gallery: EmbeddedSet, name: str) -> str:
     """The class as the gallery spells it; a UsageError where the gallery has no such class."""
-    names = {gallery.class_of(row) for row in range(len(gallery.rows))}
+    names = sorted({gallery.class_of(row) for row in range(len(gallery.rows))})
     spelled = {same_name(own): own for own in names} | {own: own for own in names}
     found = spelled.get(name, spelled.get(same_name(name)))
     if found is None:
         raise UsageError(f"--query_class {name}: no image of {gallery.file} is of this class; give "
                          "the class as its labels.csv spells it, or leave the flag out.")
     return found
-
-
-def _check_dimensions(query: Tensor, gallery: EmbeddedSet) -> None:
-    own = query.shape[1]
-    expected = gallery.rows.shape[1]
-    if own != expected:
-        raise UsageError(f"The queries have {counted(own, 'dimension')} and the embeddings {expected}: give "
-                         "the checkpoint that made the embeddings.")
 
 
 def _hit(gallery: EmbeddedSet, row: int, similarity: float, query_class: str | None) -> Hit:

@@ -30,8 +30,7 @@ def draw_results(results: Sequence[SearchResult], headline: str, path: Path) -> 
     # a query without hits has a row too
     numbers = [max(1, len(result.hits)) for result in results]
     rows = [-(-number // ACROSS) for number in numbers]
-    note = "nearest first, cosine similarity below each image"
-    canvas = Canvas(min(ACROSS, max(numbers)), rows, headline, note)
+    canvas = Canvas(min(ACROSS, max(numbers)), rows, headline)
     for result in results:
         _draw_result(canvas, result, unreadable)
     canvas.save(path)

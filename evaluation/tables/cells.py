@@ -38,7 +38,7 @@ def table_line(row: TableRow, base: TableRow | None, metrics: list[str],
         difference = None
         if base is not None and base is not row:
             difference = paired_difference(values, base.of(metric),
-                                           lower_is_better=is_lower_better(metric))
+                                           lower_is_better=is_lower_better(metric)) or NO_PAIRS
         published = expected.get((row.flags.get("dataset"), row.name, metric))
         cells[metric] = MetricCell(values, difference, published)
     return TableLine(row, base, cells)
@@ -78,7 +78,7 @@ def mean_text(metric: str, values: pd.Series) -> str:
 
 def difference_text(metric: str, difference: Difference | None) -> str:
     """+1.4 [+0.2, +2.6] 4/5; without an interval for one pair."""
-    if difference is None:
+    if difference is None or not difference.pairs:
         return "-"
     text = shown(metric, difference.mean, "+")
     if difference.pairs > 1:
@@ -106,9 +106,8 @@ def numbers(line: TableLine) -> dict[str, object]:
     for metric, cell in line.cells.items():
         columns[f"{metric}_mean"] = cell.values.mean()
         columns[f"{metric}_std"] = cell.values.std()
-        if line.base is not None and line.base is not line.row:
-            difference = cell.difference or NO_PAIRS
-            for name, value in difference._asdict().items():
+        if cell.difference:
+            for name, value in cell.difference._asdict().items():
                 if not math.isnan(value):
                     columns[f"{metric}_{'difference' if name == 'mean' else name}"] = value
         if cell.expected:

@@ -1,16 +1,14 @@
 """The command: flags first, so that --help and mistakes are answered without pandas."""
 from pathlib import Path
 
-from utilities.command_line import Formatter, Parser
+from utilities.command_line import Parser, command_parser
 from utilities.errors import answer
 
 
 def build_parser() -> Parser:
     """The flags of the command."""
-    parser = Parser(prog="python -m evaluation.tables", formatter_class=Formatter,
-                    allow_abbrev=False,
-                    description="One table of many runs: mean and standard deviation over the "
-                                "seeds, and the paired difference to a baseline.")
+    parser = command_parser("evaluation.tables", "One table of many runs: mean and standard "
+                            "deviation over the seeds, and the paired difference to a baseline.")
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUNS",
         help="folder of a run, or a folder that holds runs at any depth")
@@ -36,8 +34,6 @@ def build_parser() -> Parser:
     add("--skip_incomplete", action="store_true",
         help="Leave out runs that are unfinished or lack files, with a line for each, instead of "
              "refusing them.")
-    add("--debug", action="store_true",
-        help="Show the traceback of an error instead of one sentence.")
     return parser
 
 

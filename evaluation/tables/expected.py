@@ -1,10 +1,10 @@
 """Published numbers to stand beside measured ones."""
-import csv
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 from utilities.errors import UsageError
+from utilities.labels import read_lines
 
 NOT_PUBLISHED = "not published"
 COLUMNS = ("dataset", "row", "metric", "percent", "source", "selection")
@@ -23,24 +23,12 @@ def read_expected(path: str) -> dict[tuple[str, str, str], Expected]:
 
     Raises UsageError for other files.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        lines = list(csv.DictReader(text.splitlines()))
-    except FileNotFoundError:
-        raise UsageError(f"--expected {path}: there is no such file.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"--expected {path} is not a csv table in UTF-8 ({error}).") from None
     numbers = {}
-    for number, line in enumerate(lines, start=2):
-        where = f"--expected {path}, line {number}"
-        missing = [name for name in COLUMNS if not line.get(name)]
-        if missing:
-            raise UsageError(f"{where}: {missing[0]} is missing; the columns are "
-                             f"{', '.join(COLUMNS)}.")
+    for line in read_lines(Path(path), COLUMNS, missing="give a table of published numbers."):
         key = (line["dataset"], line["row"], line["metric"])
         share = None
         if line["percent"] != NOT_PUBLISHED:
-            share = _percent(line["percent"], where) / 100
+            share = _percent(line["percent"], line.where) / 100
         numbers[key] = Expected(share, line["source"], line["selection"])
     return numbers
 

@@ -5,6 +5,7 @@ from typing import Any
 from evaluation.run_files import Run, continuations
 from evaluation.tables.flags import run_name
 from evaluation.tables.rows import TableRow, best_entry, flags_of
+from utilities.files import section
 from utilities.tested import SEEN, tested_on
 from utilities.text import counted, printable
 
@@ -26,7 +27,7 @@ def common_notes(rows: list[TableRow], at: str) -> list[str]:
     at: the best epoch also depends on how often there was a choice.
     """
     runs = [run for row in rows for run in row.runs.values()]
-    packages = sorted({name for run in runs for name in _versions(run)})
+    packages = sorted({name for run in runs for name in section(run.options, "versions")})
     labels = ["Data sets", "Steps", *OF_THE_MACHINE, *(f"Versions of {name}" for name in packages)]
     if at == "best":
         labels.append("Epochs between evaluations")
@@ -50,7 +51,8 @@ def facts_of(run: Run) -> dict[str, Any]:
         "Epochs between evaluations": run.flags.get("eval_every"),
     }
     facts |= {label: over_time(run, name) for label, name in OF_THE_MACHINE.items()}
-    return facts | {f"Versions of {name}": value for name, value in _versions(run).items()}
+    versions = section(run.options, "versions")
+    return facts | {f"Versions of {name}": value for name, value in versions.items()}
 
 
 def over_time(run: Run, name: str) -> Any:
@@ -176,8 +178,3 @@ def _short(value: Any) -> str:
         return "unknown"
     text = str(value)
     return printable(text)[:12 if COMMIT.fullmatch(text) else 60]
-
-
-def _versions(run: Run) -> dict[str, Any]:
-    versions = run.options.get("versions")
-    return versions if isinstance(versions, dict) else {}

@@ -10,6 +10,7 @@ from evaluation.run_files import Run, row_numbers
 from evaluation.tables.flags import row_flags, run_name
 from utilities.cells import shown
 from utilities.errors import UsageError
+from utilities.flags import value_as_typed
 from utilities.metric_names import COSTS, is_lower_better
 from utilities.text import counted, printable
 
@@ -109,10 +110,7 @@ def told_apart(names: list[str], texts: list[dict[str, str]]) -> list[str]:
 
 def flag_texts(run: Run) -> dict[str, str]:
     """The flags that make a row, as they are typed."""
-    texts = {}
-    for flag, value in flags_of(run).items():
-        texts[flag] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return texts
+    return {flag: value_as_typed(value) for flag, value in flags_of(run).items()}
 
 
 def values_of(run: Run, at: str, best_by: str) -> dict[str, float]:
@@ -134,10 +132,7 @@ def values_of(run: Run, at: str, best_by: str) -> dict[str, float]:
 
 def best_entry(run: Run, metric: str) -> dict[str, Any]:
     """What result.json says of the best epoch by a metric; a UsageError if it was not kept."""
-    best = run.result.get("best")
-    entries = best if isinstance(best, dict) else {}
-    kept = {name: entry for name, entry in entries.items()
-            if isinstance(entry, dict) and isinstance(entry.get("metrics"), dict)}
+    kept = run.best
     if metric not in kept:
         raise UsageError(f"--best_by {metric}: {run.folder} has no best epoch by it, but by: "
                          f"{printable(', '.join(kept)) or 'nothing'}. Choose one of these; runs to "

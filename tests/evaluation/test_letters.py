@@ -13,7 +13,7 @@ NAMES = ["猫", "собака", "नमस्ते", "🐈", "a:b", "$x^2$", "a
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_is_drawn_without_a_warning(tmp_path, name):
-    canvas = Canvas(1, [1], name, name)
+    canvas = Canvas(1, [1], name)
     canvas.heading(name)
     image = np.zeros((CELL, CELL, 3), dtype=np.uint8)
     canvas.query(image, name)

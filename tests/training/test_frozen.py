@@ -117,7 +117,7 @@ def test_features_on_disk_serve_later_runs_with_the_same_backbone(flags, disk, t
         raise AssertionError("features are there already")
 
     with monkeypatch.context() as patch:
-        patch.setattr(frozen, "computed_features", computed)
+        patch.setattr(frozen, "features_of", computed)
         assert main.main([*flags, "--savename", "second", "--checkpoint", start, "--seed", "7"]) == 0
     assert set((tmp_path / "cache").glob("*.npy")) == kept
     assert main.main([*flags, "--savename", "third", "--seed", "8"]) == 0
