@@ -99,7 +99,7 @@ def computed_features(network: Network, dataset: ImageDataset, n_views: int, *, 
     order = [[Draw(index, view, index) for index in rows.tolist()] for view in range(n_views)
              for rows in torch.arange(len(dataset)).split(bs)]
     loader = Loader(dataset, normalise=dataset.transform.normalise, batch_sampler=order, num_workers=workers,
-                    pin_memory=device.type == "cuda", generator=torch.Generator())
+                    pin_memory=device.type == "cuda")
     was_training = network.training
     network.eval()
     found = new_bar(batches(loader, device), total=len(order), desc="features", unit="batch", leave=False)
