@@ -23,7 +23,7 @@ from datasets.files import inner_path
 from datasets.folders import is_stray
 from utilities.bars import new_bar
 from utilities.download import check_space, disk_error
-from utilities.errors import RunError, first_line
+from utilities.errors import RunError, in_brief
 from utilities.text import counted
 
 # eight times the largest data set
@@ -114,7 +114,7 @@ def _one_sentence(archive: Path) -> Iterator[None]:
         yield
     except DAMAGE as error:
         raise RunError(f"{archive}: this archive is damaged or not what it should be "
-                       f"({first_line(error)}), nothing of it was used; delete it and fetch it "
+                       f"({in_brief(error)}), nothing of it was used; delete it and fetch it "
                        "again.") from None
 
 

@@ -18,7 +18,7 @@ from datasets.base import ImageList, Splits, of_rows
 from datasets.folders import TABLE, find_table
 from datasets.image_folder import SPLITS, check_class, supers
 from datasets.row_paths import RowFile, RowPaths, Texts
-from utilities.errors import UsageError
+from utilities.errors import UsageError, in_brief
 from utilities.labels import Line, each_line, refuse_spellings
 
 ROWS = "embeddings.npy"
@@ -114,8 +114,7 @@ def numbers_in(path: str | Path, source: str, kinds: str = "f") -> np.ndarray:
         raise UsageError(f"{path}: there is no such file; {source}") from None
     # numpy raises errors of many types for a damaged header
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} is not a readable .npy file of numbers ({reason}); "
+        raise UsageError(f"{path} is not a readable .npy file of numbers ({in_brief(error)}); "
                          f"{source}") from None
     shape = "several arrays"
     if isinstance(rows, np.ndarray):

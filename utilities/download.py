@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from utilities import digest
 from utilities.bars import new_bar
-from utilities.errors import RunError, UsageError, first_line, reason
+from utilities.errors import RunError, UsageError, in_brief, reason
 from utilities.text import counted
 
 TIMEOUT = 30  # seconds without a byte
@@ -213,7 +213,7 @@ def _failure(url: str, error: requests.RequestException, otherwise: str) -> Exce
     """What to raise for an error of requests: a Cut where another attempt may help."""
     if isinstance(error, requests.TooManyRedirects | ValueError):
         return Unreachable(url, "a redirect of the server cannot be followed "
-                                f"({first_line(error)})",
+                                f"({in_brief(error)})",
                            f"give another address by --url, {otherwise}")
     # the first error says it best
     while error.__context__:
@@ -221,7 +221,7 @@ def _failure(url: str, error: requests.RequestException, otherwise: str) -> Exce
     if isinstance(error, ssl.SSLCertVerificationError):
         return Unreachable(url, f"the server's certificate is not valid ({error.verify_message})",
                            f"correct the clock and the certificates of this machine, {otherwise}")
-    return Cut(reason(error) if isinstance(error, OSError) else first_line(error))
+    return Cut(reason(error))
 
 
 def _version(headers) -> str | None:

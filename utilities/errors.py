@@ -95,12 +95,6 @@ def answer(
         return code
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, without the lines that it may add; its kind where it says nothing."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
-
-
 def in_brief(error: BaseException) -> str:
     """What an error says, on one line of at most BRIEF characters; its kind if it says nothing."""
     text = " ".join(str(error).split()).rstrip(".")

@@ -84,7 +84,7 @@ def refused(name, asked="--loss x"):
     ("raises_six", "def broken(:", "SyntaxError: "),
     ("raises_seven", "x = '\0'", "SyntaxError: "),
 ])
-def test_a_module_that_fails_says_its_first_line(folder, name, text, words):
+def test_a_module_that_fails_says_why(folder, name, text, words):
     written(folder, name, text)
     said = refused(name)
     assert said.startswith(f"--loss x: module {name} fails on import: ")
