@@ -22,6 +22,7 @@ from torch import Tensor
 
 from datasets.crops import Shrink
 from datasets.decode import decode_for
+from datasets.identity import common_folder
 from datasets.workers import computed
 from utilities.bars import new_bar
 from utilities.errors import RunError, UsageError, reason
@@ -130,8 +131,7 @@ def _in_memory(paths: list[Path], side: int, workers: int) -> ImageCache:
 
 def _on_disk(paths: list[Path], side: int, folder: Path, name: str, workers: int) -> ImageCache:
     """The cache in its file; a run that needs it while another fills it waits."""
-    root = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
-    digits = hashlib.sha256(root.encode()).hexdigest()[:8]
+    digits = hashlib.sha256(common_folder(paths).encode()).hexdigest()[:8]
     place = folder / f"{name}-{side}-{digits}.images"
     lock = place.with_suffix(".lock")
     with _explained(f"--cache_path {folder}", "free space, allow writing, or name another folder"):
