@@ -22,7 +22,7 @@ def lookup(registry: dict, name: str, kind: str, flag: str):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A suggestion, with a space before it; empty where no known name is close."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def accepted(cls: type, arguments: dict) -> dict:

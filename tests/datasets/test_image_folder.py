@@ -138,7 +138,7 @@ def test_unknown_data_set():
         "sop",
         "in_shop",
     } <= set(DATASETS)
-    with pytest.raises(UsageError, match="Did you mean 'glyphs'"):
+    with pytest.raises(UsageError, match="Did you mean glyphs"):
         select("glyps", ".")
 
 

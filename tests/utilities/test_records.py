@@ -138,7 +138,7 @@ def test_preserved_randomness_restores_every_state():
 
 def test_lookup_and_accepted():
     assert lookup({"margin": 1}, "margin", "loss", "--loss") == 1
-    with pytest.raises(UsageError, match="Did you mean 'margin'.*margin, gpw"):
+    with pytest.raises(UsageError, match="Did you mean margin.*margin, gpw"):
         lookup({"margin": 1, "gpw": 2}, "margn", "loss", "--loss")
     assert accepted(RandomStream, {"seed": 1, "other": 2}) == {"seed": 1}
 
