@@ -88,8 +88,7 @@ def extract(archive: Path, folder: Path, place: Place) -> int:
     written = 0
     size = 0
     with (_one_sentence(archive), archive.open("rb") as file,
-          new_bar(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True,
-                  leave=False) as bar):
+          new_bar(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True) as bar):
         for number, member in enumerate(members(file, folder), start=1):
             if number > MAX_MEMBERS:
                 raise ValueError(f"it has more than {MAX_MEMBERS} members")

@@ -168,7 +168,7 @@ def _fill(file: BinaryIO, paths: list[Path], keys: np.ndarray, side: int, worker
     changed = [path for path, row in zip(paths, rows) if row is None]
     decoded = computed(partial(_shrunk, side=side), changed, workers)
     start = 0
-    for row, entry in zip(new_bar(rows, desc="caching images", unit="image", leave=False), index):
+    for row, entry in zip(new_bar(rows, desc="caching images", unit="image"), index):
         pixels, size = next(decoded) if row is None else older.stored(row)
         entry[START:] = start, *pixels.shape[:2], *size
         start += pixels.numel()

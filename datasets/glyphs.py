@@ -101,7 +101,7 @@ def _draw_all(made: Path, options: dict[str, int]) -> None:
     seed = options["seed"]
     split_of = divided(_choose(options["classes"], seed), seed)
     rows = [("path", "label", "super_label", "split")]
-    bar = new_bar(split_of, desc="drawing glyphs (once)", unit="class")
+    bar = new_bar(split_of, desc="drawing glyphs (once)", unit="class", leave=True)
     for character, split in bar:
         (made / "images" / character.name).mkdir(parents=True)
         for picture in range(options["images_per_class"]):

@@ -102,7 +102,7 @@ def computed_features(network: Network, dataset: ImageDataset, n_views: int, *, 
                     pin_memory=device.type == "cuda")
     was_training = network.training
     network.eval()
-    found = new_bar(batches(loader, device), total=len(order), desc="features", unit="batch", leave=False)
+    found = new_bar(batches(loader, device), total=len(order), desc="features", unit="batch")
     for draws, (image, _, index) in zip(order, found):
         with autocast(device, amp):
             feature = network.pooled(image)

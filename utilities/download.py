@@ -200,7 +200,7 @@ def _append(response: requests.Response, part: Part) -> None:
     check_space(part.path.parent, length)
     with (part.path.open("ab", buffering=0) as file,
           new_bar(desc=part.path.stem, total=total or None, initial=part.size, unit="B",
-                  unit_scale=True, leave=False) as bar):
+                  unit_scale=True) as bar):
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))

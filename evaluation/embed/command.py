@@ -258,7 +258,7 @@ def embed_images(embedder: Embedder, images: ImageList, out: Path, more: dict[st
     dataset = Tolerant(loader.dataset) if has_files and not strict else loader.dataset
     size = len(dataset)
     loader = loader.over(Subset(dataset, range(done, size)))
-    bar = new_bar(total=size, initial=done, desc="embed", unit="image", leave=False)
+    bar = new_bar(total=size, initial=done, desc="embed", unit="image")
     with Interruption().catch_signals() as interruption, bar, open(out / ROWS, "ab") as file:
         try:
             for rows, label, _ in embedded(embedder.network, loader, embedder.device,
