@@ -48,8 +48,8 @@ from utilities.bars import new_bar
 from utilities.cells import metric_table
 from utilities.command_line import Formatter, Parser
 from utilities.device import AMP, choose_device
-from utilities.errors import RunError, Stopped, UsageError, answer, reason
-from utilities.interruption import NUMBERS, Interruption
+from utilities.errors import RunError, UsageError, answer, reason
+from utilities.interruption import Interruption
 from utilities.lock import Lock
 from utilities.ranges import non_negative_int, positive_int
 from utilities.text import counted, printable
@@ -274,8 +274,7 @@ def embed_images(embedder: Embedder, images: ImageList, out: Path, more: dict[st
             if interruption.signal is None:
                 raise
     if interruption.signal is not None:
-        raise Stopped(f"Stopped by {NUMBERS[interruption.signal]}; the same command continues "
-                      "from here.", 128 + interruption.signal)
+        raise interruption.stopped("the same command continues from here")
     return read_rows(out, dimensions)
 
 

@@ -48,8 +48,8 @@ def test_a_signal_is_heard_and_the_handlers_come_back(number):
     with Interruption().catch_signals() as interruption:
         assert interruption.signal is None
         os.kill(os.getpid(), number)
-        assert interruption.signal == number and interruption.stopped("runs/a").code == 128 + number
-        assert "--resume runs/a" in str(interruption.stopped("runs/a"))
+        assert interruption.signal == number and interruption.stopped("later").code == 128 + number
+        assert "; --resume runs/a goes on." in str(interruption.stopped("--resume runs/a goes on"))
     assert signal.getsignal(number) is before
 
 
