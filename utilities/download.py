@@ -7,7 +7,7 @@ import re
 import shutil
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import requests
@@ -71,7 +71,8 @@ class Part:
         self._version.unlink(missing_ok=True)
 
 
-def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None = None,
+def download(url: str, path: Path, wanted: str | None = None, *,
+             sum_of: Callable[[Path], str] = digest.md5,
              waits: Sequence[float] | None = None) -> None:
     """Fetch `url` to `path`, which appears only when it is whole and has the right sum.
 
@@ -79,8 +80,8 @@ def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None
     continues it. If-Range makes sure that the server still has the same file. Where the server
     names no version only the sum can tell, and without a sum the file is fetched anew.
 
-    md5: the MD5 sum; sha256: the first digits of the SHA-256 sum; a file of another sum is deleted.
-    waits: seconds before each further attempt (WAITS).
+    wanted: the sum that the file must have by `sum_of`, or its first digits; a file of another sum
+    is deleted. waits: seconds before each further attempt (WAITS).
     Raises UsageError (not an address of the web), Unreachable, RunError (the disk).
     """
     if not WEB.fullmatch(url):
@@ -90,9 +91,13 @@ def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None
     part = Part(path)
     otherwise = f"or fetch it with a browser and save it as {path}"
     try:
-        _fetch_all(url, part, otherwise, bool(md5 or sha256), WAITS if waits is None else waits)
-        _check_sum(url, part, "MD5", md5, digest.md5)
-        _check_sum(url, part, "SHA-256", sha256, digest.sha256)
+        _fetch_all(url, part, otherwise, bool(wanted), WAITS if waits is None else waits)
+        found = sum_of(part.path)[:len(wanted)] if wanted else None
+        if found != wanted:
+            part.remove()
+            raise Unreachable(url, f"the file has the {sum_of.__name__} sum {found} instead of "
+                                   f"{wanted} and was deleted",
+                              "run again to fetch it anew, or from another address by --url")
         os.replace(part.path, path)
         part.remove()
     except OSError as error:  # those of the network are other errors by now
@@ -115,18 +120,6 @@ def check_space(folder: Path, needed: int) -> None:
         raise RunError(f"{folder}: {needed / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are "
                        "free; free space and run again, or choose another folder by "
                        "--source_path.")
-
-
-def _check_sum(url: str, part: Part, kind: str, wanted: str | None, sum_of) -> None:
-    """Delete a file whose sum does not begin with the wanted digits."""
-    if not wanted:
-        return
-    found = sum_of(part.path)[:len(wanted)]
-    if found != wanted:
-        part.remove()
-        raise Unreachable(url, f"the file has the {kind} sum {found} instead of {wanted} and was "
-                               "deleted",
-                          "run again to fetch it anew, or from another address by --url")
 
 
 # -------------------------------------------------------------------------------------- connections
