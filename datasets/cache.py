@@ -78,9 +78,6 @@ class ImageCache:
             return False
         return len(self.bytes) == self.first + index[-1, START] + 3 * index[-1, PIXELS].prod()
 
-    def __len__(self) -> int:
-        return len(self.index)
-
     def __getitem__(self, path: Path) -> tuple[Tensor, Size]:
         pixels, size = self.stored(self.row_of[path])
         return pixels.permute(2, 0, 1), size  # (3, h, w)
