@@ -173,7 +173,7 @@ def prepared_device(opt) -> torch.device:
 def progress_bar(run: Run) -> tqdm:
     """The progress of the whole run."""
     return new_bar(total=run.opt.n_epochs * run.epoch_steps, initial=run.progress.step, desc="train", unit="step",
-                   smoothing=0.05, hidden=distributed.rank() > 0)
+                   smoothing=0.05, leave=True, hidden=distributed.rank() > 0)
 
 
 def evaluate_only(opt, splits, network, loaders: dict, device: torch.device) -> None:

@@ -129,7 +129,8 @@ def fetch(name: str, source: Source) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with Lock(folder):
             if not path.is_file():
-                download(source.url, path, sha256=digits_of(path.name) or None, waits=WAITS)
+                digits = digits_of(path.name) or None
+                download(source.url, path, digits, sum_of=sha256, waits=WAITS)
     except Unreachable as failure:
         raise unreachable(name, source, failure.reason) from failure
     except OSError as error:

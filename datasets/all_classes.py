@@ -27,12 +27,11 @@ def with_all_classes(splits: Splits, share: float | None = None) -> Splits:
         raise UsageError(f"--test_by_images {share:g}: no class has a second image, so that none "
                          "can be held for testing; leave it out.")
     others = [i for i in range(len(whole.labels)) if i not in held]
-    # every class has an image in both, but one of a single image
+    tested = sorted(held)
+    # every class trains, so that its label stays
     train = images_of_rows(whole, others)
-    test = images_of_rows(whole, sorted(held))
-    label_of = {name: label for label, name in enumerate(train.class_names)}
-    labels = [label_of[test.class_names[label]] for label in test.labels]
-    test = train._replace(paths=test.paths, labels=labels)
+    test = train._replace(paths=images_of_rows(whole, tested).paths,
+                          labels=[whole.labels[i] for i in tested])
     return Splits(train, None, test, gallery=train)
 
 
@@ -69,12 +68,11 @@ def held_images(images: ImageList, share: float) -> set[int]:
     for label, members in of_class.items():
         name = images.class_names[label]
         wanted = max(1, round(share * len(members)))
-        places = [(_place(name, images.paths[i]), images.paths[i].as_posix(), i) for i in members]
-        ordered = [i for _, _, i in sorted(places)]
+        ordered = sorted(members, key=lambda i: _place(name, images.paths[i]))
         held.update(ordered[:min(wanted, len(members) - 1)])
     return held
 
 
-def _place(name: str, path: Path) -> bytes:
+def _place(name: str, path: Path) -> tuple[bytes, str]:
     """A random place in the order, the same wherever the data set lies."""
-    return hashlib.sha256(os.fsencode(f"{name}/{path.name}")).digest()
+    return hashlib.sha256(os.fsencode(f"{name}/{path.name}")).digest(), path.as_posix()

@@ -23,7 +23,7 @@ from datasets.files import inner_path
 from datasets.folders import is_stray
 from utilities.bars import new_bar
 from utilities.download import check_space, disk_error
-from utilities.errors import RunError, first_line
+from utilities.errors import RunError, in_brief
 from utilities.text import counted
 
 # eight times the largest data set
@@ -88,8 +88,7 @@ def extract(archive: Path, folder: Path, place: Place) -> int:
     written = 0
     size = 0
     with (_one_sentence(archive), archive.open("rb") as file,
-          new_bar(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True,
-                  leave=False) as bar):
+          new_bar(desc=f"extract {archive.name}", total=packed, unit="B", unit_scale=True) as bar):
         for number, member in enumerate(members(file, folder), start=1):
             if number > MAX_MEMBERS:
                 raise ValueError(f"it has more than {MAX_MEMBERS} members")
@@ -114,7 +113,7 @@ def _one_sentence(archive: Path) -> Iterator[None]:
         yield
     except DAMAGE as error:
         raise RunError(f"{archive}: this archive is damaged or not what it should be "
-                       f"({first_line(error)}), nothing of it was used; delete it and fetch it "
+                       f"({in_brief(error)}), nothing of it was used; delete it and fetch it "
                        "again.") from None
 
 

@@ -190,12 +190,10 @@ def check(splits: Splits, training: bool = True, is_zero_shot: bool = True) -> S
         _check_disjoint(present)
     if splits.gallery is not None:
         _check_gallery(splits.test, splits.gallery)
-    for name in ("test", "val"):
+    among_themselves = {"test": splits.gallery is None, "val": training}
+    for name, holds in among_themselves.items():
         images = present.get(name)
-        has_gallery = name == "test" and splits.gallery is not None
-        if name == "val" and not training:
-            continue
-        if images and not has_gallery and len(images.labels) == len(images.class_names):
+        if holds and images and len(images.labels) == len(images.class_names):
             raise UsageError(f"Every class of the {name} split has a single image, so that no "
                              "image has another of its class to find; add images, or change the "
                              "split.")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from datasets.crops import Shrink
 from datasets.decode import decode_for
+from datasets.identity import common_folder
 from datasets.workers import computed
 from utilities.bars import new_bar
 from utilities.errors import RunError, UsageError, reason
@@ -77,9 +78,6 @@ class ImageCache:
             return False
         return len(self.bytes) == self.first + index[-1, START] + 3 * index[-1, PIXELS].prod()
 
-    def __len__(self) -> int:
-        return len(self.index)
-
     def __getitem__(self, path: Path) -> tuple[Tensor, Size]:
         pixels, size = self.stored(self.row_of[path])
         return pixels.permute(2, 0, 1), size  # (3, h, w)
@@ -130,8 +128,7 @@ def _in_memory(paths: list[Path], side: int, workers: int) -> ImageCache:
 
 def _on_disk(paths: list[Path], side: int, folder: Path, name: str, workers: int) -> ImageCache:
     """The cache in its file; a run that needs it while another fills it waits."""
-    root = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
-    digits = hashlib.sha256(root.encode()).hexdigest()[:8]
+    digits = hashlib.sha256(common_folder(paths).encode()).hexdigest()[:8]
     place = folder / f"{name}-{side}-{digits}.images"
     lock = place.with_suffix(".lock")
     with _explained(f"--cache_path {folder}", "free space, allow writing, or name another folder"):
@@ -168,7 +165,7 @@ def _fill(file: BinaryIO, paths: list[Path], keys: np.ndarray, side: int, worker
     changed = [path for path, row in zip(paths, rows) if row is None]
     decoded = computed(partial(_shrunk, side=side), changed, workers)
     start = 0
-    for row, entry in zip(new_bar(rows, desc="caching images", unit="image", leave=False), index):
+    for row, entry in zip(new_bar(rows, desc="caching images", unit="image"), index):
         pixels, size = next(decoded) if row is None else older.stored(row)
         entry[START:] = start, *pixels.shape[:2], *size
         start += pixels.numel()

@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.base import Splits, split_in_halves
 from datasets.files import class_halves, inner_path, listed_files, read_layout
-from utilities.errors import UsageError, first_line
+from utilities.errors import UsageError, in_brief
 
 # images, classes
 COUNTS = {"train": (8054, 98), "test": (8131, 98)}
@@ -55,7 +55,7 @@ def read_annotations(path: Path) -> tuple[list[str], list[str], list[str]]:
         numbers = [int(number) for number in rows["class"]]
     # damage raises nearly any type, by where it is
     except Exception as error:
-        raise UsageError(f"{path}: this is not the table of CARS196 ({first_line(error)}); fetch "
+        raise UsageError(f"{path}: this is not the table of CARS196 ({in_brief(error)}); fetch "
                          "it again.") from None
     unnamed = sorted(set(numbers) - set(range(1, len(names) + 1)))
     if unnamed:

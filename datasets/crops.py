@@ -101,9 +101,8 @@ def shorter_side(height: int, width: int, side: int) -> Size:
     """The size with the shorter side brought to `side`, the longer one rounded down, as
     torchvision's Resize.
     """
-    if height <= width:
-        return side, side * width // height
-    return side * height // width, side
+    short = min(height, width)
+    return side * height // short, side * width // short
 
 
 class RandomResizedCrop(NamedTuple):
@@ -133,8 +132,7 @@ class RandomCrop(NamedTuple):
 
     def __call__(self, height: int, width: int) -> Crop:
         resized = shorter_side(height, width, self.resize)
-        free = [length - self.side + 1 for length in resized]
-        place = [torch.randint(number, (1,)).item() for number in free]
+        place = [torch.randint(length - self.side + 1, (1,)).item() for length in resized]
         window = (*place, self.side, self.side)
         return _shortened((height, width), resized, window)._replace(flip=_flip())
 
@@ -150,9 +148,8 @@ class CentreCrop(NamedTuple):
 
     def __call__(self, height: int, width: int) -> Crop:
         resized = shorter_side(height, width, self.resize)
-        top = round((resized[0] - self.side) / 2)
-        left = round((resized[1] - self.side) / 2)
-        crop = _shortened((height, width), resized, (top, left, self.side, self.side))
+        place = [round((length - self.side) / 2) for length in resized]
+        crop = _shortened((height, width), resized, (*place, self.side, self.side))
         return crop._replace(interpolation=self.interpolation)
 
 

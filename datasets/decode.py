@@ -14,7 +14,7 @@ from torch import Tensor
 from datasets.crops import Crop
 from datasets.formats import JPEG, LARGEST, Source, open_image, open_regular, scale
 from datasets.preprocess import has_many_bits, to_rgb
-from utilities.errors import RunError, first_line
+from utilities.errors import RunError, in_brief
 
 # what a file holds that says which way is up, in EXIF or in XMP
 ORIENTED = (b"Exif\0\0", b"tiff:Orientation")
@@ -60,7 +60,7 @@ def decode(path: Source | Tensor) -> Tensor:
                          "run again.") from None
     # a damaged file raises nearly any type, by format: OSError, ValueError, SyntaxError...
     except Exception as error:
-        raise ImageError(f"{path}: this image cannot be decoded ({first_line(error)}); "
+        raise ImageError(f"{path}: this image cannot be decoded ({in_brief(error)}); "
                          "replace it, or remove it from the data set, and run again.") from None
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from datasets.base import ImageList, Splits, of_rows
 from datasets.folders import TABLE, find_table
-from datasets.image_folder import SPLITS
+from datasets.image_folder import SPLITS, check_class, supers
 from datasets.row_paths import RowFile, RowPaths, Texts
-from utilities.errors import UsageError
+from utilities.errors import UsageError, in_brief
 from utilities.files import read_json
 from utilities.labels import Line, each_line, refuse_spellings
 
@@ -26,8 +26,6 @@ DESCRIPTION = "embeddings.json"
 SOURCE = "give a .npy file of rows, such as the embeddings.npy of evaluation.embed."
 # bytes that are read at once
 BLOCK = 2**25
-# columns that say something of a class
-OF_CLASS = ("label", "super_label", "split")
 
 
 class Table(NamedTuple):
@@ -67,9 +65,7 @@ def of_classes(file: RowFile, table: Table, wanted: list[str]) -> ImageList:
     number = np.array([number_of.get(name, -1) for name in table.class_names], dtype=np.int64)
     label = number[table.label]  # (N,)
     rows = np.flatnonzero(label >= 0)
-    super_of = {name: line["super_label"] for name, line in table.first.items()
-                if "super_label" in line}
-    return of_rows(file, rows, label[rows], wanted, super_of)
+    return of_rows(file, rows, label[rows], wanted, supers(table.first))
 
 
 def is_row_file(source: Path) -> bool:
@@ -118,8 +114,7 @@ def numbers_in(path: str | Path, source: str, kinds: str = "f") -> np.ndarray:
         raise UsageError(f"{path}: there is no such file; {source}") from None
     # numpy raises errors of many types for a damaged header
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} is not a readable .npy file of numbers ({reason}); "
+        raise UsageError(f"{path} is not a readable .npy file of numbers ({in_brief(error)}); "
                          f"{source}") from None
     shape = "several arrays"
     if isinstance(rows, np.ndarray):
@@ -164,8 +159,7 @@ def read_table(place: Path) -> Table:
         if name not in first:
             first[name] = line
             numbers[name] = len(numbers)
-            _check_split(line)
-        _check_class(name, first[name], line)
+        check_class(name, first[name], line)
         label.append(numbers[name])
         names.append(line.get("path", ""))
     refuse_spellings((name, line.where) for name, line in first.items())
@@ -173,20 +167,6 @@ def read_table(place: Path) -> Table:
     order = np.argsort([numbers[name] for name in class_names])
     is_named = len(names.data) > 0
     return Table(order[np.array(label, dtype=np.int64)], class_names, names if is_named else None, first)
-
-
-def _check_split(line: Line) -> None:
-    split = line.get("split")
-    if split not in (None, *SPLITS):
-        raise UsageError(f"{line.where}: split {split!r} is unknown; write train, val or test.")
-
-
-def _check_class(name: str, first: Line, line: Line) -> None:
-    """A class has one value in each column of OF_CLASS."""
-    for column in OF_CLASS:
-        if line.get(column) != first.get(column):
-            raise UsageError(f"{line.where}: class {name!r} has the {column} {line[column]!r} here and "
-                             f"{first[column]!r} in line {first.number}; give all its rows the same.")
 
 
 def image_root(table: Path) -> Path:

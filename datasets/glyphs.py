@@ -22,6 +22,7 @@ from datasets.glyph_drawing import draw
 from datasets.image_folder import image_folder
 from utilities.bars import new_bar
 from utilities.errors import RunError, UsageError, reason
+from utilities.table import read_rows
 
 # change it with anything that changes the pictures: older folders are then not taken for new ones
 VERSION = 1
@@ -47,11 +48,7 @@ def glyphs(source_path: str | Path = ".cache", classes: int = 240, images_per_cl
 
 def is_complete(folder: Path, options: dict[str, int]) -> bool:
     """Whether the folder holds the table, with all its rows, and every picture that these name."""
-    try:
-        with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
-            paths = [row.get("path") or "" for row in csv.DictReader(file)]
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    paths = [row.get("path") or "" for row in read_rows(folder / "labels.csv")]
     whole = len(paths) == options["classes"] * options["images_per_class"]
     return whole and all((folder / path).is_file() for path in paths)
 
@@ -104,7 +101,7 @@ def _draw_all(made: Path, options: dict[str, int]) -> None:
     seed = options["seed"]
     split_of = divided(_choose(options["classes"], seed), seed)
     rows = [("path", "label", "super_label", "split")]
-    bar = new_bar(split_of, desc="drawing glyphs (once)", unit="class")
+    bar = new_bar(split_of, desc="drawing glyphs (once)", unit="class", leave=True)
     for character, split in bar:
         (made / "images" / character.name).mkdir(parents=True)
         for picture in range(options["images_per_class"]):

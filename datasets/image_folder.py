@@ -6,29 +6,18 @@
                                split is train, val or test, and without the column as above
 """
 import os
-from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
 
 from datasets.base import ImageList, Splits, image_list, split_in_halves
-from datasets.files import within
-from datasets.folders import find_table, images_by_class
+from datasets.folders import find_table, images_by_class, within
 from datasets.formats import suffixes
 from utilities.errors import UsageError
 from utilities.labels import Line, read_lines, refuse_spellings
 from utilities.text import counted
 
 SPLITS = ("train", "val", "test")
-
-
-class Row(NamedTuple):
-    """One image of a table; `line` is where it stands, for messages."""
-
-    line: int
-    path: Path
-    label: str
-    super_label: str | None
-    split: str | None
+# columns that say something of a class
+OF_CLASS = ("label", "super_label", "split")
 
 
 def image_folder(source_path: str | Path) -> Splits:
@@ -57,72 +46,59 @@ def _from_classes(source: Path) -> Splits:
 
 def _from_table(table: Path) -> Splits:
     """The layout with a labels.csv."""
-    rows = _read(table)
-    _check_files(table, rows)
-    super_of = _one_per_class(table, rows, "super_label")
-    split_of = _one_per_class(table, rows, "split")
-    named = [(row.path, row.label) for row in rows]
-    if split_of is None:
-        return split_in_halves(table, named, super_of)
-
-    def of_split(split: str) -> ImageList:
-        return image_list([row for row in named if split_of[row[1]] == split], super_of)
-
-    val = of_split("val")
-    return Splits(of_split("train"), val if val.paths else None, of_split("test"))
-
-
-def _read(table: Path) -> list[Row]:
-    """The rows of the table, each checked by itself."""
     lines = read_lines(table, ["path", "label"], ["super_label"])
     if not lines:
         raise UsageError(f"{table}: the table names no images; add one row for each, or remove it "
                          "to use the folders.")
     for column in ("label", "super_label"):
         refuse_spellings((line[column], line.where) for line in lines if column in line)
-    return [_row(table, line) for line in lines]
+    first: dict[str, Line] = {}
+    for line in lines:
+        check_class(line["label"], first.setdefault(line["label"], line), line)
+    rows = list(zip(_files(table, lines), [line["label"] for line in lines]))
+    super_of = supers(first)
+    if "split" not in lines[0]:
+        return split_in_halves(table, rows, super_of)
+
+    def of_split(split: str) -> ImageList:
+        return image_list([row for row in rows if first[row[1]]["split"] == split], super_of)
+
+    val = of_split("val")
+    return Splits(of_split("train"), val if val.paths else None, of_split("test"))
 
 
-def _row(table: Path, line: Line) -> Row:
-    """One row, its path below the table's folder."""
+def check_class(name: str, first: Line, line: Line) -> None:
+    """A class has one value in each column of OF_CLASS, and its split is known."""
     split = line.get("split")
     if split not in (None, *SPLITS):
         raise UsageError(f"{line.where}: split {split!r} is unknown; write train, val or test.")
-    path = within(table.parent, line["path"])
-    if path is None:
-        raise UsageError(f"{line.where}: path {line['path']} leaves the folder; write it relative "
-                         f"to {table.parent}, without '..'.")
-    return Row(line.number, path, line["label"], line.get("super_label"), split)
+    for column in OF_CLASS:
+        if line.get(column) != first.get(column):
+            raise UsageError(f"{line.where}: class {name!r} has the {column} {line[column]!r} here and "
+                             f"{first[column]!r} in line {first.number}; give all its rows the same.")
 
 
-def _check_files(table: Path, rows: list[Row]) -> None:
-    """Every file exists and is named once."""
+def supers(first: dict[str, Line]) -> dict[str, str]:
+    """The super-class of each class, from a line of it; empty where the table has none."""
+    return {name: line["super_label"] for name, line in first.items() if "super_label" in line}
+
+
+def _files(table: Path, lines: list[Line]) -> list[Path]:
+    """The file of each line, below the table's folder; every file exists and is named once."""
+    line_of: dict[Path, Line] = {}
+    for line in lines:
+        path = within(table.parent, line["path"])
+        if path is None:
+            raise UsageError(f"{line.where}: path {line['path']} leaves the folder; write it relative "
+                             f"to {table.parent}, without '..'.")
+        first = line_of.setdefault(path, line)
+        if first is not line:
+            raise UsageError(f"{line.where}: {path} is already named in line {first.number}; an image "
+                             "may stand once, else it would be its own nearest neighbour.")
     # unlike Path.is_file it raises nothing where a name is too long
-    missing = [row for row in rows if not os.path.isfile(row.path)]
+    missing = [path for path in line_of if not os.path.isfile(path)]
     if missing:
-        raise UsageError(f"{table}: {len(missing)} of {counted(len(rows), 'file')} are missing, the first in "
-                         f"line {missing[0].line}: {missing[0].path}; restore them, or remove "
+        raise UsageError(f"{table}: {len(missing)} of {counted(len(lines), 'file')} are missing, the first in "
+                         f"line {line_of[missing[0]].number}: {missing[0]}; restore them, or remove "
                          "their rows.")
-    line_of: dict[Path, int] = {}
-    for row in rows:
-        first = line_of.setdefault(row.path, row.line)
-        if first != row.line:
-            raise UsageError(f"{table}, line {row.line}: {row.path} is already named in line "
-                             f"{first}; an image may stand once, else it would be its own nearest "
-                             "neighbour.")
-
-
-def _one_per_class(table: Path, rows: list[Row], column: str) -> dict[str, str] | None:
-    """The value of a column by class, None where the table has no such column; a class may have
-    only one.
-    """
-    if getattr(rows[0], column) is None:
-        return None
-    values: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        values[row.label].add(getattr(row, column))
-    for name in sorted(values):
-        if len(values[name]) > 1:
-            raise UsageError(f"{table}: class {name!r} has more than one {column} "
-                             f"({', '.join(sorted(values[name]))}); give all its rows the same.")
-    return {name: min(of_class) for name, of_class in values.items()}
+    return list(line_of)

@@ -35,29 +35,29 @@ class Loader(DataLoader):
     """A DataLoader of Batch whose images are uint8; `batches` normalises them on the device."""
 
     def __init__(self, dataset: Dataset, *, normalise: Normalise | None = None,
-                 collate_fn: Callable = collate, **kwargs):
+                 collate_fn: Callable = collate, seed: int = 0, **kwargs):
         worker = partial(start_worker, os.getpid())
-        super().__init__(dataset, collate_fn=collate_fn, worker_init_fn=worker, **kwargs)
+        # without a generator of its own every iteration would draw from the global stream
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(dataset, collate_fn=collate_fn, worker_init_fn=worker,
+                         generator=generator, **kwargs)
         self.normalise = normalise
 
     def over(self, dataset: Dataset) -> "Loader":
         """A loader like this one, of all of `dataset` in order."""
-        return Loader(dataset, normalise=self.normalise, batch_size=self.batch_size,
-                      num_workers=self.num_workers, pin_memory=self.pin_memory,
-                      generator=self.generator, collate_fn=self.collate_fn)
+        return self._like(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def of_draws(self, order: list[list[Draw]]) -> "Loader":
         """A loader of these batches of the same images."""
-        return Loader(self.dataset, normalise=self.normalise, batch_sampler=order,
-                      num_workers=self.num_workers, pin_memory=self.pin_memory,
-                      generator=torch.Generator(), collate_fn=self.collate_fn)
+        return self._like(self.dataset, batch_sampler=order, num_workers=self.num_workers)
 
     def drawn_by(self, sampler: BatchSampler, seed: int) -> "Loader":
         """A loader of the sampler's batches of the same images, in the main process."""
-        # without a generator of its own every iteration would draw from the global stream
-        return Loader(replace(self.dataset, seed=seed), normalise=self.normalise,
-                      batch_sampler=_Draws(sampler), pin_memory=self.pin_memory,
-                      generator=torch.Generator().manual_seed(seed), collate_fn=self.collate_fn)
+        return self._like(replace(self.dataset, seed=seed), batch_sampler=_Draws(sampler))
+
+    def _like(self, dataset: Dataset, **kwargs) -> "Loader":
+        return Loader(dataset, normalise=self.normalise, collate_fn=self.collate_fn,
+                      pin_memory=self.pin_memory, **kwargs)
 
 
 def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor],
@@ -72,12 +72,10 @@ def make_loader(images: ImageList, transform: Callable[[Tensor], Tensor],
     """
     on_gpu = torch.device(device or "cpu").type == "cuda"
     dataset = ImageDataset(images, transform, seed=seed, cache=cache)
-    # without a generator of its own every iteration would draw from the global stream
     return Loader(dataset, **order_of(batch_sampler, batch_size),
                   num_workers=workers, persistent_workers=workers > 0,
-                  pin_memory=on_gpu,
-                  normalise=getattr(transform, "normalise", None),
-                  generator=torch.Generator().manual_seed(seed))
+                  pin_memory=on_gpu, seed=seed,
+                  normalise=getattr(transform, "normalise", None))
 
 
 def order_of(batch_sampler: BatchSampler | None, batch_size: int) -> dict:

@@ -48,9 +48,7 @@ def row_loader(views: np.ndarray, images: ImageList, batch_sampler: BatchSampler
     It reads in the main process, since a batch is one copy. rows: see RowDataset.
     """
     dataset = RowDataset(views, images, seed, rows)
-    # without a generator of its own every iteration would draw from the global stream
-    return Loader(dataset, **order_of(batch_sampler, batch_size), collate_fn=_as_it_is,
-                  generator=torch.Generator().manual_seed(seed))
+    return Loader(dataset, **order_of(batch_sampler, batch_size), collate_fn=lambda batch: batch)
 
 
 def file_loader(images: ImageList, transform: object = None,
@@ -59,7 +57,3 @@ def file_loader(images: ImageList, transform: object = None,
     """What takes the place of `make_loader` where the images are rows of a file."""
     paths = images.paths
     return row_loader(paths.file.values[None], images, batch_sampler, batch_size, seed, paths.rows)
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch

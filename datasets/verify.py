@@ -71,7 +71,7 @@ def verify(name: str, source: Path, workers: int = 0) -> Report:
 def examine(paths: Sequence[Path], workers: int = 0) -> list[Finding]:
     """Decode every image, in their order."""
     findings = computed(_examined, paths, workers)
-    return list(new_bar(findings, desc="check", total=len(paths), unit="image", leave=False))
+    return list(new_bar(findings, desc="check", total=len(paths), unit="image"))
 
 
 def _examined(path: Path) -> Finding:

@@ -41,19 +41,14 @@ def computed(function: Callable, items: Sequence, workers: int) -> Iterator:
 
 
 def start_worker(main: int, worker: int) -> None:
-    """In a worker, before its first image: it keeps its memory, and `main` decides when it ends.
-    """
-    keep_freed_memory()
-    _ignore_signals(main)
-
-
-def _ignore_signals(main: int) -> None:
-    """Only the process `main` decides when this one ends.
+    """In a worker, before its first image: it keeps its memory, and only the process `main` decides
+    when it ends.
 
     Ctrl-C, SIGTERM as schedulers send it, and SIGHUP of a closed terminal reach all processes of a
     run at once. Workers that ended then would take the next batches with them, before the main
     process has written its checkpoint.
     """
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Windows has none
     if hasattr(signal, "SIGHUP"):

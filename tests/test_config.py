@@ -63,7 +63,7 @@ def test_the_layers_of_defaults_follow_from_the_file(tmp_path):
     ("[a]: 1", "nothing nested"),
     ("bs: 4\nlr: 1\nbs: 8", "line 3: bs is there twice"),
     ("compile: false", "line 1: --compile is a switch: leave it out"),
-    ("memory: nune", "Did you mean 'none'?"),
+    ("memory: nune", "Did you mean none?"),
     ("loss_margin_nu: 1", "--loss_margin_nu has no effect with --loss smoothap"),
     ("debug: true", "line 1: debug stands on the command line alone"),
     ("config: other", "line 1: config stands on the command line alone"),

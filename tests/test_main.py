@@ -346,7 +346,7 @@ def test_an_evaluation_needs_no_batches_to_train_on(folder, tmp_path, capsys):
 
 
 def test_wrong_usage_is_one_sentence_and_exit_code_2(folder, tmp_path, capsys):
-    cases = [(["--loss", "margn"], "Did you mean 'margin'"), (["--arch", "resnet19_normalize"], "resnet18"),
+    cases = [(["--loss", "margn"], "Did you mean margin"), (["--arch", "resnet19_normalize"], "resnet18"),
              (["--loss", "gpw", "--batch_mining", "distance"], "--batch_mining none"),
              (["--loss", "margin", "--batch_mining", "none"], "--batch_mining distance"),
              (["--bs", "64"], "--bs"), (["--evaluation_metrics", "recall@1", "e_recall@1"], "e_recall@"),

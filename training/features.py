@@ -28,7 +28,7 @@ def features_of(network: Network, loader: Loader, rows: Tensor, *, views: int = 
     images = batches(loader.of_draws(order), device)
     was_training = network.training
     network.eval()
-    bar = new_bar(zip(images, parts), total=len(parts), desc=desc, unit="batch", leave=False)
+    bar = new_bar(zip(images, parts), total=len(parts), desc=desc, unit="batch")
     for batch, (view, part) in bar:
         with autocast(device, amp):
             feature = network(batch.image).feature

@@ -32,7 +32,7 @@ from training.records import peak_memory_mib
 from training.run import Run, metrics_of
 from utilities import distributed
 from utilities.cells import metric_table
-from utilities.logger import RunFolder
+from utilities.logger import RunFolder, write_json
 from utilities.metric_names import reported, with_ends
 from utilities.seed import preserved_randomness
 from utilities.tested import note_of_all, tested_on
@@ -145,7 +145,7 @@ def write_results(run: Run) -> None:
     last = held_out_so_far(progress.history)
     result |= {name: value for name, value in last.items() if name.startswith(held_out.CONTEXT)}
     result["peak_memory_mib"] = peak_memory_mib(run.device)
-    folder.write_json("result.json", result)
+    write_json(folder / "result.json", result)
     if result["final"]:
         print(metric_table({"untrained": result["untrained"], "trained": result["final"]}))
     if note := note_of_all(vars(opt)):

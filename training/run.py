@@ -134,7 +134,8 @@ class Run:
     def stop_if_requested(self) -> None:
         """End the run where a signal asked for it; its checkpoint has been written."""
         if self.interruption.requested(self.device):
-            raise self.interruption.stopped(self.folder.path if self.folder else "auto")
+            path = self.folder.path if self.folder else "auto"
+            raise self.interruption.stopped(f"--resume {path} continues from this step")
 
     def state_dict(self) -> dict:
         """Everything that the rest of the run follows from, of tensors and plain containers."""

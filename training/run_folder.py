@@ -16,7 +16,7 @@ from training import resume
 from utilities import distributed
 from utilities.errors import RunError, UsageError
 from utilities.files import read_json
-from utilities.logger import FULL, RunFolder, differences, provenance
+from utilities.logger import FULL, RunFolder, differences, provenance, write_json
 
 OPTIONS = "options.json"
 
@@ -32,9 +32,9 @@ def run_folder(opt, path: Path | None) -> Iterator[RunFolder | None]:
         yield None
         return
     if path:
-        folder = RunFolder.at(path)
+        folder = RunFolder(path)
     else:
-        folder = RunFolder(opt.save_path, opt.dataset, resume.name_of(opt))
+        folder = RunFolder.new(opt.save_path, opt.dataset, resume.name_of(opt))
     try:
         yield folder
     except OSError as error:
@@ -58,7 +58,7 @@ def record_options(folder: RunFolder, opt, device: torch.device, state: dict | N
     here = provenance(vars(opt), str(device))
     before = read_json(folder / OPTIONS)
     if state is None:
-        folder.write_json(OPTIONS, here)
+        write_json(folder / OPTIONS, here)
         for line in differences(read_options(opt.repeat), here) if opt.repeat else ():
             print(line)
         return
@@ -68,7 +68,7 @@ def record_options(folder: RunFolder, opt, device: torch.device, state: dict | N
     content = before if isinstance(before.get("flags"), dict) else here
     flags = content["flags"] | now
     continued = [*continuations(before), entry]
-    folder.write_json(OPTIONS, content | {"flags": flags, "continuations": continued})
+    write_json(folder / OPTIONS, content | {"flags": flags, "continuations": continued})
 
 
 def continuation(here: dict, changed: dict, progress: dict) -> dict:

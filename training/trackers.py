@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.records import numbers
-from utilities.errors import RunError, UsageError, first_line
+from utilities.errors import RunError, UsageError, in_brief
 from utilities.files import read_json
 from utilities.logger import write_json
 
@@ -53,7 +53,7 @@ class WeightsAndBiases:
             self.run = wandb.init(project=project, group=group or None, name=folder.name, dir=folder, id=identity,
                                   resume="allow", config=dict(flags), settings=settings)
         except Exception as error:                                                 # of many kinds, most of them private
-            raise RunError(f"--log_online: Weights & Biases cannot be reached ({first_line(error)}). Log in with wandb "
+            raise RunError(f"--log_online: Weights & Biases cannot be reached ({in_brief(error)}). Log in with wandb "
                            "login or WANDB_API_KEY, or set WANDB_MODE=offline and upload later with wandb sync."
                            ) from error
 
@@ -107,7 +107,7 @@ class Trackers:
             call(*arguments)
         except Exception as error:                                                 # whatever it is, the run goes on
             self.open.pop(name)
-            print(f"Warning: {name} ends here ({first_line(error)}); the run goes on, and its folder has everything.",
+            print(f"Warning: {name} ends here ({in_brief(error)}); the run goes on, and its folder has everything.",
                   file=sys.stderr)
 
 

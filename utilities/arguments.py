@@ -1,7 +1,7 @@
 """The arguments that flags stand for: how errors name them in a program that uses the classes."""
 import re
 
-from utilities.choices import registry
+from utilities.choices import prefixes
 
 # What a flag with a value means for who writes python; the first that fits is taken.
 PHRASES = {
@@ -48,7 +48,5 @@ def argument_of(flag: str) -> str:
     """The argument behind a flag, whose name is that of the flag without its prefix."""
     if flag in RENAMED:
         return RENAMED[flag]
-    prefixes = [f"loss_{name}_" for name in (*registry("loss"), "pml")]
-    prefixes += [f"miner_{name}_" for name in registry("batch_mining")]
-    fitting = [prefix for prefix in (*prefixes, *PREFIXES) if flag.startswith(prefix)]
+    fitting = [prefix for prefix in (*prefixes(), *PREFIXES) if flag.startswith(prefix)]
     return flag.removeprefix(max(fitting, key=len, default=""))

@@ -31,27 +31,19 @@ NAMES = (
 )
 
 
-class Taken(argparse.Action):
-    """A flag that leaves no trace."""
+class Foreign(argparse.Action):
+    """A flag that leaves no trace, or is answered with its sentence."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        pass
-
-
-class Refused(argparse.Action):
-    """A flag that is answered with its sentence."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        parser.error(REFUSED[option_string])
+        if option_string in REFUSED:
+            parser.error(REFUSED[option_string])
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of TAKEN and REFUSED; the help does not list them."""
     hidden = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
-    for flag, (count, values) in TAKEN.items():
-        parser.add_argument(flag, action=Taken, nargs=count, choices=values, **hidden)
-    for flag in REFUSED:
-        parser.add_argument(flag, action=Refused, nargs="*", **hidden)
+    for flag, (count, values) in (TAKEN | dict.fromkeys(REFUSED, ("*", None))).items():
+        parser.add_argument(flag, action=Foreign, nargs=count, choices=values, **hidden)
 
 
 def rename(flags: argparse.Namespace) -> None:

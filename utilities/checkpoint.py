@@ -52,12 +52,13 @@ def save(path: Path, state: dict) -> None:
 
 def load(path: str | Path) -> dict:
     """The state in a checkpoint; anything but tensors and plain containers is refused."""
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise UsageError(f"{path}: there is no such file; pass last.pt or best_*.pt of a run.")
     try:
-        if not saved.is_whole(Path(path)):
+        if not saved.is_whole(path):
             raise ValueError("a part does not have its checksum")
-        state = saved.load(Path(path))
+        state = saved.load(path)
     # The bytes may be anything.
     except Exception as error:
         raise RunError(

@@ -54,14 +54,18 @@ def loss_names(flags: dict) -> list[str]:
     return ["pml" if loss.startswith("pml.") else loss]
 
 
+def prefixes() -> list[str]:
+    """How the flags of each loss and miner begin."""
+    losses = [f"loss_{name}_" for name in (*registry("loss"), "pml")]
+    return losses + [f"miner_{name}_" for name in registry("batch_mining")]
+
+
 def belongs(flag: str, prefix: str) -> bool:
     """Whether a flag starts with `prefix`, and not with the longer one of another loss or miner.
 
     miner_random_distance_lower_cutoff belongs to miner_random_distance_, not to miner_random_.
     """
-    prefixes = [f"loss_{name}_" for name in registry("loss")]
-    prefixes += [f"miner_{name}_" for name in registry("batch_mining")]
-    longer = tuple(other for other in prefixes if other.startswith(prefix) and other != prefix)
+    longer = tuple(other for other in prefixes() if other.startswith(prefix) and other != prefix)
     return flag.startswith(prefix) and not flag.startswith(longer)
 
 

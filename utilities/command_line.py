@@ -1,9 +1,10 @@
 """The parser of every command."""
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable
+
+from utilities.registry import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,8 +78,7 @@ class Parser(argparse.ArgumentParser):
             # an empty word, as of a variable of the shell that is not set
             words = unknown.split() or ["''"]
             word = words[0].partition("=")[0] or words[0]
-            close = difflib.get_close_matches(word, self._option_string_actions, n=1)
-            message = f"{word} is not a flag." + (f" Did you mean {close[0]}?" if close else "")
+            message = f"{word} is not a flag.{did_you_mean(word, self._option_string_actions)}"
         program = self.prog.split()[-1]
         sys.stderr.write(f"{program}: {self.where}{message} ({self.prog} --help lists every flag)\n")
         sys.exit(2)

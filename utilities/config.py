@@ -3,13 +3,13 @@
 The text of a value counts as it stands, so that `memory_decode: off` is off and not false. Nothing
 of YAML's types is built.
 """
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from utilities.command_line import Parser
 from utilities.errors import UsageError
+from utilities.registry import did_you_mean
 from utilities.text import printable
 
 # What a file cannot decide.
@@ -55,9 +55,8 @@ def refuse(parser: Parser, entry: Entry) -> None:
     if entry.name in COMMAND_LINE:
         raise UsageError(f"{entry.where}: {shown} stands on the command line alone; remove it here.")
     if entry.name not in known:
-        close = difflib.get_close_matches(entry.name, known, n=1)
-        advice = f"Did you mean {close[0]}?" if close else "main.py --help lists every flag."
-        raise UsageError(f"{entry.where}: {shown} is not a flag. {advice}")
+        raise UsageError(f"{entry.where}: {shown} is not a flag.{did_you_mean(entry.name, known)} "
+                         "(main.py --help lists every flag)")
     if not entry.is_list and entry.values[0] in ("", "~", "null"):
         raise UsageError(f"{entry.where}: {shown} has no value; give it one, or remove the line.")
     if entry.is_list and known[entry.name].nargs in (None, 0):

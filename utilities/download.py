@@ -7,7 +7,7 @@ import re
 import shutil
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import requests
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from utilities import digest
 from utilities.bars import new_bar
-from utilities.errors import RunError, UsageError, first_line, reason
+from utilities.errors import RunError, UsageError, in_brief, reason
 from utilities.text import counted
 
 TIMEOUT = 30  # seconds without a byte
@@ -71,7 +71,8 @@ class Part:
         self._version.unlink(missing_ok=True)
 
 
-def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None = None,
+def download(url: str, path: Path, wanted: str | None = None, *,
+             sum_of: Callable[[Path], str] = digest.md5,
              waits: Sequence[float] | None = None) -> None:
     """Fetch `url` to `path`, which appears only when it is whole and has the right sum.
 
@@ -79,8 +80,8 @@ def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None
     continues it. If-Range makes sure that the server still has the same file. Where the server
     names no version only the sum can tell, and without a sum the file is fetched anew.
 
-    md5: the MD5 sum; sha256: the first digits of the SHA-256 sum; a file of another sum is deleted.
-    waits: seconds before each further attempt (WAITS).
+    wanted: the sum that the file must have by `sum_of`, or its first digits; a file of another sum
+    is deleted. waits: seconds before each further attempt (WAITS).
     Raises UsageError (not an address of the web), Unreachable, RunError (the disk).
     """
     if not WEB.fullmatch(url):
@@ -90,9 +91,13 @@ def download(url: str, path: Path, md5: str | None = None, *, sha256: str | None
     part = Part(path)
     otherwise = f"or fetch it with a browser and save it as {path}"
     try:
-        _fetch_all(url, part, otherwise, bool(md5 or sha256), WAITS if waits is None else waits)
-        _check_sum(url, part, "MD5", md5, digest.md5)
-        _check_sum(url, part, "SHA-256", sha256, digest.sha256)
+        _fetch_all(url, part, otherwise, bool(wanted), WAITS if waits is None else waits)
+        found = sum_of(part.path)[:len(wanted)] if wanted else None
+        if found != wanted:
+            part.remove()
+            raise Unreachable(url, f"the file has the {sum_of.__name__.upper()} sum {found} instead of "
+                                   f"{wanted} and was deleted",
+                              "run again to fetch it anew, or from another address by --url")
         os.replace(part.path, path)
         part.remove()
     except OSError as error:  # those of the network are other errors by now
@@ -115,18 +120,6 @@ def check_space(folder: Path, needed: int) -> None:
         raise RunError(f"{folder}: {needed / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are "
                        "free; free space and run again, or choose another folder by "
                        "--source_path.")
-
-
-def _check_sum(url: str, part: Part, kind: str, wanted: str | None, sum_of) -> None:
-    """Delete a file whose sum does not begin with the wanted digits."""
-    if not wanted:
-        return
-    found = sum_of(part.path)[:len(wanted)]
-    if found != wanted:
-        part.remove()
-        raise Unreachable(url, f"the file has the {kind} sum {found} instead of {wanted} and was "
-                               "deleted",
-                          "run again to fetch it anew, or from another address by --url")
 
 
 # -------------------------------------------------------------------------------------- connections
@@ -200,7 +193,7 @@ def _append(response: requests.Response, part: Part) -> None:
     check_space(part.path.parent, length)
     with (part.path.open("ab", buffering=0) as file,
           new_bar(desc=part.path.stem, total=total or None, initial=part.size, unit="B",
-                  unit_scale=True, leave=False) as bar):
+                  unit_scale=True) as bar):
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
@@ -213,7 +206,7 @@ def _failure(url: str, error: requests.RequestException, otherwise: str) -> Exce
     """What to raise for an error of requests: a Cut where another attempt may help."""
     if isinstance(error, requests.TooManyRedirects | ValueError):
         return Unreachable(url, "a redirect of the server cannot be followed "
-                                f"({first_line(error)})",
+                                f"({in_brief(error)})",
                            f"give another address by --url, {otherwise}")
     # the first error says it best
     while error.__context__:
@@ -221,7 +214,7 @@ def _failure(url: str, error: requests.RequestException, otherwise: str) -> Exce
     if isinstance(error, ssl.SSLCertVerificationError):
         return Unreachable(url, f"the server's certificate is not valid ({error.verify_message})",
                            f"correct the clock and the certificates of this machine, {otherwise}")
-    return Cut(reason(error) if isinstance(error, OSError) else first_line(error))
+    return Cut(reason(error))
 
 
 def _version(headers) -> str | None:

@@ -73,37 +73,26 @@ def answer(
     # of damaged EXIF blocks, unusual palettes and the like, for each image
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with shown(), naming_flags():
-        return _answer(program, command, debug, interrupted)
-
-
-def _answer(program: str, command: Callable[[], None], debug: bool, interrupted: str) -> int:
-    """Run the command; its exit code."""
-    try:
-        command()
-        return 0
-    except KeyboardInterrupt:
-        problem = interrupted
-        code = 130
-    except Stopped as stop:
-        problem = str(stop)
-        code = stop.code
-    except Exception as error:
-        if debug:
-            raise
-        problem = str(error)
-        if not isinstance(error, UsageError | RunError | OutputError):
-            problem = f"{type(error).__name__}: {error} (--debug shows where it happened)"
-        code = 2 if isinstance(error, UsageError) else 1
-    # A progress bar of another process may have begun a line on the same terminal.
-    start = "\n" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
-    print(f"{start}{program}: {printable(problem)}", file=sys.stderr)
-    return code
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the lines that it may add; its kind where it says nothing."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+        try:
+            command()
+            return 0
+        except KeyboardInterrupt:
+            problem = interrupted
+            code = 130
+        except Stopped as stop:
+            problem = str(stop)
+            code = stop.code
+        except Exception as error:
+            if debug:
+                raise
+            problem = str(error)
+            if not isinstance(error, UsageError | RunError | OutputError):
+                problem = f"{type(error).__name__}: {error} (--debug shows where it happened)"
+            code = 2 if isinstance(error, UsageError) else 1
+        # A progress bar of another process may have begun a line on the same terminal.
+        start = "\n" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
+        print(f"{start}{program}: {printable(problem)}", file=sys.stderr)
+        return code
 
 
 def in_brief(error: BaseException) -> str:

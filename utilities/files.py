@@ -54,13 +54,13 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_text(path: str | Path) -> Iterator[IO[str]]:
+def replacing_text(path: str | Path, *, sync: bool = False) -> Iterator[IO[str]]:
     r"""As `replacing`, but the temporary file is open for writing text in UTF-8.
 
     A byte of a file's name that is not UTF-8 is escaped: \udcff.
     """
     settings = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-    with replacing(path) as temporary, open(temporary, "w", **settings) as file:
+    with replacing(path, sync=sync) as temporary, open(temporary, "w", **settings) as file:
         yield file
 
 

@@ -52,7 +52,6 @@ class Interruption:
             raise KeyboardInterrupt
         self.signal = number
 
-    def stopped(self, path) -> Stopped:
-        """What to raise once the checkpoint is written."""
-        sentence = f"Stopped by {NUMBERS[self.signal]}; --resume {path} continues from this step."
-        return Stopped(sentence, 128 + self.signal)
+    def stopped(self, advice: str) -> Stopped:
+        """What to raise once everything is written; advice: how to continue."""
+        return Stopped(f"Stopped by {NUMBERS[self.signal]}; {advice}.", 128 + self.signal)

@@ -1,7 +1,4 @@
 """`python main.py --list WHAT`: the exact names that a flag takes, one a line, explained."""
-import os
-import sys
-
 from utilities.choices import BESIDE, registry
 from utilities.source import summary
 
@@ -30,11 +27,7 @@ def names(what: str) -> dict[str, str]:
 
 
 def print_names(rows: dict[str, str]) -> None:
-    """Print names and descriptions in two columns; a reader may stop early, as head does."""
+    """Print names and descriptions in two columns."""
     width = max(map(len, rows))
-    try:
-        for name, text in rows.items():
-            print(f"{name:<{width}}  {text}".rstrip())
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for name, text in rows.items():
+        print(f"{name:<{width}}  {text}".rstrip())

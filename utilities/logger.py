@@ -51,34 +51,28 @@ PACKAGES = (
 
 
 class RunFolder:
-    """`<save_path>/<dataset>/<name>/`, always a new folder: -2, -3, ... is added to a used name."""
+    """The folder of a run, locked until it is closed."""
 
-    def __init__(self, save_path: str, dataset: str, name: str):
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = Lock(
+            path,
+            f"{path}: another process is training in this folder; wait for it, or choose "
+            "another --savename.",
+        )
+
+    @classmethod
+    def new(cls, save_path: str, dataset: str, name: str) -> "RunFolder":
+        """`<save_path>/<dataset>/<name>/`, always new: -2, -3, ... is added to a used name."""
         parent = Path(save_path) / dataset
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            self.path = _new_folder(parent, name)
-            self._lock = self._locked()
+            return cls(_new_folder(parent, name))
         except OSError as error:
             raise RunError(
                 f"The run's folder cannot be made in {parent} ({reason(error)}). Choose a "
                 "--save_path that you may write to."
             ) from error
-
-    @classmethod
-    def at(cls, path: Path) -> "RunFolder":
-        """The folder of a run that is continued."""
-        folder = cls.__new__(cls)
-        folder.path = path
-        folder._lock = folder._locked()
-        return folder
-
-    def _locked(self) -> Lock:
-        return Lock(
-            self.path,
-            f"{self.path}: another process is training in this folder; wait for it, or choose "
-            "another --savename.",
-        )
 
     def close(self) -> None:
         """Let other processes use the folder again."""
@@ -90,10 +84,6 @@ class RunFolder:
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
-
-    def write_json(self, name: str, content: dict) -> None:
-        """Write a JSON file, whole or not at all."""
-        write_json(self / name, content)
 
     def write_csv(self, name: str, rows: list[dict], columns: Sequence[str] = ()) -> None:
         """Write rows as CSV: first `columns`, then the others in order of appearance.
@@ -178,28 +168,24 @@ def differences(recorded: dict, present: dict) -> list[str]:
     recorded, present: as `provenance` gives them; the former may be of any origin.
     """
     lines = []
-    for key, now in present.items():
-        then = recorded.get(key)
-        if isinstance(now, dict):
-            prefix = "--" if key == "flags" else ""
-            lines += _differences_in(then if isinstance(then, dict) else {}, now, prefix)
-        elif now != then:
-            lines.append(_difference(key.replace("_", " "), then, now))
+    then = _facts(recorded)
+    for name, now in _facts(present).items():
+        if as_recorded(now) != then.get(name):
+            lines.append(f"{name}: {_shortened(now)} instead of {_shortened(then.get(name))}")
     if recorded.get("uncommitted_changes") is True:
         lines.append("the code of the run had changes that no commit holds")
     return lines
 
 
-def _differences_in(recorded: dict, present: dict, prefix: str) -> list[str]:
-    return [
-        _difference(prefix + name, recorded.get(name), value)
-        for name, value in present.items()
-        if name != "repeat" and as_recorded(value) != recorded.get(name)
-    ]
-
-
-def _difference(name: str, then, now) -> str:
-    return f"{name}: {_shortened(now)} instead of {_shortened(then)}"
+def _facts(record: dict) -> dict:
+    """The flags, versions and facts of a record, each by what a line calls it."""
+    facts = {}
+    for key, value in record.items():
+        prefix = "--" if key == "flags" else ""
+        entries = value if isinstance(value, dict) else {key.replace("_", " "): value}
+        facts |= {prefix + name: entry for name, entry in entries.items()}
+    facts.pop("--repeat", None)
+    return facts
 
 
 def _shortened(value) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Collection, Iterable
 
-from utilities.errors import UsageError, first_line
+from utilities.errors import UsageError, in_brief
 
 
 def lookup(registry: dict, name: str, kind: str, flag: str):
@@ -22,7 +22,7 @@ def lookup(registry: dict, name: str, kind: str, flag: str):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A suggestion, with a space before it; empty where no known name is close."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def accepted(cls: type, arguments: dict) -> dict:
@@ -70,4 +70,4 @@ def own_module(name: str, asked: str):
                              "in the current folder.") from None
         kind = type(error).__name__
         raise UsageError(f"{asked}: module {name} fails on import: "
-                         f"{kind}: {first_line(error)}") from error
+                         f"{kind}: {in_brief(error)}") from error

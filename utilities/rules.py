@@ -346,8 +346,7 @@ def has_unit_rows(arch: str) -> bool:
 
 def needs_unit_rows(flags: dict) -> bool:
     """Whether parts of the method work on unit rows."""
-    plain = flags.get("relation") == "none" and flags.get("pair_weighting") == "uniform"
-    return not plain
+    return flags.get("relation") != "none" or flags.get("pair_weighting") != "uniform"
 
 
 def completed(flags: dict) -> str:

@@ -122,14 +122,9 @@ def set_random_state(state: dict, device: torch.device) -> None:
 @contextlib.contextmanager
 def preserved_randomness() -> Iterator[None]:
     """Whatever is drawn inside, the global random states are the same afterwards as before."""
-    python = random.getstate()
-    numpy_state = np.random.get_state()
-    cpu = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    state = random_state(device)
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(cpu)
-        torch.cuda.set_rng_state_all(cuda)
+        set_random_state(state, device)

@@ -1,5 +1,4 @@
 """Batch samplers by the names of `--data_sampler`: which images make a batch."""
-import inspect
 from collections.abc import Sequence
 
 from datasets.samplers.base import BatchSampler
@@ -7,7 +6,7 @@ from datasets.samplers.batch_match import DistanceHistogramMatch, FrechetMatch
 from datasets.samplers.by_class import ClassRandom, FullRandom
 from datasets.samplers.coreset import D2Coreset, GreedyCoreset
 from datasets.samplers.hierarchical import Hierarchical
-from utilities.registry import lookup
+from utilities.registry import accepted, lookup
 
 __all__ = ["SAMPLERS", "BatchSampler", "select"]
 
@@ -26,12 +25,4 @@ __all__ += [cls.__name__ for cls in SAMPLERS.values()]
 def select(name: str, labels: Sequence[int], **kwargs) -> BatchSampler:
     """The batch sampler of this name; of the arguments it receives those that it has."""
     sampler = lookup(SAMPLERS, name, kind="batch sampler", flag="--data_sampler")
-    known = inspect.signature(sampler).parameters
-    own = {argument: value for argument, value in kwargs.items() if argument in known}
-    return sampler(labels, **own)
-
-
-def arguments(sampler: type[BatchSampler]) -> set[str]:
-    """The arguments of a sampler beyond those of all."""
-    shared = inspect.signature(BatchSampler).parameters
-    return inspect.signature(sampler).parameters.keys() - shared
+    return sampler(labels, **accepted(sampler, kwargs))

@@ -74,14 +74,14 @@ class BatchSampler:
         """The rows of all batches of an epoch, (batches, bs)."""
         raise NotImplementedError
 
-    def generator(self, epoch: int) -> torch.Generator:
-        """The random stream of an epoch."""
-        return torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
+    def generator(self, *numbers: int) -> torch.Generator:
+        """The random stream of an epoch, or of these numbers."""
+        return torch.Generator().manual_seed(mixed_seed(self.seed, *numbers))
 
     def shuffled_plan(self, epoch: int) -> Tensor:
         """The plan of an epoch, the rows of each batch in random order, (batches, bs)."""
         plan = self.plan(epoch)
-        generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, SHUFFLE))
+        generator = self.generator(epoch, SHUFFLE)
         order = torch.rand(plan.shape, generator=generator).argsort(1)  # (batches, bs)
         return plan.gather(1, order)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from datasets.samplers.by_class import in_turn
 from datasets.samplers.storage import StorageSampler
 from utilities.errors import UsageError
-from utilities.pairwise import distance
+from utilities.pairwise import distance, identity
 
 # of the histograms of distances, as in the base framework
 BINS = 50
@@ -33,7 +33,6 @@ class BatchMatch(StorageSampler):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_classes()
         big = self.batchmatch_bigbs
         if big < self.bs:
             raise UsageError(f"--data_batchmatch_bigbs {big} is too few to choose batches of --bs "
@@ -103,8 +102,7 @@ class DistanceHistogramMatch(BatchMatch):
         """The histogram's bin of each entry of a matrix of distances, whose diagonal has no part
         in the range.
         """
-        diagonal = torch.eye(len(apart), dtype=torch.bool, device=apart.device)
-        low = apart.masked_fill(diagonal, torch.inf).min()
+        low = apart.masked_fill(identity(apart), torch.inf).min()
         width = (apart.max() - low).clamp(min=torch.finfo(apart.dtype).tiny) / BINS
         return ((apart - low) / width).clamp(0, BINS - 1).long()  # (M, M)
 

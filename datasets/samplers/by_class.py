@@ -55,19 +55,16 @@ class ByClass(BatchSampler):
         # `classes` are the numbers of those with images, which are numbered anew
         self.classes, self.labels = self.labels.unique(return_inverse=True)  # (C,), (N,)
         self.count = torch.bincount(self.labels)  # (C,)
+        if self.has_different_classes and len(self.count) < self.classes_per_batch:
+            raise UsageError(f"--bs {self.bs} with --samples_per_class {images} needs "
+                             f"{self.classes_per_batch} classes a batch, but there are "
+                             f"{len(self.count)} to train on; {self.advice()}.")
         # where each class begins in the rows sorted by class
         self.start = self.count.cumsum(0) - self.count  # (C,)
         few = int((self.count < images).sum())
         if few:
             self.notice = (f"{few} of {counted(len(self.count), 'training class')} have fewer than "
                            f"--samples_per_class {images} images; theirs repeat within a batch.")
-
-    def require_classes(self) -> None:
-        """A UsageError where there are fewer classes than a batch holds."""
-        if len(self.count) < self.classes_per_batch:
-            raise UsageError(f"--bs {self.bs} with --samples_per_class {self.samples_per_class} "
-                             f"needs {self.classes_per_batch} classes a batch, but there are "
-                             f"{len(self.count)} to train on; {self.advice()}.")
 
     def images(self, label: Tensor, number: int, generator: torch.Generator) -> Tensor:
         """`number` images for each entry of `label` (S,), (S, number).
@@ -89,10 +86,6 @@ class ClassRandom(ByClass):
     """
 
     has_different_classes = True
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.require_classes()
 
     def plan(self, epoch: int) -> Tensor:
         """The rows of all batches of an epoch, (batches, bs)."""

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from datasets import DATASETS, ImageList
+from datasets.all_classes import named
 from datasets.base import image_list
 from datasets.embeddings import all_rows, is_row_file
 from datasets.folders import find_table, images_by_class
@@ -24,14 +25,14 @@ def collect(source: Path, split: str = "all") -> ImageList:
     if split != "all":
         return _of_split("image_folder", source, split)
     if find_table(source):
-        named = _listed(source)
+        rows = _listed(source)
     else:
         # as training has them
-        named = [(path, name) for name, paths in images_by_class(source).items() for path in paths]
-    if not named:
+        rows = [(path, name) for name, paths in images_by_class(source).items() for path in paths]
+    if not rows:
         raise UsageError(f"{source}: no images found; expected endings "
                          f"{' '.join(sorted(suffixes()))}.")
-    return image_list(named)
+    return image_list(rows)
 
 
 def _of_split(dataset: str, source: Path, split: str) -> ImageList:
@@ -44,12 +45,8 @@ def _of_split(dataset: str, source: Path, split: str) -> ImageList:
 
 def _listed(source: Path) -> list[tuple[Path, str]]:
     """Image and class of all splits, as labels.csv has them."""
-    named = []
-    for images in DATASETS["image_folder"](source):
-        if images is not None:
-            names = [images.class_names[label] for label in images.labels]
-            named += zip(images.paths, names)
-    return named
+    splits = DATASETS["image_folder"](source).present()
+    return [row for images in splits.values() for row in named(images)]
 
 
 def fingerprint(images: ImageList) -> str:

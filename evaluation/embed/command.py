@@ -48,8 +48,8 @@ from utilities.bars import new_bar
 from utilities.cells import metric_table
 from utilities.command_line import Parser, command_parser
 from utilities.device import AMP, choose_device
-from utilities.errors import RunError, Stopped, UsageError, answer, reason
-from utilities.interruption import NUMBERS, Interruption
+from utilities.errors import RunError, UsageError, answer, reason
+from utilities.interruption import Interruption
 from utilities.lock import Lock
 from utilities.ranges import non_negative_int, positive_int
 from utilities.text import counted, printable
@@ -254,7 +254,7 @@ def embed_images(embedder: Embedder, images: ImageList, out: Path, more: dict[st
     dataset = Tolerant(loader.dataset) if has_files and not strict else loader.dataset
     size = len(dataset)
     loader = loader.over(Subset(dataset, range(done, size)))
-    bar = new_bar(total=size, initial=done, desc="embed", unit="image", leave=False)
+    bar = new_bar(total=size, initial=done, desc="embed", unit="image")
     with Interruption().catch_signals() as interruption, bar, open(out / ROWS, "ab") as file:
         try:
             for rows, label, _ in embedded(embedder.network, loader, embedder.device,
@@ -270,8 +270,7 @@ def embed_images(embedder: Embedder, images: ImageList, out: Path, more: dict[st
             if interruption.signal is None:
                 raise
     if interruption.signal is not None:
-        raise Stopped(f"Stopped by {NUMBERS[interruption.signal]}; the same command continues "
-                      "from here.", 128 + interruption.signal)
+        raise interruption.stopped("the same command continues from here")
     return read_rows(out, dimensions)
 
 

@@ -33,7 +33,7 @@ def embed(network, loader: Loader, device: torch.device, *,
     if world > 1:
         loader = loader.over(Subset(loader.dataset, range(rank, size, world)))
     found = embedded(network, loader, device, amp=amp)
-    bar = new_bar(found, total=len(loader), desc="embed", unit="batch", leave=False,
+    bar = new_bar(found, total=len(loader), desc="embed", unit="batch",
                   hidden=rank > 0)
     for embedding, label, index in bar:
         rows[index] = embedding

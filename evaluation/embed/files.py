@@ -16,7 +16,7 @@ from evaluation.ranking import with_context
 from utilities.device import AMP
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
-from utilities.files import read_json, replacing
+from utilities.files import read_json, replacing, replacing_text
 from utilities.logger import provenance, write_json
 
 EMBEDDINGS = "embeddings.npy"
@@ -68,8 +68,7 @@ def write_set(out: Path, embedder: Embedder, images: ImageList, source: Path, ro
 def write_labels(table: Path, earlier: list[list[str]], images: ImageList, paths: list[str],
                  is_damaged: np.ndarray) -> None:
     """The table of images: the cells of earlier lines, then a line for each that is not damaged."""
-    with (replacing(table, sync=True) as temporary,
-          open(temporary, "w", newline="", encoding="utf-8", errors=ESCAPED) as file):
+    with replacing_text(table, sync=True) as file:
         writer = csv.writer(file)
         writer.writerows([COLUMNS, *earlier])
         for path, label, damaged in zip(paths, images.labels, is_damaged):

@@ -37,7 +37,7 @@ def draw_atlas(paths: Sequence[Path]) -> Atlas:
     atlas = Atlas([], _side(paths), [])
     size = COLUMNS * ROWS
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for start in new_bar(range(0, len(paths), size), desc="thumbnails", unit="sheet", leave=False):
+        for start in new_bar(range(0, len(paths), size), desc="thumbnails", unit="sheet"):
             part = paths[start:start + size]
             cells = list(pool.map(_thumbnail, part, [atlas.side] * len(part)))
             for i, cell in enumerate(cells):

@@ -14,7 +14,7 @@ from datasets.formats import Content
 from evaluation.embed import DAMAGED, Tolerant, embedded
 from evaluation.embed.embedder import Embedder, one_set, open_embedder
 from evaluation.search.embedded_set import EmbeddedSet
-from utilities.errors import UsageError, first_line
+from utilities.errors import UsageError, in_brief
 
 
 def network_of(gallery: EmbeddedSet, checkpoint: str | None, device: torch.device) -> Embedder:
@@ -104,5 +104,5 @@ def _source_of_pillow(image: Image.Image) -> Content | Tensor:
         return to_pixels(image)
     # a damaged file raises nearly any type
     except Exception as error:
-        raise ImageError(f"The image cannot be decoded ({first_line(error)}); give another "
+        raise ImageError(f"The image cannot be decoded ({in_brief(error)}); give another "
                          "one.") from None

@@ -253,7 +253,7 @@ def test_images_are_prepared_as_timm_does():
     [
         (
             "resnet81",
-            "'resnet18'|'resnet101'.*bninception, .*vit_small, torchvision.NAME, timm.NAME",
+            "Did you mean resnet1(8|01).*bninception, .*vit_small, torchvision.NAME, timm.NAME",
         ),
         ("torchvision.resnet81", "'torchvision.resnet18'.*--list torchvision lists all"),
         ("torchvision.resnet18.tag", "torchvision has no model"),

@@ -33,7 +33,7 @@ def test_average_plus_maximum_is_the_default():
 
 
 def test_unknown_names_are_listed():
-    with pytest.raises(UsageError, match="--pooling gen.*'gem'.*avg, avg[+]max, gem, max, own"):
+    with pytest.raises(UsageError, match="--pooling gen.*gem.*avg, avg[+]max, gem, max, own"):
         select("gen")
 
 

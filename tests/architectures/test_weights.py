@@ -289,7 +289,7 @@ def test_a_served_file_with_a_wrong_sum_is_refused(state, server, hub):
     trunk = body(1)
     with pytest.raises(
         RunError,
-        match=f"{url}{name} .the file has the SHA-256 sum .* instead of 0123abcd and was "
+        match=f"{url}{name} .the file has the SHA256 sum .* instead of 0123abcd and was "
         "deleted.*--weights_dir FOLDER.*--not_pretrained",
     ):
         load_source(trunk, "resnet18", Source(url + name), None)

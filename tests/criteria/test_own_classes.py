@@ -153,7 +153,7 @@ def test_a_miner_of_an_own_file(folder):
         ),
         (
             "own_losses.Cenred",
-            "--loss own_losses.Cenred: own_losses has no class Cenred. Did you mean 'Centred'?",
+            "--loss own_losses.Cenred: own_losses has no class Cenred. Did you mean Centred?",
         ),
         (
             "own_losses.NoCriterion",

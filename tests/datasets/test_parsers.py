@@ -642,5 +642,5 @@ def test_validation_keeps_super_classes_and_gallery(name, make, by_samples, tmp_
 
 def test_names_of_the_command():
     assert DATASETS["sop"] is DATASETS["online_products"]
-    with pytest.raises(UsageError, match="Did you mean 'cub200'"):
+    with pytest.raises(UsageError, match="Did you mean cub200"):
         select("cub20", ".")

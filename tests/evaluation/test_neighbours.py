@@ -164,7 +164,7 @@ def test_tf32_and_autocast_are_off_inside_and_restored(tf32_allowed):
 @pytest.mark.parametrize(("k", "options", "words"), [
     (42, {"exclude_self": True}, "k = 42 asked for, but each query has 41 rows"),
     (0, {}, "k = 0"),
-    (2, {"backend": "fais"}, "no search backend of this name. Did you mean 'faiss'"),
+    (2, {"backend": "fais"}, "no search backend of this name. Did you mean faiss"),
     (2, {"backend": "faiss", "precision": "half"}, "choose --search_backend torch"),
     (2, {"precision": "float16"}, "Choose one of: float32, half"),
 ])

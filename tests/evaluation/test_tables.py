@@ -251,7 +251,7 @@ def test_with_several_baselines_the_longest_beginning_counts(tmp_path, capsys):
 def test_a_missing_baseline_lists_the_rows(tmp_path, capsys):
     run = make_run(tmp_path, "smoothap", 1, 0.5)
     problem = refused(capsys, run, "--baseline", "smothap")
-    assert "--baseline smothap: there is no row of this name. Did you mean 'smoothap'?" in problem
+    assert "--baseline smothap: there is no row of this name. Did you mean smoothap?" in problem
     assert "--metric mAp: there is no metric" in refused(capsys, run, "--metric", "mAp")
 
 

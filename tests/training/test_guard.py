@@ -48,8 +48,8 @@ def test_a_signal_is_heard_and_the_handlers_come_back(number):
     with Interruption().catch_signals() as interruption:
         assert interruption.signal is None
         os.kill(os.getpid(), number)
-        assert interruption.signal == number and interruption.stopped("runs/a").code == 128 + number
-        assert "--resume runs/a" in str(interruption.stopped("runs/a"))
+        assert interruption.signal == number and interruption.stopped("later").code == 128 + number
+        assert "; --resume runs/a goes on." in str(interruption.stopped("--resume runs/a goes on"))
     assert signal.getsignal(number) is before
 
 
@@ -145,7 +145,7 @@ def test_a_bad_step_is_named_also_where_a_policy_draws_by_its_numbers(folder, tm
 
 
 @pytest.mark.parametrize("where,words", [
-    ("training.results.policy_record", "for this step: pass --accumulate N"),
+    ("training.bookkeeping.policy_record", "for this step: pass --accumulate N"),
     ("training.results.embed", "for the evaluation: pass a smaller --bs"),
     ("training.results.nearest", "for the evaluation: pass a smaller --bs"),
 ])

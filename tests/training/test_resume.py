@@ -182,7 +182,7 @@ def test_a_checkpoint_beside_the_records_of_another_run_is_refused(folder, tmp_p
 
 
 def test_two_runs_never_write_to_one_folder(tmp_path, folder, capsys):  # noqa: F811
-    holder = RunFolder(str(tmp_path), "image_folder", "a")
+    holder = RunFolder.new(str(tmp_path), "image_folder", "a")
     assert main.main([*flags(folder, tmp_path, *PLAIN), "--savename", "a", "--resume", "auto"]) == 1
     assert "another process is training in this folder" in capsys.readouterr().err
     assert os.listdir(holder.path) == []

@@ -96,7 +96,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(tmp_path, wandb,
         trackers.log("step", row)
     trackers.close()
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and error.startswith("Warning: --log_online ends here (no route to host)")
+    assert error.count("\n") == 1 and error.startswith("Warning: --log_online ends here (no route to host second line)")
     trackers = online(tmp_path)
     monkeypatch.setattr(FakeRun, "finish", fail)
     trackers.close()

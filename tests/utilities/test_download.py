@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from utilities import download as module
+from utilities.digest import sha256
 from utilities.download import download
 from utilities.errors import RunError, UsageError
 
@@ -294,12 +295,12 @@ def test_the_first_digits_of_a_sha256_sum_are_enough(server, tmp_path):
     digits = hashlib.sha256(CONTENT).hexdigest()[:8]
     server.cuts = [100_000]
     server.tag = None
-    download(server.url, tmp_path / "file", sha256=digits)
+    download(server.url, tmp_path / "file", digits, sum_of=sha256)
     assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [None, "bytes=100000-"]
     with pytest.raises(
-        RunError, match=f"the SHA-256 sum {digits} instead of 0123abcd and was deleted"
+        RunError, match=f"the SHA256 sum {digits} instead of 0123abcd and was deleted"
     ):
-        download(server.url, tmp_path / "other", sha256="0123abcd")
+        download(server.url, tmp_path / "other", "0123abcd", sum_of=sha256)
     assert left(tmp_path) == ["file"]
 
 

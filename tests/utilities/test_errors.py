@@ -11,7 +11,6 @@ from utilities.errors import (
     Stopped,
     UsageError,
     answer,
-    first_line,
     in_brief,
     naming_flags,
     reason,
@@ -59,11 +58,10 @@ def test_beside_a_progress_bar_of_another_process_a_line_begins_anew(capsys, mon
     assert capsys.readouterr().err == "\nx: a\n"
 
 
-def test_the_first_line_of_an_error_and_all_of_it():
+def test_all_of_an_error_in_one_line():
     error = ValueError("\n First line.\n  Second line. ")
-    assert first_line(error) == "First line."
     assert in_brief(error) == "First line. Second line"
-    assert first_line(ValueError()) == in_brief(ValueError()) == "ValueError"
+    assert in_brief(ValueError()) == "ValueError"
     assert in_brief(ValueError("x" * 999)) == "x" * BRIEF
 
 

@@ -22,7 +22,7 @@ def test_a_used_name_gets_the_first_free_number(tmp_path):
     (parent / "ä").mkdir()
     (parent / "ä-2").write_text("a file")
     (parent / "ä-4").mkdir()
-    names = [RunFolder(str(tmp_path / "runs"), "glyphs", "ä").path.name for _ in range(2)]
+    names = [RunFolder.new(str(tmp_path / "runs"), "glyphs", "ä").path.name for _ in range(2)]
     assert names == ["ä-3", "ä-5"]
     assert (parent / "ä-2").read_text() == "a file"
 
@@ -33,25 +33,25 @@ def test_a_used_name_gets_the_first_free_number(tmp_path):
 ])
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, name, words):
     with pytest.raises(RunError) as caught:
-        RunFolder(str(tmp_path), "glyphs", name)
+        RunFolder.new(str(tmp_path), "glyphs", name)
     place = tmp_path / "glyphs"
     advice = "Choose a --save_path that you may write to."
     assert str(caught.value) == f"The run's folder cannot be made in {place} ({words}). {advice}"
 
 
 def test_a_folder_that_is_in_use_is_refused_until_it_is_closed(tmp_path):
-    folder = RunFolder(str(tmp_path), "glyphs", "a")
+    folder = RunFolder.new(str(tmp_path), "glyphs", "a")
     with pytest.raises(RunError, match="a: another process is training in this folder; wait for"):
-        RunFolder.at(folder.path)
+        RunFolder(folder.path)
     folder.close()
-    again = RunFolder.at(folder.path)
+    again = RunFolder(folder.path)
     assert again.path == folder.path
     again.close()
     again.close()
 
 
 def test_a_folder_is_removed_with_all_that_is_in_it(tmp_path):
-    folder = RunFolder(str(tmp_path), "glyphs", "a")
+    folder = RunFolder.new(str(tmp_path), "glyphs", "a")
     write_text(folder / "b.txt", "b")
     (folder / "c").mkdir()
     folder.remove()
@@ -59,7 +59,7 @@ def test_a_folder_is_removed_with_all_that_is_in_it(tmp_path):
 
 
 def test_columns_stand_first_and_others_follow_as_they_appear(tmp_path):
-    folder = RunFolder(str(tmp_path), "glyphs", "a")
+    folder = RunFolder.new(str(tmp_path), "glyphs", "a")
     folder.write_csv("a.csv", [{"c": 1, "b": None}, {"d": math.nan, "a": "-x"}], ("a", "b"))
     with open(folder / "a.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.reader(file))
@@ -89,7 +89,7 @@ def test_a_row_that_fails_leaves_the_table_that_was_there(tmp_path):
         def __str__(self):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    folder = RunFolder(str(tmp_path), "glyphs", "a")
+    folder = RunFolder.new(str(tmp_path), "glyphs", "a")
     folder.write_csv("a.csv", [{"a": 1}])
     with pytest.raises(RunError) as caught:
         folder.write_csv("a.csv", [{"a": 2}, {"a": Broken()}])

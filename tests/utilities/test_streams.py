@@ -118,5 +118,8 @@ def test_bars_are_for_terminals(monkeypatch):
     list(new_bar(range(3), desc="bar", hidden=True))
     assert terminal.getvalue() == ""
     list(new_bar(range(3), desc="bar"))
+    # it is gone when it is full
+    assert terminal.getvalue().endswith(" \r")
+    list(new_bar(range(3), desc="bar", leave=True))
     # it returns to the beginning of its line
     assert "\rbar: 100%" in terminal.getvalue()

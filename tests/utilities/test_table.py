@@ -16,7 +16,7 @@ NAMES = ["猫", "a,b", 'say "a"', "a\nb", "a\r\nb", "a\rb", "a\u2028b", "a\x85b"
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_read_as_it_was_written(tmp_path, name):
-    folder = RunFolder(tmp_path, "glyphs", "a")
+    folder = RunFolder.new(tmp_path, "glyphs", "a")
     folder.write_csv("per_class.csv", [{"class": name, "nmi": 1}, {"class": "b", "nmi": 2}])
     rows = read_rows(folder / "per_class.csv")
     assert rows == [{"class": name, "nmi": "1"}, {"class": "b", "nmi": "2"}]

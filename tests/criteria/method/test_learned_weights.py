@@ -174,7 +174,7 @@ def test_a_saved_state_continues_its_draws():
     (lambda: LearnedWeights(CRITERIA["arcface"](4, 4), Sharpness()),
      r'pass weighting=Factor\(\), granularity="anchor"\.'),
     (lambda: LearnedWeights(SmoothAP(), Factor()), r'granularity="batch" has no effect.*pass granularity="anchor"'),
-    (lambda: LearnedWeights(SmoothAP(), granularity="anchors"), "^granularity anchors: .*mean 'anchor'.*batch, anchor"),
+    (lambda: LearnedWeights(SmoothAP(), granularity="anchors"), "^granularity anchors: .*mean anchor.*batch, anchor"),
     (lambda: LearnedWeights(SmoothAP(), training=PolicyTraining(samples=1)), "needs at least samples=2"),
     (lambda: LearnedWeights(Margin(6))(rows(), LABEL), "given none: pass triplets, as a miner of batchminer gives"),
     (lambda: LearnedWeights(SmoothAP())(rows(), LABEL[:, None]), r"labels \(B,\), not \(24, 8\) with \(24, 1\)"),
