@@ -84,6 +84,7 @@ def test_equal_to_scikit_learn(pair):
 
 
 def test_equal_to_pytorch_metric_learning():
+    pytest.importorskip("faiss")  # which theirs searches with
     calculator = pytest.importorskip("pytorch_metric_learning.utils.accuracy_calculator")
     rows, label = clusters(1, classes=8, per_class=9)
     cluster = kmeans(rows, 8)

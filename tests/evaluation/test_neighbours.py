@@ -169,6 +169,8 @@ def test_tf32_and_autocast_are_off_inside_and_restored(tf32_allowed):
     (2, {"precision": "float16"}, "Choose one of: float32, half"),
 ])
 def test_refusals(k, options, words):
+    if options.get("backend") == "faiss":
+        pytest.importorskip("faiss")
     rows, _ = clusters(0)
     with pytest.raises(UsageError, match=words):
         nearest(rows, rows, k, **options)
