@@ -201,7 +201,7 @@ def test_a_run_is_repeated_on_all_classes(flags, tmp_path):
     assert main.main(flags) == 0
     first = tmp_path / "glyphs" / "run"
     again = ["--repeat", str(first / "options.json"), "--save_path", str(tmp_path), "--savename", "final"]
-    assert main.main([*again, "--source_path", flags[5], "--train_on_all", "--device", "cpu"]) == 0
+    assert main.main([*again, "--source_path", flags[flags.index("--source_path") + 1], "--train_on_all", "--device", "cpu"]) == 0
     classes = checkpoint.load(tmp_path / "glyphs" / "final" / "last.pt")["classes"]
     assert len(classes["train"]) == 12
 
