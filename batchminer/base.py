@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from utilities.pairwise import at_least_float32, only
+from utilities.errors import UsageError
+from utilities.pairwise import at_least_float32, only, refuse_shapes
 from utilities.ranges import checked
 from utilities.seed import RandomStream
 
@@ -68,10 +69,14 @@ class Miner:
         precision is mined in float32. Leaving anchors out fixes T, which on a GPU waits for the
         masks.
         """
+        refuse_shapes("A miner compares", embedding, label)
         generator = self.stream.on(embedding.device)
         with torch.autocast(embedding.device.type, enabled=False):
             x = at_least_float32(embedding.detach())
             triplets = self.mine(x, label, generator, anchors)
+            if not isinstance(triplets, Triplets):
+                raise UsageError(f"{type(self).__name__}.mine gave a {type(triplets).__name__}: give "
+                                 "batchminer.Triplets(anchor, positive, negative).")
             if self.second_negative:
                 return add_second_negative(triplets, label, generator)
             return triplets
@@ -84,7 +89,7 @@ class Miner:
         anchors: int | None,
     ) -> Triplets:
         """The rule itself: rows x (N, D), label (N,); every draw comes from `generator`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method mine")
 
     def state_dict(self) -> dict:
         """The state of the random stream."""

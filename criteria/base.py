@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from batchminer.base import Quadruplets, Triplets
 from utilities.errors import UsageError
-from utilities.pairwise import at_least_float32, masked_logsumexp
+from utilities.pairwise import at_least_float32, masked_logsumexp, refuse_shapes
 from utilities.ranges import checked
 
 
@@ -110,11 +110,16 @@ class Criterion(nn.Module):
         grad pass through. Raises UsageError for shapes that do not fit, triplets that are missing,
         and weights or references that the loss does not take.
         """
-        refuse_shapes(embedding, label)
+        refuse_shapes("A loss compares", embedding, label)
         self._refuse_what_cannot_work(triplets, weight, anchors)
         with torch.autocast(embedding.device.type, enabled=False):
             x = at_least_float32(embedding)
-            return self.loss(x, label, triplets, weight or PairWeights(), anchors)
+            loss = self.loss(x, label.long(), triplets, weight or PairWeights(), anchors)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise UsageError(f"{type(self).__name__}.loss gave {found}: give a scalar tensor, such as "
+                             "cost.mean().")
+        return loss
 
     def loss(
         self,
@@ -125,7 +130,7 @@ class Criterion(nn.Module):
         anchors: int | None,
     ) -> Tensor:
         """The formula: x (B, D) in float32 or float64, weights or None in both -> scalar like x."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method loss")
 
     def _refuse_what_cannot_work(self, triplets, weight, anchors) -> None:
         name = type(self).__name__
@@ -146,13 +151,6 @@ class Criterion(nn.Module):
         if self.accepts_weight == "anchor" and columns > 1:
             raise UsageError(f"{name} takes one weight an image here, not one a pair: pass "
                              "--policy_action weight --policy_granularity anchor.")
-
-
-def refuse_shapes(embedding: Tensor, label: Tensor) -> None:
-    """A UsageError where rows and labels are not (B, D) and (B,): others would broadcast."""
-    if embedding.ndim != 2 or label.shape != embedding.shape[:1]:
-        raise UsageError(f"A loss compares embeddings (B, D) with labels (B,), not "
-                         f"{tuple(embedding.shape)} with {tuple(label.shape)}.")
 
 
 class PairCriterion(Criterion):

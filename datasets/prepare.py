@@ -201,7 +201,7 @@ def run(opt: Namespace) -> None:
         print(f"{place} is there already and is only checked.")
     elif not only_checked:
         place = prepare(name, source, opt.url, opt.any_md5)
-        print(f"Prepared {place}; the files it was made from may be deleted.")
+        print(f"Prepared {place}; keep the files it was made from until it is checked.")
     report = verify(name, source, opt.kernels)
     print(markdown(report.rows))
     for line in report.notes:

@@ -88,11 +88,13 @@ quoted() {
 }
 
 train() {                       # every run that is not finished, one at a time on each GPU
+    ((${#commands[@]})) || { say "ONLY=${ONLY:-} matches no row."; exit 2; }
     if [[ -n ${DRY_RUN:-} ]]; then
         printf '%s\n' "${commands[@]}"
         return
     fi
-    ((${#commands[@]})) || { say "ONLY=${ONLY:-} matches no row."; exit 2; }
+    command -v "$PYTHON" > /dev/null ||
+        { say "PYTHON=$PYTHON: there is no such program; name the Python that has the requirements."; exit 2; }
     printf '%s\n' "${commands[@]}" | "$PYTHON" -m scripts.check_runs
     mkdir -p "$OUT/logs"
     running=() started=0 begun=$SECONDS slot=0

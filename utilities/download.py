@@ -188,7 +188,8 @@ def _receive(response: requests.Response, part: Part, otherwise: str) -> None:
 
 def _append(response: requests.Response, part: Part) -> None:
     """Write the body behind what is there, and to the disk."""
-    length = int(response.headers.get("Content-Length", 0))
+    named = response.headers.get("Content-Length", "")
+    length = int(named) if named.isdecimal() else 0
     total = part.size + length
     check_space(part.path.parent, length)
     with (part.path.open("ab", buffering=0) as file,

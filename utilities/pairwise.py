@@ -10,6 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from utilities.errors import UsageError
+
+
+def refuse_shapes(what: str, embedding: Tensor, label: Tensor) -> None:
+    """A UsageError where rows and labels are not (B, D) and whole numbers (B,): others would
+    broadcast, or be taken for other classes.
+    """
+    if embedding.ndim != 2 or label.shape != embedding.shape[:1]:
+        raise UsageError(f"{what} embeddings (B, D) with labels (B,), not "
+                         f"{tuple(embedding.shape)} with {tuple(label.shape)}.")
+    if label.is_floating_point():
+        raise UsageError(f"{what} labels that are whole numbers, not {label.dtype}.")
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision as float32, everything else as it is."""

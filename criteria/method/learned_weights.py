@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from architectures.network import Features
 from batchminer.base import Quadruplets, Triplets
-from criteria.base import Criterion, refuse_shapes
+from criteria.base import Criterion
 from criteria.method.contract import UnitRows
 from criteria.method.health import policy_record
 from criteria.method.lm_metric import LMMetric, PolicyTraining
@@ -13,7 +13,7 @@ from criteria.method.rewards import Reward
 from criteria.method.weighting import Factor, Sharpness, Weighting
 from recipes import BY_GRANULARITY
 from utilities.errors import UsageError
-from utilities.pairwise import at_least_float32
+from utilities.pairwise import at_least_float32, refuse_shapes
 from utilities.registry import lookup
 
 
@@ -99,5 +99,5 @@ class LearnedWeights(nn.Module):
             return policy_record(self.method, related, labels, triplets)
 
     def _features(self, embeddings: Tensor, labels: Tensor) -> Features:
-        refuse_shapes(embeddings, labels)
+        refuse_shapes("A loss compares", embeddings, labels)
         return self.network.forward(at_least_float32(embeddings))

@@ -77,7 +77,9 @@ def anchor_statistics(pairs: Pairs) -> Tensor:
         masked_mean(is_above, pairs.negative, -1),
     ]
     rows = torch.stack(columns, -1)  # (B, 8)
-    return (rows - rows.mean(0)) / rows.std(0).clamp(min=1e-6)
+    # of a single row the deviation is zero, and not undefined
+    deviation = rows.std(0, correction=min(1, len(rows) - 1))
+    return (rows - rows.mean(0)) / deviation.clamp(min=1e-6)
 
 
 def masked_mean(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:

@@ -13,13 +13,19 @@ Labels = Tensor | np.ndarray | Sequence
 
 def as_rows(rows: Rows | None) -> Tensor | None:
     """Embeddings (N, D) as a tensor; what is one already stays as it is."""
-    if rows is None or isinstance(rows, Tensor):
+    if rows is None:
         return rows
-    array = np.asarray(rows)
-    if array.dtype.kind not in "fiu":
+    is_tensor = isinstance(rows, Tensor)
+    array = rows if is_tensor else np.asarray(rows)
+    are_numbers = _are_real(array) if is_tensor else array.dtype.kind in "fiu"
+    if not are_numbers:
         raise UsageError(f"evaluation: embeddings of type {array.dtype} are no real numbers; pass "
                          "an array or tensor (N, D) of them.")
-    return torch.from_numpy(_plain(array))
+    return array if is_tensor else torch.from_numpy(_plain(array))
+
+
+def _are_real(rows: Tensor) -> bool:
+    return not rows.is_complex() and rows.dtype != torch.bool
 
 
 def as_labels(labels: Labels, gallery_labels: Labels | None) -> tuple[Tensor, Tensor | None]:
@@ -28,10 +34,14 @@ def as_labels(labels: Labels, gallery_labels: Labels | None) -> tuple[Tensor, Te
     Whole numbers stay as they are; of names, each gets a number.
     """
     given = [labels] if gallery_labels is None else [labels, gallery_labels]
-    if not all(isinstance(part, Tensor) for part in given):
-        given = [part.cpu() if isinstance(part, Tensor) else part for part in given]
+    if not all(isinstance(part, Tensor) and _are_whole(part) for part in given):
+        given = [part.detach().cpu() if isinstance(part, Tensor) else part for part in given]
         given = _numbered(list(map(np.asarray, given)))
     return given[0], given[1] if len(given) > 1 else None
+
+
+def _are_whole(labels: Tensor) -> bool:
+    return not labels.is_floating_point() and _are_real(labels)
 
 
 def _numbered(arrays: list[np.ndarray]) -> list[Tensor]:

@@ -28,7 +28,7 @@ def row_flags(flags: dict[str, Any],
 
     The folder of the images is one of them where nothing else names the data.
     """
-    if flags.get("dataset") == "image_folder":
+    if flags.get("dataset") in ("image_folder", "embeddings"):
         left_out = tuple(name for name in left_out if name != "source_path")
     for switch, names in NEWER.items():
         if not flags.get(switch):

@@ -10,6 +10,9 @@ import torch
 
 import batchminer
 import criteria
+from batchminer.base import Miner, Triplets
+from criteria import Margin
+from criteria.base import Criterion
 from parameters import get_options
 from training.building import build_method, build_miner, build_network
 from utilities.errors import UsageError
@@ -225,3 +228,51 @@ def test_main_trains_with_an_own_loss(folder):
     assert flags["loss"] == "own_losses.Centred"
     with open(run / "steps.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 2
+
+
+class PerImage(Criterion):
+    """One value an image."""
+
+    def loss(self, x, label, triplets, weight, anchors):
+        return x.sum(1)
+
+
+class Unfinished(Criterion):
+    """Without a formula."""
+
+
+class Pairs(Miner):
+    """A tuple in the place of triplets."""
+
+    def mine(self, x, label, generator, anchors):
+        return label, label
+
+
+def test_what_an_own_class_gives_is_checked():
+    rows, label = torch.eye(4), torch.arange(4)
+    with pytest.raises(UsageError, match="PerImage.loss gave \\(4,\\): give a scalar"):
+        PerImage()(rows, label)
+    with pytest.raises(NotImplementedError, match="Unfinished has no method loss"):
+        Unfinished()(rows, label)
+    with pytest.raises(UsageError, match="Pairs.mine gave a tuple"):
+        Pairs()(rows, label)
+    with pytest.raises(NotImplementedError, match="Miner has no method mine"):
+        Miner()(rows, label)
+
+
+@pytest.mark.parametrize("called", [PerImage(), Miner()])
+def test_labels_that_do_not_fit_are_refused(called):
+    with pytest.raises(UsageError, match="with labels"):
+        called(torch.eye(4), torch.arange(3))
+    with pytest.raises(UsageError, match="whole numbers"):
+        called(torch.eye(4), torch.rand(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_any_whole_type_are_the_same_classes(dtype):
+    loss = Margin(n_classes=4)
+    loss.beta.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    rows = torch.randn(8, 5)
+    label = torch.tensor([1, 1, 2, 2, 3, 3, 1, 2])
+    triplets = Triplets(torch.tensor([0, 2, 4]), torch.tensor([1, 3, 5]), torch.tensor([2, 0, 0]))
+    assert torch.equal(loss(rows, label.to(dtype), triplets), loss(rows, label, triplets))

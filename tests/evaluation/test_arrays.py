@@ -32,6 +32,7 @@ FORMS = {
     "names": lambda x, y: (x.numpy(), NAMES[y.numpy()]),
     "a list of names": lambda x, y: (x, NAMES[y.numpy()].tolist()),
     "read only": lambda x, y: (read_only(x.numpy().copy()), read_only(y.numpy().copy())),
+    "tensors of other types": lambda x, y: (x, y.float()),
     "big endian": lambda x, y: (x.numpy().astype(">f4"), y.numpy().astype(">i8")),
     "strided": lambda x, y: (np.repeat(x.numpy(), 2, 1)[:, ::2], np.repeat(y.numpy(), 2)[::2]),
     "reversed": lambda x, y: (x.flip(0).numpy()[::-1], y.flip(0).numpy()[::-1]),
@@ -71,6 +72,9 @@ def test_values_of_queries_take_arrays_too(data):
     (np.zeros((4, 2)), [0, 0, 1], "\\(4, 2\\) and labels of shape \\(3,\\) do not fit"),
     (np.zeros((4, 2)), [0.0, 0.0, np.nan, 1.0], "a label is missing"),
     (np.zeros((4, 2)), [None] * 4, "a label is missing"),
+    (torch.zeros(4, 2), torch.tensor([0, 0, torch.nan, 1]), "a label is missing"),
+    (torch.zeros(4, 2, dtype=torch.complex64), torch.tensor([0, 0, 1, 1]), "no real numbers"),
+    (torch.zeros(4, 2) > 0, torch.tensor([0, 0, 1, 1]), "no real numbers"),
     (np.zeros((4, 2)), ["a", "a", np.nan, pd.NA], "a label is missing"),
     (np.zeros((4, 2)), [["a"], ["a"], ["b"], ["b"]], "labels of shape \\(4, 1\\)"),
 ])

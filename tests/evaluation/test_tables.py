@@ -124,7 +124,7 @@ def test_one_name_with_other_flags_is_told_apart_by_them(tmp_path, capsys):
     ]
 
 
-@pytest.mark.parametrize("dataset, rows", [("cub200", 1), ("image_folder", 2)])
+@pytest.mark.parametrize("dataset, rows", [("cub200", 1), ("image_folder", 2), ("embeddings", 2)])
 def test_where_runs_lie_makes_no_row_but_what_images_they_have_seen_does(tmp_path, capsys, dataset,
                                                                          rows):
     runs = [make_run(tmp_path, f"a-s{seed}", seed, 0.5, dataset=dataset,

@@ -243,3 +243,13 @@ def test_every_argument_is_documented():
     text = LearnedWeights.__doc__
     for name in list(inspect.signature(LearnedWeights).parameters):
         assert re.search(rf"\b{name}: ", text), name
+
+
+def test_a_batch_of_one_image_leaves_the_policy_finite():
+    loss = LearnedWeights(SmoothAP(tau=0.1), granularity="anchor")
+    optimizer = torch.optim.Adam(loss.param_groups(), lr=1e-3)
+    value = loss(torch.ones(1, 4, requires_grad=True), torch.tensor([3]))
+    value.backward()
+    optimizer.step()
+    assert value.isfinite()
+    assert all(parameter.isfinite().all() for parameter in loss.parameters())
