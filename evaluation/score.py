@@ -93,11 +93,11 @@ def run(opt: Namespace) -> None:
     files = [(opt.embeddings, opt.labels)]
     if opt.gallery:
         files.append(opt.gallery)
+    if opt.out:
+        refuse_input("--out", opt.out, chain.from_iterable(files))
     sets = []
     tables = []
     for embeddings, table in files:
-        if opt.out:
-            refuse_input("--out", opt.out, [embeddings, table])
         if opt.eval_context:
             refuse_context(Path(embeddings))
         sets.append(read_embeddings(embeddings))

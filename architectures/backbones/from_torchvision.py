@@ -44,7 +44,7 @@ def torchvision_backbone(
     from torchvision.models import get_model, get_model_weights
     called = called or f"torchvision.{name}"
     preset = get_model_weights(name)[weights].transforms()
-    side = crop = preset.crop_size[0]
+    side = preset.crop_size[0]
     transformer = name.startswith("vit_")
     if transformer:
         side = image_size or side
@@ -52,33 +52,41 @@ def torchvision_backbone(
         trunk.heads = nn.Identity()
         adapt = partial(_interpolated, trunk)
     else:
-        # no auxiliary classifiers, and no second initialisation where weights are loaded
-        options = {"aux_logits": False, "init_weights": not pretrained} if name in RESCALED else {}
-        model = get_model(name, weights=None, **options)
+        model = get_model(name, weights=None, **_options(name, pretrained))
         trunk = without_classifier(model) if own_pooling else trunk_of(model)
         adapt = dict
     if pretrained:
         load_source(trunk, called, preset_source(name, weights), weights_dir, adapt)
     width = run_blank_image(trunk, called, side).shape[1]
-    backbone = Backbone(
-        trunk,
-        width,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        image_size=crop,
-        pooled=transformer or own_pooling,
-        crop_share=crop / preset.resize_size[0],
-        interpolation=supported(preset.interpolation.value),
-    )
+    backbone = Backbone(trunk, width, pooled=transformer or own_pooling, **_prepared_by(preset))
     if name in RESCALED:
         return replace(backbone, mean=HALF, std=HALF)
     return backbone
+
+
+def _prepared_by(preset) -> dict:
+    """How torchvision's transform of some weights prepares an image, as fields of a Backbone."""
+    side = preset.crop_size[0]
+    return {
+        "mean": tuple(preset.mean),
+        "std": tuple(preset.std),
+        "image_size": side,
+        "crop_share": side / preset.resize_size[0],
+        "interpolation": supported(preset.interpolation.value),
+    }
 
 
 def preset_source(name: str, weights: str) -> Source:
     """Where torchvision keeps the weights of this model that it calls `weights`."""
     from torchvision.models import get_model_weights
     return Source(get_model_weights(name)[weights].url)
+
+
+def _options(name: str, pretrained: bool) -> dict:
+    """No auxiliary classifiers, and no second initialisation where weights are loaded."""
+    if name not in RESCALED:
+        return {}
+    return {"aux_logits": False, "init_weights": not pretrained}
 
 
 def trunk_of(model: nn.Module) -> nn.Sequential:

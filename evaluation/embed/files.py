@@ -11,7 +11,7 @@ from datasets.crops import INTERPOLATIONS
 from datasets.embeddings import as_listed, row_names
 from datasets.row_paths import RowPaths
 from evaluation.embed.embedder import GEOMETRY, Embedder
-from evaluation.embed.library import are_settings
+from evaluation.embed.library import holds_settings
 from evaluation.ranking import with_context
 from utilities.device import AMP
 from utilities.digest import sha256
@@ -117,7 +117,7 @@ def _is_description(content: dict[str, Any]) -> bool:
     texts = [checkpoint["path"], content["images"], content["embeddings"],
              geometry.pop("augmentation")]
     is_known = geometry.pop("interpolation", INTERPOLATIONS[0]) in INTERPOLATIONS
-    is_known = is_known and are_settings(content.get("model", {}))
+    is_known = is_known and holds_settings(content.get("model", {}))
     return (is_known
             and all(isinstance(text, str) for text in texts)
             and all(isinstance(side, int) for side in geometry.values())

@@ -29,7 +29,7 @@ def is_name(name: str | Path) -> bool:
     return bool(is_known) and not Path(name).exists()
 
 
-def are_settings(content: object) -> bool:
+def holds_settings(content: object) -> bool:
     """Whether this, from a file, can be the settings of `restore`."""
     return (isinstance(content, dict)
             and content.keys() <= SETTINGS.keys()

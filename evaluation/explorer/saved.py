@@ -27,8 +27,7 @@ def explore_saved(opt: Namespace) -> None:
     if opt.gallery:
         files.append(opt.gallery)
     embeddings = [read_embeddings(path) for path, _, _ in files]
-    for embeddings_file, table, _ in files:
-        refuse_input("--out", opt.out, [embeddings_file, table])
+    refuse_input("--out", opt.out, [path for file in files for path in file[:2]])
     out = output_path(opt.out, [Path(folder) for _, _, folder in files])
     lists = image_lists(files, [len(rows) for rows in embeddings])
     labels = [torch.tensor(images.labels) for images in lists]

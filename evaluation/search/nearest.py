@@ -48,24 +48,12 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: Sequence[Path | None], k: i
     k are hits. paths: of the queries, None for one that is no file. Raises UsageError where D or k
     does not fit.
     """
-    own = query.shape[1]
-    expected = gallery.rows.shape[1]
-    if own != expected:
-        raise UsageError(f"The queries have {counted(own, 'dimension')} and the embeddings {expected}: "
-                         "give the checkpoint that made the embeddings.")
-    if not positive_int.has(k):
-        raise UsageError(f"--k: {positive_int.problem(k)}.")
     if query_class is not None:
         query_class = _known_class(gallery, query_class)
     least = -math.inf if min_similarity is None else min_similarity
     own_rows = [None if path is None else gallery.row_of(path) for path in paths]
     extra = any(row is not None for row in own_rows)
-    most = len(gallery.rows) - extra
-    if k > most:
-        if not most:
-            raise UsageError(f"{gallery.file} holds the query alone; embed more images.")
-        raise UsageError(f"--k {k}: a query can find at most {counted(most, 'image')} here; ask for 1 to "
-                         f"{most}.")
+    _check(gallery, query, k, len(gallery.rows) - extra)
     # faiss would copy the gallery first, which takes longer than the search; the ranking is equal
     stored = gallery.rows
     if gallery.context:
@@ -84,6 +72,22 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: Sequence[Path | None], k: i
                 for row, score in pairs[:k] if score >= least]
         results.append(SearchResult(path, class_name, hits))
     return results
+
+
+def _check(gallery: EmbeddedSet, query: Tensor, k: int, most: int) -> None:
+    """A UsageError where the dimensions or k do not fit; most: images that a query can find."""
+    own = query.shape[1]
+    expected = gallery.rows.shape[1]
+    if own != expected:
+        raise UsageError(f"The queries have {counted(own, 'dimension')} and the embeddings {expected}: "
+                         "give the checkpoint that made the embeddings.")
+    if not most:
+        raise UsageError(f"{gallery.file} holds the query alone; embed more images.")
+    if not positive_int.has(k):
+        raise UsageError(f"--k: {positive_int.problem(k)}.")
+    if k > most:
+        raise UsageError(f"--k {k}: a query can find at most {counted(most, 'image')} here; ask for 1 to "
+                         f"{most}.")
 
 
 def _known_class(gallery: EmbeddedSet, name: str) -> str:
