@@ -28,7 +28,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 class Server(ThreadingHTTPServer):
     """What it answers is set by attributes: content, tag (its ETag), ranges (False ignores
     Range), cuts (how many bytes each of the next answers sends before it breaks off), status,
-    location (of a redirect), page (HTML), length (False does not say it), stall (an event to
+    location (of a redirect), page (HTML), length (False: not said; or the text that is said), stall (an event to
     wait for where it breaks off), shift (how many bytes too early a range begins). `asked` lists
     the Range headers.
     """
@@ -88,7 +88,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.tag:
             headers["ETag"] = self.server.tag
         if self.server.length:
-            headers["Content-Length"] = str(len(body))
+            is_true = self.server.length is True
+            headers["Content-Length"] = str(len(body)) if is_true else self.server.length
         for item in headers.items():
             self.send_header(*item)
         self.end_headers()
@@ -146,7 +147,7 @@ def left(folder):
 
 
 @pytest.mark.parametrize("md5", [MD5, None])
-@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("length", [True, False, "abc", "-5"])
 def test_a_whole_file(server, length, md5, tmp_path):
     server.length = length
     download(server.url, tmp_path / "file", md5)
