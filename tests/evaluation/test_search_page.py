@@ -164,7 +164,7 @@ def test_the_page_in_a_browser(browser, server, place, size, scheme, tmp_path): 
     assert page.locator("#hits strong").all_inner_texts() == [hit.class_name for hit in hits]
     assert EVIL in page.locator("#hits strong").all_inner_texts()
     assert page.evaluate("document.getElementById('query').naturalWidth") == 16
-    page.wait_for_load_state("networkidle")
+    page.wait_for_function("[...document.querySelectorAll('#hits img')].every(one => one.complete)")
     widths = page.evaluate("[...document.querySelectorAll('#hits img')].map(one => one.naturalWidth)")
     # three rows name what is no image of the folder
     assert sum(width > 0 for width in widths) == 27
