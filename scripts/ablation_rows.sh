@@ -14,6 +14,7 @@ pure=(--loss gpw)               # the plain pair loss, which has no weights of i
 anchor=(--policy_granularity anchor --policy_entropy_bonus .001 --policy_lr .01)
 rivals="margin multisimilarity smoothap"
 metrics="e_recall@1 mAP_r" costs=""
+row_flags=()                    # of rows alone, not of candidates
 alphas="8,16,32,64" temperatures="0.05,0.1,0.2,0.4"
 
 grids_of_losses() {             # rates, betas, neg_weights and taus are the script's
@@ -140,6 +141,7 @@ ablation() {                    # ablation GROUP...: tunes, trains, and prints w
     parse_rows ablation_rows grids_of_losses grids_upon_them
     tune grids_of_losses ablation_rows mAP_r
     tune grids_upon_them ablation_rows mAP_r
+    common+=("${row_flags[@]}")
     ablation_rows
     train
     compare full

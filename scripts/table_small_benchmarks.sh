@@ -6,7 +6,7 @@
 # since the numbers of a CPU depend on how many threads compute them. A run takes 20 to 40 minutes on one core of 2024,
 # the whole table of two data sets about two days on two.
 # FROZEN=1 trains only what follows the backbone, on features that are computed once (docs/training.md): a run takes
-# half a minute to 3 minutes.
+# half a minute to 3 minutes. SCREEN=1 trains the candidates in this way and the rows whole.
 # scripts/lib.sh and scripts/tuning.sh explain SEEDS, TUNE_SEEDS, GPUS, DATA, OUT, EXTRA, ONLY and DRY_RUN,
 # scripts/ablation_rows.sh ROWS="method controls".
 TUNE_FLAGS=${TUNE_FLAGS:---n_epochs 4 --tau 3 --eval_every 4}
@@ -29,6 +29,9 @@ rates="1e-4 2e-4"
 if [[ -n ${FROZEN:-} ]]; then
     common+=(--freeze)
     rates="1e-4 3e-4"
+elif [[ -n ${SCREEN:-} ]]; then
+    tune_flags+=(--freeze)
+    row_flags=(--warmup_epochs 0)
 else
     common+=(--warmup_epochs 0)
 fi

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 TABLES = sorted(path.name for path in (ROOT / "scripts").glob("table_*.sh"))
 SCRIPTS = [*TABLES, "toy_cpu.sh"]
 OURS = ("SEEDS", "TUNE_SEEDS", "GPUS", "DATA", "OUT", "DRY_RUN", "EXTRA", "ONLY", "ARCHS", "ARCH", "DATASET",
-        "DATASETS", "EPOCHS")
+        "DATASETS", "EPOCHS", "FROZEN", "SCREEN")
 
 
 def call(script, cwd=ROOT, **variables):
@@ -121,6 +121,14 @@ def test_rows_of_the_small_benchmarks_train_as_long_as_asked_and_candidates_as_b
     for opt in options_of("table_small_benchmarks.sh", SEEDS=1, EPOCHS=5):
         lengths.setdefault(opt.savename.startswith("tune-"), set()).add((opt.n_epochs, *opt.tau, opt.eval_every))
     assert lengths == {False: {(5, 4, 5)}, True: {(4, 3, 4)}}
+
+
+def test_candidates_of_the_small_benchmarks_are_screened_on_frozen_features_and_rows_train_whole():
+    screened = options_of("table_small_benchmarks.sh", SEEDS=1, SCREEN=1)
+    assert {(opt.savename.startswith("tune-"), opt.freeze) for opt in screened} == {(True, True), (False, False)}
+    rows = [{opt.savename: opt for opt in opts if not opt.savename.startswith("tune-")}
+            for opts in (screened, options_of("table_small_benchmarks.sh", SEEDS=1))]
+    assert rows[0] == rows[1]
 
 
 def test_groups_of_rows_are_chosen_by_name():
