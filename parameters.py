@@ -481,10 +481,10 @@ def constructor_flags(flag: str, texts: dict) -> Flags:
 
 
 def with_help(arguments: dict, texts: dict[str, str]) -> dict[str, Explained]:
-    """The arguments that are flags."""
+    """The arguments that are flags: those with a literal default."""
     explained = {}
     for name, (default, annotation) in arguments.items():
-        if name not in NOT_FLAGS:
+        if name not in NOT_FLAGS and default not in (None, source.NO_DEFAULT):
             text = texts.get(name, UNEXPLAINED)
             explained[name] = Explained(default, text, named(annotation))
     return explained
@@ -669,7 +669,7 @@ def add_further_flags(parser: Parser) -> None:
         for definition in registry(switch).values():
             for argument, explained in with_help(source.signature(definition), {}).items():
                 flag = f"--{prefix}{argument}"
-                if flag not in known and explained.default not in (None, source.NO_DEFAULT):
+                if flag not in known:
                     add_constructor_flag(group, flag, explained)
                     known.add(flag)
 

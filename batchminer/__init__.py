@@ -13,7 +13,8 @@ from batchminer.random_triplets import RandomTriplets
 from batchminer.rho_distance import RhoDistance
 from batchminer.semihard import Semihard
 from batchminer.softhard import Softhard
-from utilities.registry import lookup, own_class
+from utilities.registry import accepted, lookup, own_class
+from utilities.seed import RandomStream
 
 __all__ = ["MINERS", "Miner", "Triplets", "select"]
 
@@ -44,4 +45,7 @@ def select(name: str, seed: int = 0, **kwargs) -> Miner:
         cls = own_class(name, Miner, ("seed",), "--batch_mining")
     else:
         cls = lookup(MINERS, name, "miner", "--batch_mining")
-    return cls(seed=seed, **kwargs)
+    miner = cls(**accepted(cls, {"seed": seed}), **kwargs)
+    # also where its own constructor takes no seed
+    miner.stream = RandomStream(seed)
+    return miner

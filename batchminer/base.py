@@ -7,8 +7,9 @@ from torch import Tensor
 
 from utilities.errors import UsageError
 from utilities.pairwise import at_least_float32, only, refuse_shapes
-from utilities.ranges import checked
+from utilities.ranges import with_arguments
 from utilities.seed import RandomStream
+from utilities.text import shown
 
 # nats: what is so much less likely is never drawn
 BEYOND = 1e9
@@ -54,7 +55,7 @@ class Miner:
     adapts = False
 
     def __init_subclass__(cls) -> None:
-        checked(dataclass(eq=False)(cls))
+        with_arguments(cls, eq=False)
 
     def __post_init__(self) -> None:
         self.stream = RandomStream(self.seed)
@@ -77,6 +78,9 @@ class Miner:
             if not isinstance(triplets, Triplets):
                 raise UsageError(f"{type(self).__name__}.mine gave a {type(triplets).__name__}: give "
                                  "batchminer.Triplets(anchor, positive, negative).")
+            if not are_indices(triplets):
+                raise UsageError(f"{type(self).__name__}.mine gave {', '.join(map(shown, triplets))}: give "
+                                 "three tensors (T,) of type int64.")
             if self.second_negative:
                 return add_second_negative(triplets, label, generator)
             return triplets
@@ -98,6 +102,13 @@ class Miner:
     def load_state_dict(self, state: dict) -> None:
         """Continue drawing where `state_dict` was taken."""
         self.stream.load_state_dict(state)
+
+
+def are_indices(triplets: Triplets) -> bool:
+    """Whether they are whole numbers of one length; their values are not looked at."""
+    if not all(isinstance(part, Tensor) and part.dtype == torch.long for part in triplets):
+        return False
+    return {part.shape for part in triplets} == {triplets.anchor.shape[:1]}
 
 
 class ClassBlocks:

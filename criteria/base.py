@@ -1,5 +1,4 @@
 """The contract of every criterion, the pair weights it may get, and how they enter its sums."""
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -8,7 +7,8 @@ from torch import Tensor, nn
 from batchminer.base import Quadruplets, Triplets
 from utilities.errors import UsageError
 from utilities.pairwise import at_least_float32, masked_logsumexp, refuse_shapes
-from utilities.ranges import checked
+from utilities.ranges import with_arguments
+from utilities.text import shown
 
 
 class PairWeights(NamedTuple):
@@ -60,7 +60,7 @@ class Criterion(nn.Module):
 
     def __init_subclass__(cls) -> None:
         # Modules are compared by identity.
-        checked(dataclass(eq=False, repr=False)(cls))
+        with_arguments(cls, eq=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -116,8 +116,7 @@ class Criterion(nn.Module):
             x = at_least_float32(embedding)
             loss = self.loss(x, label.long(), triplets, weight or PairWeights(), anchors)
         if not isinstance(loss, Tensor) or loss.ndim:
-            found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise UsageError(f"{type(self).__name__}.loss gave {found}: give a scalar tensor, such as "
+            raise UsageError(f"{type(self).__name__}.loss gave {shown(loss)}: give a scalar tensor, such as "
                              "cost.mean().")
         return loss
 

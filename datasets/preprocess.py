@@ -78,7 +78,11 @@ def to_rgb(image: Image.Image, kind: str) -> Image.Image:
     """Any mode of Pillow to RGB; transparent parts become white. kind: the file's format."""
     if has_many_bits(image):
         is_full = image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM"))
-        image = Image.fromarray(to_8_bits(np.asarray(image), 65535 if is_full else None))
+        values = np.asarray(image)
+        greys = to_8_bits(values, 65535 if is_full else None)
+        # a grey that stands for transparent parts
+        greys[values == image.info.get("transparency", -1)] = 255
+        image = Image.fromarray(greys)
     if image.mode in TRANSPARENT or "transparency" in image.info:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, "white")

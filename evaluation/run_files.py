@@ -105,14 +105,14 @@ def shortcoming(run: Run) -> str | None:
                 f"{run.flags.get('n_epochs', 'unknown')}")
     if not run.result["final"]:
         return "it was trained on all classes, without a test"
-    if not run.history:
+    if run.epochs is None:
         return "it has no readable metrics.csv"
     steps = run.result.get("steps")
     if last.get("step") != steps:
         return (f"its result.json is of step {steps}, its metrics.csv goes to step "
                 f"{last.get('step', 0):.0f}")
     epochs = run.flags.get("n_epochs")
-    if isinstance(epochs, int) and run.epochs is not None and run.epochs < epochs:
+    if isinstance(epochs, int) and run.epochs < epochs:
         return f"it goes on to epoch {epochs}, and its result.json is of epoch {run.epochs}"
     return None
 

@@ -18,7 +18,9 @@ sys.path.insert(0, str(ROOT))
 from parameters import get_options  # noqa: E402
 from utilities.command_line import Formatter, Parser  # noqa: E402
 from utilities.errors import RunError, UsageError, answer  # noqa: E402
+from utilities.metric_names import is_lower_better  # noqa: E402
 from utilities.optional import require  # noqa: E402
+from utilities.ranges import positive_int  # noqa: E402
 from utilities.text import counted  # noqa: E402
 
 # What a sweep decides for its runs.
@@ -53,7 +55,7 @@ def score(folder: Path, metric: str) -> float:
 
 
 def objective(opt: argparse.Namespace, fixed: list[str]) -> Callable:
-    """What Optuna maximises: a trial in, its score out."""
+    """What Optuna optimises: a trial in, its score out."""
     def run(trial) -> float:
         chosen = suggest(trial)
         trial.set_user_attr("flags", chosen)
@@ -79,7 +81,7 @@ def sweep(opt: argparse.Namespace, fixed: list[str]) -> None:
     study = optuna.create_study(
         study_name=opt.study,
         storage=storage,
-        direction="maximize",
+        direction="minimize" if is_lower_better(opt.metric) else "maximize",
         sampler=optuna.samplers.TPESampler(seed=opt.search_seed),
         load_if_exists=True,
     )
@@ -118,8 +120,8 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--study", default="sweep", metavar="NAME", help="Name of the study, and of its runs.")
     add("--storage", default="sweep.db", metavar="FILE", help="SQLite file of the study; machines may share it.")
-    add("--trials", type=int, default=20, help="Finished trials of the study, of all machines together.")
-    add("--metric", default="e_recall@1", help="Metric on the validation classes that is maximised.")
+    add("--trials", type=positive_int, default=20, help="Finished trials of the study, of all machines together.")
+    add("--metric", default="e_recall@1", help="Metric on the validation classes that chooses.")
     add("--search_seed", type=int, default=0, help="""
         Seed of the search; give each machine another one, so that they do not begin alike.""")
     return parser

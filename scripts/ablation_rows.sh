@@ -129,7 +129,7 @@ rows_of_rivals() {              # the method on the other losses
 }
 
 ablation() {                    # ablation GROUP...: tunes, trains, and prints what was tuned and tables of the rows
-    read -ra groups <<< "${ROWS:-$*}"
+    words groups "${ROWS:-$*}"
     local group
     for group in "${groups[@]}"; do
         if [[ $(type -t "rows_of_$group") != function ]]; then

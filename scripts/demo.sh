@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
 # All steps on the built-in data set: the full method, its base loss alone (smoothap), and multi-similarity, at
 # equal steps; then one table of held-out classes and the pictures of the full method. The baselines train beside
-# the full method, one core each.
+# the full method, one core each. A second call for the same folder continues it, or prints its table again.
 set -euo pipefail
+out=${1:+$(realpath -m "$1")}
 cd "$(dirname "$0")/.."
-out=${1:-runs/demo-$(date +%Y%m%d-%H%M%S)}
+out=${out:-runs/demo-$(date +%Y%m%d-%H%M%S)}
 plain=(--relation none --memory none --pair_weighting uniform)
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
 python -c 'import datasets; datasets.select("glyphs", ".cache")'    # drawn once, before two processes want it
-(python main.py --save_path "$out" --savename multisimilarity --map_images 0 --loss multisimilarity "${plain[@]}" &&
- python main.py --save_path "$out" --savename smoothap --map_images 0 --loss smoothap "${plain[@]}") \
+(python main.py --save_path "$out" --resume auto --savename multisimilarity --map_images 0 --loss multisimilarity "${plain[@]}" &&
+ python main.py --save_path "$out" --resume auto --savename smoothap --map_images 0 --loss smoothap "${plain[@]}") \
     > "$out/baselines.log" 2>&1 &
 baselines=$!
 trap 'kill $baselines 2>/dev/null || true' EXIT
-python main.py --save_path "$out" --savename full-method
+python main.py --save_path "$out" --resume auto --savename full-method
 echo "Waiting for the two baselines, which train beside it (log: $out/baselines.log) ..."
 wait $baselines || { tail -n 3 "$out/baselines.log"; exit 1; }
 echo

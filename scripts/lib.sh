@@ -22,16 +22,25 @@ begin() {                       # begin TABLE: reads the environment, goes to th
     cd "$(dirname "${BASH_SOURCE[0]}")/.."
     PYTHON=${PYTHON:-python}
     if [[ -n ${OUT:-} ]]; then OUT=$(absolute "$OUT"); else OUT=runs/$1; fi
-    read -ra seeds <<< "${SEEDS:-1 2 3 4 5}"
-    read -ra gpus <<< "${GPUS:-$(all_gpus)}"
-    read -ra extra <<< "${EXTRA:-}"
-    if [[ " ${EXTRA:-} " =~ \ (--(savename|seed|save_path|source_path|dataset|resume))[=\ ] ]]; then
+    seeds=() gpus=() extra=()
+    words seeds "${SEEDS:-1 2 3 4 5}"
+    words gpus "${GPUS:-$(all_gpus)}"
+    words extra "${EXTRA:-}"
+    if ((!${#seeds[@]} || !${#gpus[@]})); then
+        say "SEEDS and GPUS name at least one each, or are not set."
+        exit 2
+    fi
+    if [[ " ${extra[*]} " =~ \ (--(savename|seed|save_path|source_path|dataset|resume))[=\ ] ]]; then
         say "EXTRA holds ${BASH_REMATCH[1]}, which the script sets itself; SEEDS, OUT and DATA change it."
         exit 2
     fi
     common=() comparison=()
     dataset=""
     clear_rows
+}
+
+words() {                       # words ARRAY TEXT: the words of all its lines
+    read -ra "$1" <<< "${2//$'\n'/ }"
 }
 
 clear_rows() { names=() folders=() commands=(); }

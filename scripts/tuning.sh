@@ -7,8 +7,8 @@
 # All of it is read from result files, so that a second call chooses the same and trains nothing.
 
 declare -A candidate=() tuned=() needed=()
-read -ra tune_seeds <<< "${TUNE_SEEDS:-6}"
-read -ra tune_flags <<< "${TUNE_FLAGS:-}"
+words tune_seeds "${TUNE_SEEDS:-6}"
+words tune_flags "${TUNE_FLAGS:-}"
 
 tuned_row() {                   # tuned_row NAME FLAGS...: a row whose flags `filled` completes
     local flags

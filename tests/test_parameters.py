@@ -11,7 +11,7 @@ import pytest
 from parameters import build_parser, get_options, kwargs_for, loss_arguments
 from utilities.choices import loss_names
 from utilities.errors import UsageError
-from utilities.rules import NO_EFFECT
+from utilities.rules import NO_EFFECT, PLACES
 
 ROOT = Path(__file__).parent.parent
 
@@ -181,6 +181,7 @@ OPTIONS = {"flags": {}}
     (["--timeout_minutes", "5"], "no effect without other processes"),
     (["--timeout_minutes", "0"], "from 0.01 to 10,080"),
     (["--dataset", "image_folder"], "--source_path"),
+    *[([f"--{flag}", ""], f"--{flag} has no value") for flag in PLACES],
     (["--storage_metrics", "mrr"], "evaluation_metrics"),
     (["--storage_metrics", "ctx_e_recall@1"], "need --eval_context"),
     (["--storage_metrics", "ctx_mrr", "--eval_context", "8"], "not among --evaluation_metrics"),

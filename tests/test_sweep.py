@@ -84,3 +84,14 @@ def test_a_study_prints_the_command_of_its_best(monkeypatch, tmp_path, capsys):
     opt = get_options(shlex.split(line)[2:])
     assert opt.loss == "margin" and not opt.use_tv_split
     assert len(list((tmp_path / "glyphs").iterdir())) == 2
+
+
+@pytest.mark.parametrize("metric,best", [("e_recall@1", 0.9), ("fnmr@0.1", 0.2)])
+def test_the_best_trial_is_that_of_the_metric(monkeypatch, tmp_path, capsys, metric, best):
+    pytest.importorskip("optuna", reason="needs optuna: pip install optuna")
+    finished(monkeypatch)
+    values = iter([0.5, 0.2, 0.9])
+    monkeypatch.setattr(sweep, "score", lambda folder, name: next(values))
+    argv = ["--storage", str(tmp_path / "s.db"), "--trials", "3", "--save_path", str(tmp_path), "--metric", metric]
+    assert sweep.main([*argv, "--evaluation_metrics", metric, "--storage_metrics", metric]) == 0
+    assert f"val_{metric} {best:.4f}" in capsys.readouterr().out

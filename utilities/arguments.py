@@ -27,8 +27,8 @@ RENAMED = {
 }
 PREFIXES = ("data_mb_", "data_", "eval_", "glyphs_", "memory_", "policy_", "proxies_", "relation_",
             "search_", "xbm_")
-# a flag, and the number behind it
-FLAG = re.compile(r"(?<![\w-])--([a-z]\w*)(?: (-?\d[\d.e+-]*\d|\d))?")
+# a command of the shell, which stays; or a flag, and the number behind it
+FLAG = re.compile(r"`[^`]*`|(?<![\w-])--([a-z]\w*)(?: (-?\d[\d.e+-]*\d|\d))?")
 
 
 def in_arguments(text: str) -> str:
@@ -40,6 +40,8 @@ def in_arguments(text: str) -> str:
 
 def _replaced(found: re.Match) -> str:
     flag, number = found.groups()
+    if flag is None:
+        return found[0]
     argument = argument_of(flag)
     return argument if number is None else f"{argument}={number}"
 

@@ -8,6 +8,7 @@ import torch
 from utilities.errors import UsageError, in_brief
 
 AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEVICES = ("auto", "cpu", "cuda")
 COMPILERS = {"cpu": "a C++ compiler such as g++", "cuda": "the package triton"}
 GPU_PRODUCTS = (
     torch.backends.cuda.matmul,
@@ -17,8 +18,18 @@ GPU_PRODUCTS = (
 PRODUCTS = (*GPU_PRODUCTS, torch.backends.mkldnn.matmul)
 
 
-def choose_device(device: str = "auto", gpu: list[int] | None = None) -> torch.device:
-    """The device that the flags ask for; a GPU that is not there is refused, not replaced."""
+def choose_device(
+    device: str | torch.device = "auto", gpu: list[int] | None = None
+) -> torch.device:
+    """The device that the flags ask for; a GPU that is not there is refused, not replaced.
+
+    device: 'auto', 'cpu', 'cuda', or 'cuda:N', which is gpu [N].
+    """
+    device, _, number = str(device).partition(":")
+    if device not in DEVICES or number and not (device == "cuda" and number.isdecimal()):
+        raise UsageError(f"device {device}: choose one of {', '.join(DEVICES)}.")
+    if number:
+        gpu = [int(number)]
     available = torch.cuda.is_available()
     if (gpu is not None or device == "cuda") and not available:
         raise UsageError(

@@ -44,7 +44,8 @@ def each_line(path: Path, needed: Sequence[str], filled: Sequence[str] = (),
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             # a DictReader takes twice the time, and builds a dict that is thrown away
-            reader = csv.reader(file, skipinitialspace=True)
+            # strict: a quote that is never closed would swallow all that follows
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
             columns = [plain(name).lower() for name in next(reader, [])]
             _check_columns(path, columns, needed)
             filled = [name for name in columns if name in (*needed, *filled)]

@@ -11,15 +11,19 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from utilities.errors import UsageError
+from utilities.text import shown
 
 
 def refuse_shapes(what: str, embedding: Tensor, label: Tensor) -> None:
-    """A UsageError where rows and labels are not (B, D) and whole numbers (B,): others would
-    broadcast, or be taken for other classes.
+    """A UsageError where rows and labels are not tensors of real numbers (B, D) and whole numbers
+    (B,): others would broadcast, or be taken for other classes.
     """
-    if embedding.ndim != 2 or label.shape != embedding.shape[:1]:
+    are_tensors = isinstance(embedding, Tensor) and isinstance(label, Tensor)
+    if not are_tensors or embedding.ndim != 2 or label.shape != embedding.shape[:1]:
         raise UsageError(f"{what} embeddings (B, D) with labels (B,), not "
-                         f"{tuple(embedding.shape)} with {tuple(label.shape)}.")
+                         f"{shown(embedding)} with {shown(label)}.")
+    if not embedding.is_floating_point():
+        raise UsageError(f"{what} embeddings of real numbers, not {embedding.dtype}.")
     if label.is_floating_point():
         raise UsageError(f"{what} labels that are whole numbers, not {label.dtype}.")
 

@@ -8,7 +8,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Annotated, get_args
 
@@ -42,6 +42,8 @@ class Number:
         number = Integral if self.kind is int else Real
         if isinstance(value, bool) or not isinstance(value, number):
             return False
+        # LARGEST would be infinite in a narrower type of NumPy
+        value = value if isinstance(value, Integral) else float(value)
         return abs(value) <= LARGEST and self.holds(value)
 
     def problem(self, value: object) -> str:
@@ -81,7 +83,9 @@ NonNegative = Annotated[float, non_negative]
 Positive = Annotated[float, positive]
 Probability = Annotated[float, probability]
 Degrees = Annotated[float, degrees]
+Long = Annotated[int, long]
 PositiveInt = Annotated[int, positive_int]
+NonNegativeInt = Annotated[int, non_negative_int]
 Width = Annotated[int, width]
 Depth = Annotated[int, depth]
 # Where a file is a class that a flag names, and how the flags of its arguments begin.
@@ -104,6 +108,23 @@ def of(annotation: object) -> Number | None:
     """The range of an annotation, or None."""
     limits = [part for part in get_args(annotation) if isinstance(part, Number)]
     return limits[0] if limits else None
+
+
+def with_arguments(cls: type, **options) -> type:
+    """The class as a dataclass of these options, with its arguments `checked`.
+
+    A constructor that it or a base class writes stays. That of a base class takes no fields of this
+    class: with some, a UsageError.
+    """
+    is_written = "__init__" in vars(cls)
+    inherits = not is_written and getattr(cls, "writes_constructor", False)
+    cls.writes_constructor = is_written or inherits
+    cls = dataclass(init=not inherits, **options)(cls)
+    own = inspect.get_annotations(cls).keys() & {field.name for field in fields(cls)}
+    if inherits and own:
+        raise UsageError(f"{cls.__name__}: the constructor that it inherits takes no {min(own)}: write "
+                         "__init__ here too.")
+    return checked(cls)
 
 
 def checked(cls: type) -> type:

@@ -85,12 +85,19 @@ NAMES = {
 }
 
 
+# files and folders that are read
+PLACES = ("resume", "checkpoint", "weights", "weights_dir", "source_path")
+
+
 def problems(opt: Namespace, explicit: dict) -> Iterator[str]:
     """One sentence for everything that cannot work; `explicit`: the flags of the command line."""
     check_names(opt)
     for flag in explicit:
         if sentence := cannot_apply(flag, opt):
             yield sentence
+    for flag in PLACES:
+        if explicit.get(flag) == "":
+            yield f"--{flag} has no value (is a variable of the shell not set?): give it one, or leave it out"
     yield from problems_of_run(opt, explicit)
     yield from problems_of_source(opt, explicit)
     yield from problems_of_images(opt)

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from utilities.errors import RunError, reason
+from utilities.errors import RunError, UsageError, reason
 from utilities.files import replacing_text
 
 
@@ -16,7 +16,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         whole, end, _ = file.read().rpartition("\n")
     # a cell may hold line ends, so that lines are not split here
     return list(csv.DictReader(io.StringIO(whole + end, newline="")))
@@ -34,7 +34,11 @@ class GrowingTable:
         self.path = path
         self.columns: list[str] = []
         if path.exists():
-            rows = _rows_until(after, read_rows(path))
+            rows = read_rows(path)
+            if rows and "step" not in rows[0]:
+                raise UsageError(f"{path} has no column step, so that it cannot be continued; restore it as "
+                                 "it was written, or move it away.")
+            rows = _rows_until(after, rows)
             self.columns = [name for name in rows[0] if name] if rows else []
             self._rewrite(rows)
 

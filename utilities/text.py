@@ -1,4 +1,4 @@
-"""Text of unknown origin, such as the name of a file, as a terminal may show it."""
+"""Text of unknown origin, numbers and values, as a terminal may show them."""
 
 
 def printable(text: object) -> str:
@@ -24,3 +24,9 @@ def counted(number: int, noun: str) -> str:
     elif noun.endswith("s"):
         noun = f"{noun}e"
     return f"{number:,} {noun}s"
+
+
+def shown(value: object) -> str:
+    """What a function was given or gave: its type, and the shape of a tensor or an array."""
+    shape = f" {tuple(value.shape)}" if hasattr(value, "shape") else ""
+    return type(value).__name__ + shape

@@ -1,4 +1,6 @@
 """The values of metrics: checked input, one search for each space, all metrics of the same ranks."""
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -22,15 +24,15 @@ from evaluation.ranking import (
 )
 from utilities.errors import RunError, UsageError
 from utilities.metric_names import CONTEXT
-from utilities.ranges import non_negative_int
-from utilities.text import counted
+from utilities.ranges import Long, NonNegativeInt, refuse
+from utilities.text import counted, shown
 
 # a metric, and the number in its name
 Parsed = tuple[QueryMetric | SetMetric, float]
 
 
 @torch.no_grad()
-def evaluate(embeddings: Rows, labels: Labels, metrics: list[str], *,
+def evaluate(embeddings: Rows, labels: Labels, metrics: Iterable[str], *,
              gallery: Rows | None = None, gallery_labels: Labels | None = None, seed: int = 0,
              bootstrap: int = 0, context: int = 0, context_power: float = 3.0,
              **options) -> dict[str, float]:
@@ -48,11 +50,13 @@ def evaluate(embeddings: Rows, labels: Labels, metrics: list[str], *,
     Raises UsageError for what cannot be evaluated as given, RunError for NaN and for sets in which
     no image has another of its class.
     """
-    if not non_negative_int.has(bootstrap):
-        raise UsageError(f"evaluation: bootstrap: {non_negative_int.problem(bootstrap)}.")
+    refuse("evaluation: bootstrap", NonNegativeInt, bootstrap)
+    refuse("evaluation: seed", Long, seed)
+    seed = int(seed)
     embeddings = as_rows(embeddings)
     gallery = as_rows(gallery)
     labels, gallery_labels = as_labels(labels, gallery_labels)
+    metrics = list(metrics)
     if context:
         check_neighbours(context, len(embeddings if gallery is None else gallery))
     more = {"gallery_labels": gallery_labels, "seed": seed, "bootstrap": bootstrap} | options
@@ -86,6 +90,9 @@ def _evaluated(embeddings: Tensor, labels: Tensor, metrics: list[str], *, galler
         else:
             metric, number = parse_metric(name)
             parts = metric.value(whole, number)
+            if not isinstance(parts, tuple) and getattr(parts, "ndim", 0) != 1:
+                raise UsageError(f"metric {name}: its function gave {shown(parts)}: give two tensors (C,), or "
+                                 "one (1,) or (C + 1,).")
             found[name] = _total(parts).item()
         if bootstrap:
             low, high = _interval(parts, bootstrap, seed)
@@ -176,7 +183,11 @@ def _values(asked: dict[str, Parsed], search: Search) -> dict[str, Tensor]:
         part = part[some]
         rank = rank[some]
         for name, (metric, _) in asked.items():
-            values[name][part] = metric.value(rank, search.count[part], depth[name])
+            found = metric.value(rank, search.count[part], depth[name])
+            if not isinstance(found, Tensor) or found.shape != part.shape:
+                raise UsageError(f"metric {name}: its function gave {shown(found)}: give a number for each "
+                                 f"query, a tensor {tuple(part.shape)} here.")
+            values[name][part] = found.double()
     return values
 
 
@@ -204,4 +215,6 @@ def _check_rows(rows: Tensor, label: Tensor, what: str) -> None:
         raise UsageError(f"evaluation: {what} embeddings of shape {tuple(rows.shape)} and labels "
                          f"of shape {tuple(label.shape)} do not fit; pass (N, D) embeddings and "
                          "(N,) labels.")
+    if not rows.shape[1]:
+        raise UsageError(f"evaluation: {what} embeddings have no numbers: pass rows of one or more.")
     check_finite(rows, what)

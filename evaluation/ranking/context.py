@@ -56,9 +56,10 @@ def add_neighbours(rows: Tensor, collection: Tensor, neighbours: int, power: flo
     check_finite(rows, "query")
     gallery = None if rows is collection else collection
     query, among = searched(rows, gallery, cosine=True)
-    k = neighbours + (itself is not None)
+    k = int(neighbours) + (itself is not None)
     found = neighbour_blocks(query, among, k, None, SearchOptions(**options))
-    augmented = torch.empty_like(rows)
+    exact = rows.dtype == torch.float64
+    augmented = torch.empty(rows.shape, dtype=rows.dtype if exact else torch.float32, device=rows.device)
     for place, score, index in found:
         if itself is not None:
             _, index = without(score, index, itself[place])

@@ -16,9 +16,11 @@ from evaluation.ranking.rows import Rows, plain_rows
 from evaluation.ranking.threads import map_blocks
 from utilities.device import full_precision
 from utilities.errors import RunError, UsageError
+from utilities.ranges import PositiveInt, refuse
 from utilities.registry import lookup
 
 MARGIN = 3              # candidates beyond k, so that ties at the cut rarely need a second search
+PRECISIONS = {"float32": False, "half": True}
 FAISS_GPU_LIMIT = 2048  # faiss on a GPU returns at most this many neighbours
 
 
@@ -39,6 +41,11 @@ class SearchOptions:
     gpu: bool = False
     precision: str = "float32"
 
+    def __post_init__(self) -> None:
+        lookup(dict.fromkeys(["auto", *BACKENDS]), self.backend, "search backend", "--search_backend")
+        lookup(PRECISIONS, self.precision, "search precision", "--search_precision")
+        refuse("search block", PositiveInt, self.block)
+
 
 @torch.no_grad()
 def nearest(query: Tensor | Rows, gallery: Tensor | Rows, k: int, *, exclude_self: bool = False,
@@ -54,6 +61,7 @@ def nearest(query: Tensor | Rows, gallery: Tensor | Rows, k: int, *, exclude_sel
     query = query if isinstance(query, Rows) else plain_rows(query)
     gallery = gallery if isinstance(gallery, Rows) else plain_rows(gallery)
     _check(query.product, gallery.product, k, exclude_self)
+    k = int(k)
     device = query.product.device
     itself = torch.arange(len(query), device=device) if exclude_self else None
     similarity = torch.empty(len(query), k, device=device)
@@ -125,14 +133,12 @@ def check_finite(rows: Tensor, what: str) -> None:
 
 def _steps(gallery: Tensor, wanted: int, options: SearchOptions) -> list[Step]:
     """The searches to try one after the other, each with its rounding error."""
-    precisions = {"float32": False, "half": True}
-    half = lookup(precisions, options.precision, "search precision", "--search_precision")
+    half = PRECISIONS[options.precision]
     backend = options.backend
     if backend == "auto":
         faiss_is_better = faiss_or_none() and not gallery.is_cuda and not half
         backend = "faiss" if faiss_is_better else "torch"
-    build = lookup(BACKENDS, backend, "search backend", "--search_backend")
-    steps = [(build(gallery, wanted, options.gpu), rounding_error(gallery))]
+    steps = [(BACKENDS[backend](gallery, wanted, options.gpu), rounding_error(gallery))]
     if not half:
         return steps
     if backend == "faiss":

@@ -5,6 +5,7 @@ Of a run that is still going it shows what exists. The files may be of any origi
 escaped, unreadable files are left out.
 """
 import math
+import shlex
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def report(run: Run) -> str:
         chosen=chosen,
         others=others,
         origin=origin(run),
+        repeat=shlex.join(["python", "main.py", "--repeat", str(run.folder / "options.json")]),
     )
 
 

@@ -54,6 +54,7 @@ def find(gallery: EmbeddedSet, query: Tensor, paths: Sequence[Path | None], k: i
     own_rows = [None if path is None else gallery.row_of(path) for path in paths]
     extra = any(row is not None for row in own_rows)
     _check(gallery, query, k, len(gallery.rows) - extra)
+    k = int(k)
     # faiss would copy the gallery first, which takes longer than the search; the ranking is equal
     stored = gallery.rows
     if gallery.context:

@@ -71,6 +71,9 @@ class Searcher:
                min_similarity: float | None = None,
                query_class: str | None = None) -> list[SearchResult]:
         """What rows (Q, D) of `embed` find; paths: their files, None for what is none."""
+        if rows.ndim != 2 or len(rows) != len(paths):
+            raise UsageError(f"A search takes rows (Q, D) and a path or None for each, not rows of shape "
+                             f"{tuple(rows.shape)} and {len(paths)} of these.")
         if min_similarity is not None and not ranges.cosine.has(min_similarity):
             raise UsageError(f"--min_similarity: {ranges.cosine.problem(min_similarity)}.")
         if not len(rows):

@@ -7,13 +7,14 @@ small and encoded anew.
 """
 import json
 import re
+import sys
 import threading
 from argparse import ArgumentTypeError
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from datasets.files import within
 from datasets.formats import Content
@@ -77,6 +78,11 @@ class SearchServer(ThreadingHTTPServer):
             raise RunError(f"--serve {port}: nothing can be served there ({reason(error)}); name "
                            "another port, or 0 for any that is free.") from None
 
+    def handle_error(self, request, client_address) -> None:
+        """What a request raised; a browser that has gone away is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def hosts(self) -> list[str]:
         """What the header Host may be."""
         hosts = [f"{name}:{self.server_port}" for name in NAMES]
@@ -113,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         """The page, or an image of the set."""
         if not self._is_own():
             return
-        path = urlsplit(self.path).path
+        path = self._address().path
         row = re.fullmatch(r"/image/([0-9]{1,9})", path)
         if path == "/":
             self._send(200, "text/html; charset=utf-8", self.server.page.encode())
@@ -126,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         """The hits of a photograph."""
         if not self._is_own():
             return
-        address = urlsplit(self.path)
+        address = self._address()
         length = self.headers.get("Content-Length", "")
         if address.path != "/search":
             self._refuse(404, "There is nothing at this address.")
@@ -137,6 +143,13 @@ class Handler(BaseHTTPRequestHandler):
         else:
             photograph = self.rfile.read(int(length))
             self._answer(photograph, dict(parse_qsl(address.query)))
+
+    def _address(self) -> SplitResult:
+        """What is asked for; empty where it is no address."""
+        try:
+            return urlsplit(self.path)
+        except ValueError:
+            return urlsplit("")
 
     def _answer(self, photograph: bytes, asked: dict[str, str]) -> None:
         try:

@@ -23,8 +23,8 @@ def run(opt: Namespace) -> None:
     """Embed the queries, search, print, draw; or serve the page."""
     if opt.serve is not None:
         refuse_with_serve(opt)
-    if opt.json:
-        refuse_existing("--json", opt.json)
+    else:
+        refuse_outputs(opt)
     searcher = Searcher(opt.embeddings, checkpoint=opt.checkpoint, images=opt.images,
                         device=opt.device, eval_context=opt.eval_context,
                         eval_context_power=opt.eval_context_power)
@@ -61,6 +61,18 @@ def refuse_with_serve(opt: Namespace) -> None:
     if opt.queries:
         raise UsageError(f"{opt.queries[0]}: --serve takes queries from the page; leave it out, or "
                          "leave out --serve.")
+
+
+def refuse_outputs(opt: Namespace) -> None:
+    """A UsageError for files that cannot be written, or flags that contradict each other."""
+    if "" in opt.queries:
+        raise UsageError("A query is an image or a folder, and one of these is empty.")
+    if opt.picture and opt.no_picture:
+        raise UsageError("--picture and --no_picture contradict each other: leave one of them out.")
+    if opt.json:
+        refuse_existing("--json", opt.json)
+    if opt.picture and opt.json and Path(opt.picture).resolve() == Path(opt.json).resolve():
+        raise UsageError(f"--picture and --json both name {opt.json}: name two files.")
 
 
 def embed_all(searcher: Searcher, queries: list[str]) -> tuple[Tensor, list[Path]]:
@@ -138,7 +150,8 @@ def picture_path(opt: Namespace, folder: Path) -> Path:
     if opt.picture:
         refuse_existing("--picture", opt.picture)
         return Path(opt.picture)
-    stem = Path(opt.queries[0]).stem
+    # that of "." is its folder's name
+    stem = Path(opt.queries[0]).resolve().stem
     path = folder / "searches" / f"{stem}.png"
     number = 1
     while path.exists():

@@ -67,21 +67,21 @@ def texts(line: TableLine, with_difference: bool) -> dict[str, str]:
 
 
 def mean_text(metric: str, values: pd.Series) -> str:
-    """60.0 ± 14.1; without the standard deviation (n - 1) for one run."""
+    """60.0 ± 14.1; without the standard deviation (n - 1) for one run, or an infinite one."""
     if values.empty:
         return "-"
     text = shown(metric, values.mean())
-    if len(values) > 1:
+    if not math.isnan(values.std()):
         text += f" ± {shown(metric, values.std())}"
     return text
 
 
 def difference_text(metric: str, difference: Difference | None) -> str:
-    """+1.4 [+0.2, +2.6] 4/5; without an interval for one pair."""
+    """+1.4 [+0.2, +2.6] 4/5; without an interval for one pair, - 4/5 with an infinite one."""
     if difference is None or not difference.pairs:
         return "-"
-    text = shown(metric, difference.mean, "+")
-    if difference.pairs > 1:
+    text = "-" if math.isnan(difference.mean) else shown(metric, difference.mean, "+")
+    if not math.isnan(difference.low):
         low = shown(metric, difference.low, "+")
         high = shown(metric, difference.high, "+")
         text += f" [{low}, {high}]"

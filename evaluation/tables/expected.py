@@ -29,6 +29,9 @@ def read_expected(path: str) -> dict[tuple[str, str, str], Expected]:
         share = None
         if line["percent"] != NOT_PUBLISHED:
             share = _percent(line["percent"], line.where) / 100
+        if key in numbers:
+            raise UsageError(f"{line.where}: {', '.join(key)} stands in an earlier line too; leave one of "
+                             "them out.")
         numbers[key] = Expected(share, line["source"], line["selection"])
     return numbers
 

@@ -2,13 +2,14 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
 
 class Difference(NamedTuple):
     """The mean of own minus other over the pairs, its 95 % interval (NaN for one pair), and in how
-    many of the pairs own is better."""
+    many of the pairs own is better. Where one of the two is infinite all three numbers are NaN."""
 
     mean: float
     low: float
@@ -32,7 +33,9 @@ def paired_difference(own: pd.Series, other: pd.Series, *,
     if seeds.empty:
         return None
     d = own[seeds] - other[seeds]  # (n,)
+    is_better = d < 0 if lower_is_better else d > 0
+    if not np.isfinite(d).all():
+        return Difference(math.nan, math.nan, math.nan, int(is_better.sum()), len(d))
     mean = d.mean()
     half = stdtrit(len(d) - 1, 0.975) * d.std() / math.sqrt(len(d))
-    is_better = d < 0 if lower_is_better else d > 0
     return Difference(mean, mean - half, mean + half, int(is_better.sum()), len(d))

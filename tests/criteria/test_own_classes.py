@@ -250,7 +250,7 @@ class Pairs(Miner):
 
 def test_what_an_own_class_gives_is_checked():
     rows, label = torch.eye(4), torch.arange(4)
-    with pytest.raises(UsageError, match="PerImage.loss gave \\(4,\\): give a scalar"):
+    with pytest.raises(UsageError, match="PerImage.loss gave Tensor \\(4,\\): give a scalar"):
         PerImage()(rows, label)
     with pytest.raises(NotImplementedError, match="Unfinished has no method loss"):
         Unfinished()(rows, label)
@@ -266,6 +266,11 @@ def test_labels_that_do_not_fit_are_refused(called):
         called(torch.eye(4), torch.arange(3))
     with pytest.raises(UsageError, match="whole numbers"):
         called(torch.eye(4), torch.rand(4))
+    for label in ([0, 1, 2, 3], torch.arange(4).numpy()):
+        with pytest.raises(UsageError, match="not Tensor \\(4, 4\\) with (list|ndarray)"):
+            called(torch.eye(4), label)
+    with pytest.raises(UsageError, match="real numbers"):
+        called(torch.eye(4).long(), torch.arange(4))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
@@ -276,3 +281,54 @@ def test_labels_of_any_whole_type_are_the_same_classes(dtype):
     label = torch.tensor([1, 1, 2, 2, 3, 3, 1, 2])
     triplets = Triplets(torch.tensor([0, 2, 4]), torch.tensor([1, 3, 5]), torch.tensor([2, 0, 0]))
     assert torch.equal(loss(rows, label.to(dtype), triplets), loss(rows, label, triplets))
+
+
+class Doubled(Margin):
+    """A subclass that writes no constructor."""
+
+    def loss(self, *batch):
+        return 2 * super().loss(*batch)
+
+
+class Near(Miner):
+    """A miner with a constructor of its own, which takes no seed."""
+
+    def __init__(self, k=2):
+        super().__init__()
+        self.k = k
+
+
+class Nearer(Near):
+    """A subclass of it."""
+
+
+def test_a_constructor_that_is_written_is_inherited():
+    batch = torch.randn(8, 5), torch.arange(8) // 2
+    triplets = Triplets(*torch.tensor([[0, 1, 2], [2, 3, 4]]).T)
+    assert Doubled(4, margin=0.5)(*batch, triplets) == 2 * Margin(4, margin=0.5)(*batch, triplets) > 0
+    with pytest.raises(UsageError, match="margin: -1 is not"):
+        Doubled(4, margin=-1)
+    assert Nearer(k=3).k == 3
+    with pytest.raises(UsageError, match="Wider: the constructor that it inherits takes no width"):
+        type("Wider", (Margin,), {"__annotations__": {"width": float}, "width": 1.0})
+
+
+def test_a_miner_without_a_seed_still_draws_by_the_seed_of_the_run(monkeypatch):
+    monkeypatch.setattr(batchminer, "own_class", lambda *_: Near)
+    first, again, other = (batchminer.select("own.Near", seed, k=3) for seed in (1, 1, 2))
+    numbers = [torch.rand(3, generator=miner.stream.on(torch.device("cpu"))) for miner in (first, again, other)]
+    assert torch.equal(numbers[0], numbers[1]) and not torch.equal(numbers[0], numbers[2])
+
+
+@pytest.mark.parametrize("given", [
+    (torch.tensor([0]), torch.tensor([1]), torch.tensor([2, 3])),
+    (torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([2.0])),
+    ([0], [1], [2]),
+])
+def test_triplets_that_are_none_are_refused(given):
+    class Odd(Miner):
+        def mine(self, x, label, generator, anchors):
+            return Triplets(*given)
+
+    with pytest.raises(UsageError, match="Odd.mine gave .* give three tensors"):
+        Odd()(torch.eye(4), torch.arange(4))

@@ -175,6 +175,12 @@ def test_cmyk(tmp_path):
     assert red[0] > 200 and red[1] < 60 and red[2] < 60
 
 
+def test_a_transparent_grey_of_16_bits_lies_on_white(tmp_path):
+    grey = np.array([[1000, 40000], [65535, 1000]], dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "grey.png", transparency=1000)
+    assert rgb(tmp_path / "grey.png")[..., 0].tolist() == [[255, round(40000 / 257)], [255, 255]]
+
+
 def test_transparency_lies_on_white(tmp_path):
     alpha = np.full((7, 5, 1), 255, np.uint8)
     alpha[0] = 0

@@ -186,3 +186,11 @@ def test_a_name_with_context_has_unit_and_direction_of_the_plain_one():
     assert is_better("ctx_mAP_r", 0.2, 0.1)
     with pytest.raises(UsageError, match="--eval_context K"):
         evaluate(*clusters(0), ["ctx_e_recall@1"])
+
+
+@pytest.mark.parametrize("kind", [torch.int16, torch.int64, torch.float16])
+def test_rows_of_another_type_get_the_context_of_the_same_numbers(kind):
+    rows = (clusters(40)[0] * 20).round()
+    expected = with_context(rows, None, 3, 3.0)[0]
+    found, _ = with_context(rows.to(kind), None, np.int64(3), 3.0)
+    assert torch.equal(found, expected)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from evaluation import METRICS, QueryMetric, evaluate, parse_metric, query_values
+from evaluation import METRICS, QueryMetric, SetMetric, evaluate, parse_metric, query_values
 from evaluation.metrics import retrieval
 from evaluation.ranking import exact
 from tests.evaluation.sets import SETS, clusters, generator, perfect
@@ -297,3 +297,42 @@ def test_gpu_equals_cpu():
     rows, label = clusters(0, classes=20, per_class=20)
     expected_values = evaluate(rows, label, NAMES)
     assert evaluate(rows.cuda(), label, NAMES) == pytest.approx(expected_values, abs=1e-12)
+
+
+def test_metrics_may_be_any_iterable():
+    assert evaluate(*clusters(0), iter(["mrr", "nmi"])) == evaluate(*clusters(0), ["mrr", "nmi"])
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"backend": "fiass"}, "Did you mean faiss"), ({"precision": "double"}, "half"), ({"block": 0}, "search block"),
+    ({"seed": None}, "seed: None"), ({"seed": 2**70}, "seed"), ({"bootstrap": -1}, "bootstrap"),
+])
+def test_options_are_looked_at_even_where_nothing_is_searched(options, words):
+    with pytest.raises(UsageError, match=words):
+        evaluate(*clusters(0), ["nmi"], **options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    plain = evaluate(*clusters(0), ["nmi", "mrr"], seed=3, context=2, bootstrap=5)
+    assert evaluate(*clusters(0), ["nmi", "mrr"], seed=np.int64(3), context=np.int16(2), bootstrap=np.int64(5)) == plain
+
+
+@pytest.mark.parametrize("metric", [
+    QueryMetric(lambda rank, count, depth: 1.0, 1), QueryMetric(lambda rank, count, depth: rank, 2),
+    SetMetric(lambda whole, number: 0.5), SetMetric(lambda whole, number: torch.tensor(0.5)),
+])
+def test_what_a_metric_of_ones_own_gives_is_checked(monkeypatch, metric):
+    monkeypatch.setitem(METRICS, "own", metric)
+    with pytest.raises(UsageError, match="metric own: its function gave .*: give "):
+        evaluate(*clusters(0), ["own"])
+
+
+def test_a_metric_of_ones_own_may_give_truth_values(monkeypatch):
+    monkeypatch.setitem(METRICS, "own", QueryMetric(lambda rank, count, depth: (rank <= 1).any(1), 1, first=True))
+    found = evaluate(*clusters(0), ["own", "e_recall@1"])
+    assert found["own"] == found["e_recall@1"]
+
+
+def test_rows_without_numbers_are_refused():
+    with pytest.raises(UsageError, match="have no numbers"):
+        evaluate(torch.zeros(4, 0), torch.tensor([0, 0, 1, 1]), ["nmi"])

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from evaluation.tables.cells import difference_text
 from evaluation.tables.paired import paired_difference
 
 
@@ -52,3 +53,13 @@ def test_an_equal_pair_is_not_better_and_lower_can_be():
     other = pd.Series({1: 0.2, 2: 0.2, 3: 0.4})
     assert paired_difference(own, other).better == 1
     assert paired_difference(own, other, lower_is_better=True).better == 1
+
+
+def test_an_infinite_pair_leaves_no_difference_but_a_count():
+    own = pd.Series({1: math.inf, 2: 1.0, 3: 2.0})
+    for first in (math.inf, 0.5):
+        other = pd.Series({1: first, 2: 1.5, 3: 1.0})
+        found = paired_difference(own, other)
+        assert (found.better, found.pairs) == (1 + (first < 1), 3)
+        assert math.isnan(found.mean) and math.isnan(found.low) and math.isnan(found.high)
+        assert difference_text("rho_spectrum@1", found) == f"- {found.better}/3"

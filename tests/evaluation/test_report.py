@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -167,6 +168,12 @@ def test_the_page_has_every_number(run):
     text = " | ".join(page_of(run).text)
     for cell in CELLS:
         assert cell in text, cell
+
+
+def test_the_command_to_repeat_the_run_is_one_for_a_shell(run):
+    moved = run.rename(run.with_name("a run & more"))
+    command = next(text for tag, text in page_of(moved).texts if "main.py --repeat" in text)
+    assert shlex.split(command) == ["python", "main.py", "--repeat", str(moved / "options.json")]
 
 
 def test_the_page_has_every_part_in_order(run):

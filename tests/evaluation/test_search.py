@@ -352,6 +352,8 @@ def test_embeddings_of_another_origin_need_a_checkpoint(place, capsys):
     ("{x}/images {x}/query.png", 2, "holds no embeddings"),
     ("{x}/none {x}/query.png", 2, "holds no embed"),
     ("{x}/e {x}/query.png --picture {x}/p.exe", 1, "picture cannot be written"),
+    ("{x}/e {x}/query.png --picture {x}/p.png --no_picture", 2, "contradict each other"),
+    ("{x}/e {x}/query.png --picture {x}/p.png --json {x}/e/../p.png", 2, "name two files"),
     ("{x}/e {x}/query.png --checkpoint {x}/query.png", 1, "not a readable checkpoint"),
 ])
 def test_what_cannot_be_done_is_one_sentence(place, capsys, argv, code, words):
@@ -409,3 +411,8 @@ def test_names_from_files_cannot_command_the_terminal(place, capsys):
     said = capsys.readouterr().out
     assert "\x1b" not in said
     assert r"\x1b[2J" in said
+
+
+def test_an_empty_query_is_refused(place, capsys):
+    assert run(place / "e", "", place / "query.png") == 2
+    assert "one of these is empty" in capsys.readouterr().err

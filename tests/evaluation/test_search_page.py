@@ -176,3 +176,19 @@ def test_the_page_in_a_browser(browser, server, place, size, scheme, tmp_path): 
     context.close()
     # what the server refuses is noted by the browser itself
     assert all("Failed to load resource" in message for message in messages)
+
+
+def test_an_address_that_is_none_is_not_found(server):
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
+        client.sendall(f"GET http://[::1 HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+        assert client.recv(100).split()[1] == b"404"
+
+
+def test_a_browser_that_goes_away_is_no_error(server, capsys):
+    for error, words in ((BrokenPipeError(), ""), (KeyError("x"), "KeyError")):
+        try:
+            raise error
+        except type(error):
+            server.handle_error(None, ("127.0.0.1", 1))
+        assert words in capsys.readouterr().err
+    assert "Traceback" not in capsys.readouterr().err

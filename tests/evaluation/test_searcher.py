@@ -195,3 +195,20 @@ def test_a_query_without_hits_says_so(place, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(*argv[:2], "--min_similarity", 3)
     assert "3 is not a number from -1 to 1" in capsys.readouterr().err
+
+
+def test_rows_and_paths_belong_together(searcher):
+    rows = searcher.gallery.rows[:3]
+    assert len(searcher.search(rows, [None] * 3, k=np.int64(2))) == 3
+    for paths in ([None], [None] * 4):
+        with pytest.raises(UsageError, match="a path or None for each"):
+            searcher.search(rows, paths)
+    with pytest.raises(UsageError, match="rows of shape"):
+        searcher.search(rows[0], [None])
+
+
+def test_the_device_is_one_that_there_is(place):
+    assert Searcher(place / "e", device=torch.device("cpu")).open().device.type == "cpu"
+    for device in ("gpu", "cpu:1x", torch.device("meta")):
+        with pytest.raises(UsageError, match="device .*: choose one of auto, cpu, cuda"):
+            Searcher(place / "e", device=device).open()

@@ -435,6 +435,7 @@ def test_a_row_without_a_published_number_says_so(tmp_path, capsys):
 @pytest.mark.parametrize("text, words", [
     ("glyphs,a,nmi,many,x,y\n", "line 2: many is not a percentage"),
     ("glyphs,a,nmi,3\n", "line 2: the source is empty"),
+    ("glyphs,a,nmi,3,x,y\nglyphs,a,nmi,4,x,y\n", "line 3: glyphs, a, nmi stands in an earlier line"),
 ])
 def test_a_wrong_file_of_published_numbers(tmp_path, capsys, text, words):
     run = make_run(tmp_path, "a", 1, 0.5)

@@ -116,6 +116,19 @@ def test_the_environment_reaches_every_command():
     assert {name.split("-")[1] for name in names - rows} == {"full", "smoothap"}          # the grids that they need
 
 
+def test_several_lines_are_as_several_words():
+    words = {"SEEDS": "3 7", "TUNE_SEEDS": "6 8", "EXTRA": "--bs=8 --n_epochs=2", "ROWS": "memory parts"}
+    lines = options_of("toy_cpu.sh", **{name: text.replace(" ", "\n") for name, text in words.items()})
+    assert lines == options_of("toy_cpu.sh", **words)
+    assert {opt.seed for opt in lines} == {3, 7, 6, 8} and {(opt.bs, opt.n_epochs) for opt in lines} == {(8, 2)}
+
+
+@pytest.mark.parametrize("blank", ["SEEDS", "GPUS"])
+def test_variables_without_a_word_are_refused(blank):
+    done = call("toy_cpu.sh", DRY_RUN=1, **{blank: " "})
+    assert done.returncode == 2 and "name at least one" in done.stderr
+
+
 def test_rows_of_the_small_benchmarks_train_as_long_as_asked_and_candidates_as_before():
     lengths = {}
     for opt in options_of("table_small_benchmarks.sh", SEEDS=1, EPOCHS=5):

@@ -129,8 +129,13 @@ def test_the_shapes_of_a_batch_are_refused():
     for label in (torch.zeros(4, 1), torch.zeros(3)):
         with pytest.raises(UsageError, match="embeddings \\(B, D\\) with labels \\(B,\\), not"):
             SmoothAP()(x, label)
-    with pytest.raises(UsageError, match="not \\(4,\\)"):
+    with pytest.raises(UsageError, match="not Tensor \\(4,\\)"):
         SmoothAP()(x[:, 0], torch.zeros(4))
     weight = PairWeights(torch.ones(4, 4), torch.ones(4, 4))
     with pytest.raises(UsageError, match='pass weighting=Factor\\(\\), granularity="anchor"'):
         CRITERIA["arcface"](4, 3)(x, torch.tensor([0, 1, 2, 3]), weight=weight)
+
+
+def test_a_command_of_the_shell_stays():
+    text = "`python -m datasets.prepare cub200 --source_path X` fetches it; or pass --source_path."
+    assert in_arguments(text) == text.replace("pass --source_path", "pass source_path")

@@ -86,7 +86,8 @@ def test_the_cpu_is_taken_where_there_is_no_gpu_and_a_gpu_that_is_not_there_is_r
         choose_device("cuda", [5])
 
 
-@pytest.mark.parametrize("arguments,number", [((), 0), (("cuda",), 0), (("auto", [1]), 1)])
+@pytest.mark.parametrize("arguments,number", [
+    ((), 0), (("cuda",), 0), (("auto", [1]), 1), (("cuda:1",), 1), ((torch.device("cuda", 1),), 1)])
 def test_a_gpu_is_taken_with_its_number_and_becomes_the_present_one(monkeypatch, arguments, number):
     chosen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -135,6 +135,8 @@ def test_a_line_is_where_an_editor_shows_it_though_a_field_holds_line_ends(tmp_p
     (b"\xff\xfep\0a\0", "this is not a csv table in UTF-8"),
     (b"path,label\na,\xe9\n", "this is not a csv table in UTF-8"),
     (b"path,label\n" + b"a" * 200_000 + b",1\n", "this is not a csv table in UTF-8 (field larger"),
+    (b'path,label\na,"1\nb,2\n', "this is not a csv table in UTF-8 (unexpected end"),
+    (b'path,label\na,"1\nb,"2"\n', "this is not a csv table in UTF-8"),
     (b"path,label\na\n", "line 2: the label is empty; fill it in, or remove the line."),
     (b"path,label\n , \n", "line 2: the path is empty"),
     (b"path,label\n,,x\n", "line 2: there are more fields than columns; put quotes around"),

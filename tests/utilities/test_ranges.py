@@ -1,7 +1,9 @@
 """Ranges of numbers: the same for a flag, for an argument of a class and in a file."""
 import argparse
 import math
+import warnings
 
+import numpy as np
 import pytest
 
 import batchminer
@@ -96,3 +98,12 @@ def test_a_class_of_the_user_is_named_by_itself():
         Mine(0)
     with pytest.raises(UsageError, match="^Mine: ks: 0 is not a whole number"):
         Mine(1, ks=(1, 0))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_numbers_of_numpy_are_numbers(kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ranges.positive.has(kind(0.5)) and not ranges.positive.has(kind(-1))
+        assert not ranges.positive.has(kind("inf")) and not ranges.positive.has(kind("nan"))
+        assert ranges.positive_int.has(np.int32(3)) and not ranges.positive.has(10**400)

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from utilities import table
-from utilities.errors import RunError
+from utilities.errors import RunError, UsageError
 from utilities.logger import RunFolder
 from utilities.table import GrowingTable, read_rows
 
@@ -59,13 +59,28 @@ def test_a_table_is_continued_up_to_a_step(tmp_path, after, kept):
     assert [row["step"] for row in read_rows(path)] == kept
 
 
-@pytest.mark.parametrize("text", ["epoch,loss\n1,2\n", "step,loss\n,2\n", "\n\n\n", "step,loss\n"])
+@pytest.mark.parametrize("text", ["step,loss\n,2\n", "\n\n\n", "step,loss\n"])
 def test_without_steps_it_begins_anew(tmp_path, text):
     path = tmp_path / "steps.csv"
     path.write_text(text)
     growing = GrowingTable(path, after=9)
     growing.append({"step": 5, "speed": 1.5})
     assert path.read_text() == "step,speed\n5,1.5\n"
+
+
+@pytest.mark.parametrize("text", ["epoch,loss\n1,2\n", "step;loss\n1;2\n"])
+def test_a_table_in_another_form_is_not_deleted(tmp_path, text):
+    path = tmp_path / "steps.csv"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="has no column step"):
+        GrowingTable(path, after=9)
+    assert path.read_text() == text
+
+
+def test_the_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path):
+    path = tmp_path / "steps.csv"
+    path.write_text("\ufeffstep,loss\n1,2\n", encoding="utf-8")
+    assert read_rows(path) == [{"step": "1", "loss": "2"}]
 
 
 def test_fields_beyond_the_columns_are_dropped_and_missing_ones_stay_empty(tmp_path):

@@ -1,8 +1,9 @@
 """Text of unknown origin on a terminal."""
 
 import pytest
+import torch
 
-from utilities.text import counted, printable
+from utilities.text import counted, printable, shown
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,7 @@ def test_a_path_is_a_text_too(tmp_path):
 )
 def test_a_number_agrees_with_its_noun(number, noun, expected):
     assert counted(number, noun) == expected
+
+
+def test_a_value_is_shown_by_its_type_and_shape():
+    assert [shown(value) for value in ([1], None, torch.eye(2))] == ["list", "NoneType", "Tensor (2, 2)"]

@@ -177,8 +177,8 @@ def test_a_saved_state_continues_its_draws():
     (lambda: LearnedWeights(SmoothAP(), granularity="anchors"), "^granularity anchors: .*mean anchor.*batch, anchor"),
     (lambda: LearnedWeights(SmoothAP(), training=PolicyTraining(samples=1)), "needs at least samples=2"),
     (lambda: LearnedWeights(Margin(6))(rows(), LABEL), "given none: pass triplets, as a miner of batchminer gives"),
-    (lambda: LearnedWeights(SmoothAP())(rows(), LABEL[:, None]), r"labels \(B,\), not \(24, 8\) with \(24, 1\)"),
-    (lambda: LearnedWeights(SmoothAP()).record(rows()[0], LABEL), r"not \(8,\) with \(24,\)"),
+    (lambda: LearnedWeights(SmoothAP())(rows(), LABEL[:, None]), r"\(B,\), not Tensor \(24, 8\) with Tensor \(24, 1\)"),
+    (lambda: LearnedWeights(SmoothAP()).record(rows()[0], LABEL), r"not Tensor \(8,\) with Tensor \(24,\)"),
 ])
 def test_errors_name_arguments(make, sentence, monkeypatch):
     monkeypatch.setattr(errors, "_in_command", False)
