@@ -18,6 +18,10 @@ begin() {                       # begin TABLE: reads the environment, goes to th
         say "needs bash 4.4 or newer, this is $BASH_VERSION."
         exit 2
     fi
+    local switch
+    for switch in DRY_RUN FROZEN SCREEN; do
+        if [[ ${!switch:-} == 0 ]]; then unset "$switch"; fi
+    done
     from=$PWD
     cd "$(dirname "${BASH_SOURCE[0]}")/.."
     PYTHON=${PYTHON:-python}

@@ -123,6 +123,11 @@ def test_several_lines_are_as_several_words():
     assert {opt.seed for opt in lines} == {3, 7, 6, 8} and {(opt.bs, opt.n_epochs) for opt in lines} == {(8, 2)}
 
 
+def test_a_switch_of_0_is_off():
+    plain = options_of("table_small_benchmarks.sh", SEEDS=1)
+    assert options_of("table_small_benchmarks.sh", SEEDS=1, FROZEN=0, SCREEN=0) == plain
+
+
 @pytest.mark.parametrize("blank", ["SEEDS", "GPUS"])
 def test_variables_without_a_word_are_refused(blank):
     done = call("toy_cpu.sh", DRY_RUN=1, **{blank: " "})
