@@ -483,10 +483,10 @@ def constructor_flags(flag: str, texts: dict) -> Flags:
 def with_help(arguments: dict, texts: dict[str, str]) -> dict[str, Explained]:
     """The arguments that are flags: those with a literal default."""
     explained = {}
-    for name, (default, annotation) in arguments.items():
+    for name, (default, kind) in arguments.items():
         if name not in NOT_FLAGS and default not in (None, source.NO_DEFAULT):
             text = texts.get(name, UNEXPLAINED)
-            explained[name] = Explained(default, text, named(annotation))
+            explained[name] = Explained(default, text, named(kind))
     return explained
 
 

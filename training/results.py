@@ -8,22 +8,11 @@ from architectures.network import Network
 from criteria.method.context_health import has_health
 from datasets import Splits
 from datasets.row_paths import RowPaths
-from evaluation import evaluate, query_values
+from evaluation import evaluate, explorer, query_values, report
 from evaluation.embed import embed
-from evaluation.explorer import NEIGHBOURS, explore, write_run_explorer
 from evaluation.metrics.confusions import Confusion, confusions
 from evaluation.metrics.per_class import class_table
 from evaluation.ranking import nearest
-from evaluation.report import (
-    SHOWN,
-    draw_gallery,
-    draw_map,
-    place_images,
-    plot_context,
-    plot_policy,
-    plot_progress,
-    write_report,
-)
 from evaluation.run_files import read_run
 from parameters import evaluation_arguments, search_arguments
 from training import held_out
@@ -153,7 +142,7 @@ def write_results(run: Run) -> None:
     if opt.figures:
         if "test" in run.loaders:
             draw_pictures(opt, embedded, run.splits, folder)
-        write_report(folder.path)
+        report.write_report(folder.path)
     print(f"Trained {trained_parts(run)}: {result['seconds_per_epoch']:.2f} s an epoch, "
           f"{counted(result['steps'], 'step')}. Everything is in {folder.path}")
 
@@ -171,14 +160,15 @@ def draw_curves(run: Run) -> None:
     """progress.png; policy.png where a policy was trained, memory.png where a context is decoded."""
     history = run.progress.history
     metrics = reported(run.opt.evaluation_metrics, run.opt.eval_context)
-    plot_progress(history, metrics, run.folder / "progress.png")
+    report.plot_progress(history, metrics, run.folder / "progress.png")
     if run.progress.policy_records:
         policy = run.method.policy
-        plot_policy(run.progress.policy_records, run.folder / "policy.png", policy.grid_positive.tolist(),
-                    policy.grid_negative.tolist(), names=policy.weighting.names, history=history)
+        report.plot_policy(run.progress.policy_records, run.folder / "policy.png",
+                           policy.grid_positive.tolist(), policy.grid_negative.tolist(),
+                           names=policy.weighting.names, history=history)
     if has_health(run.network):
         files = read_run(run.folder.path)
-        plot_context(files.steps, files.history, run.folder / "memory.png")
+        report.plot_context(files.steps, files.history, run.folder / "memory.png")
 
 
 def have_images(splits: Splits) -> bool:
@@ -199,12 +189,13 @@ def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) ->
     among_themselves = gallery is None
     searched = rows if among_themselves else gallery
     search = search_arguments(opt)
-    depth = min(max(SHOWN, NEIGHBOURS), len(searched) - among_themselves)
+    depth = min(max(report.SHOWN, explorer.NEIGHBOURS), len(searched) - among_themselves)
     score, index = nearest(rows, searched, depth, exclude_self=among_themselves, **search)
     shows_images = have_images(splits)
     if shows_images:
-        draw_gallery(score[:, :SHOWN], index[:, :SHOWN], images, folder / "gallery.png",
-                     longest=opt.image_size or LONGEST, gallery=splits.gallery, seed=opt.seed)
+        report.draw_gallery(score[:, :report.SHOWN], index[:, :report.SHOWN], images,
+                            folder / "gallery.png", longest=opt.image_size or LONGEST,
+                            gallery=splits.gallery, seed=opt.seed)
     pairs = confusions(index[:, 0], labels, images.class_names, gallery_labels)
     folder.write_csv("confusions.csv", [pair._asdict() for pair in pairs], Confusion._fields)
     for pair in pairs[:3]:
@@ -212,10 +203,11 @@ def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) ->
     if opt.eval_per_class:
         values, query = query_values(**embedded._asdict(), metrics=opt.evaluation_metrics, **search)
         folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))
-    places = place_images(rows, labels, opt.map_images) if opt.map_images else None
+    places = report.place_images(rows, labels, opt.map_images) if opt.map_images else None
     if places:
         thumbnails = opt.map_thumbnails and shows_images
-        draw_map(places, rows.shape[1], images, folder / "embedding.png", thumbnails=thumbnails)
+        report.draw_map(places, rows.shape[1], images, folder / "embedding.png", thumbnails=thumbnails)
     if opt.explorer_images and shows_images:
-        explored = explore(score, index, images, limit=opt.explorer_images, gallery=splits.gallery, places=places)
-        write_run_explorer(folder.path, explored)
+        explored = explorer.explore(score, index, images, limit=opt.explorer_images,
+                                    gallery=splits.gallery, places=places)
+        explorer.write_run_explorer(folder.path, explored)

@@ -1,6 +1,8 @@
-"""Names of a package that are loaded when they are first used, so that a command starts without torch."""
+"""A quick start: names of a package that are loaded when they are first used, and torch without its garbage."""
+import contextlib
+import gc
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -11,3 +13,13 @@ def loader(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
     return load
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Inside, nothing looks for garbage: torch makes half a million objects and keeps them, in 0.2 s less."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -98,9 +98,8 @@ def dimensions(text: str) -> int | str:
     return text if text == NO_PROJECTION else width(text)
 
 
-def named(annotation: str) -> Number | None:
-    """The range of an annotation in source text; `tuple[Positive, ...]` has that of its entries."""
-    name = annotation.removeprefix("tuple[").partition(",")[0]
+def named(name: str) -> Number | None:
+    """The range that a signature calls so, or None."""
     return PLAIN.get(name) or of(globals().get(name))
 
 

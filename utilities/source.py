@@ -69,10 +69,12 @@ def file_of(module: str) -> Path | None:
 
 
 class Argument(NamedTuple):
-    """default: NO_DEFAULT where it is missing or not a literal. annotation: its text, or ''."""
+    """default: NO_DEFAULT where it is missing or not a literal. kind: the first name of its annotation,
+    of `tuple[Positive, ...]` that of its entries, or ''.
+    """
 
     default: Any
-    annotation: str
+    kind: str
 
 
 def arguments(definition: Definition | None) -> dict[str, Any]:
@@ -121,7 +123,9 @@ def own_arguments(signature: ast.arguments) -> dict[str, Argument]:
 
 def argument(default: ast.expr | None, annotation: ast.expr | None) -> Argument:
     """An argument from the nodes of its default and its annotation."""
-    return Argument(value_of(default), ast.unparse(annotation) if annotation else "")
+    nodes = ast.walk(annotation) if annotation else []
+    names = (node.id for node in nodes if isinstance(node, ast.Name))
+    return Argument(value_of(default), next((name for name in names if name != "tuple"), ""))
 
 
 def value_of(node: ast.expr | None) -> Any:

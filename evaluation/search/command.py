@@ -10,6 +10,7 @@ from argparse import Namespace
 from parameters import add_context_flags, with_context_flags
 from utilities.command_line import Parser, command_parser
 from utilities.errors import answer
+from utilities.lazy import importing
 from utilities.ranges import cosine, port, positive_int
 
 # of the page
@@ -18,7 +19,8 @@ PORT = 8000
 
 def run(opt: Namespace) -> None:
     """Answer the queries; what this imports loads torch."""
-    from evaluation.search import terminal
+    with importing():
+        from evaluation.search import terminal
     terminal.run(opt)
 
 

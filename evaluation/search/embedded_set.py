@@ -54,12 +54,12 @@ class EmbeddedSet:
         names = [image.relative_to(folder) for folder in image.parents
                  if os.path.realpath(folder) == root]
         names.append(Path(os.path.relpath(os.path.realpath(image), root)))
-        rows = (self._rows_by_path.get(name.as_posix()) for name in names)
+        rows = (self._rows_by_path.get(os.path.normpath(name)) for name in names)
         return next((row for row in rows if row is not None), None)
 
     @cached_property
     def _rows_by_path(self) -> dict[str, int]:
-        return {Path(line["path"]).as_posix(): row for row, line in enumerate(self.lines)}
+        return {os.path.normpath(line["path"]): row for row, line in enumerate(self.lines)}
 
 
 def read_set(place: str, images: str | None = None, neighbours: int = 0,
