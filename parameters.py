@@ -86,8 +86,8 @@ def add_run_flags(parser: Parser) -> None:
     add("--resume", metavar="auto|RUN", help="""
         Continue a run after the last step in its last.pt, bit for bit. 'auto': the run of this
         name, or a new one if there is none; RUN: its folder or checkpoint. Flags that are not given
-        are the run's. Other values are refused, except for more --n_epochs, machine and paths;
-        so are other images than the run's.""")
+        are the run's. Other values are refused, except for more --n_epochs, machine, paths,
+        trackers, pages and pictures; so are other images than the run's.""")
     add("--checkpoint_minutes", type=non_negative, default=10.0, metavar="MINUTES", help="""
         Time between checkpoints within an epoch. One is also written after every epoch, on SIGTERM,
         SIGHUP and Ctrl-C.""")
@@ -230,8 +230,8 @@ def add_network_flags(parser: Parser) -> None:
         _frozen keeps the batch norm statistics fixed, _normalize gives the loss unit rows. Default:
         by --dataset. _normalize is added where relation, pair weights or memory need unit rows.""")
     add("--embed_dim", type=dimensions, metavar="D", help="""
-        Length of an embedding; 'none': no projection, an embedding is the feature itself. Then only
-        the backbone trains, and with --n_epochs 0 it is evaluated as it is.""")
+        Length of an embedding; 'none': no projection, an embedding is the feature itself. With
+        --n_epochs 0 the backbone is evaluated as it is.""")
     add("--projection_init", choices=["random", "pca"], default="random", help="""
         What the projection starts from: 'random' weights, or the principal components of the
         features of up to 10,000 training images ('pca'), so that training starts from the

@@ -248,7 +248,7 @@ def paper_defaults(arch: str, dataset: str, flags: dict) -> dict:
         defaults |= PAPER_LARGE | {"crop_size": side}
     if arch.startswith("vit"):
         defaults |= PAPER_VIT
-    if dataset == "online_products":
+    if dataset in ("online_products", "sop"):
         defaults |= PAPER_PRODUCTS
     return defaults
 

@@ -61,9 +61,10 @@ def test_no_more_workers_than_cores_where_none_are_given(monkeypatch, cores, wor
     assert get_options([]).kernels == 0
 
 
-def test_the_published_recipe_on_stanford_online_products():
+@pytest.mark.parametrize("name", ["online_products", "sop"])
+def test_the_published_recipe_on_stanford_online_products(name):
     argv = ["--recipe", "paper", "--source_path", "x", "--dataset"]
-    opt = get_options([*argv, "online_products"])
+    opt = get_options([*argv, name])
     assert (opt.arch, opt.bs, opt.samples_per_class) == ("resnet50_frozen_normalize", 180, 4)
     assert (opt.data_sampler, opt.steps_per_epoch) == ("hierarchical", 660)
     assert (opt.image_size, opt.crop_size, opt.augmentation) == (256, 256, "base")

@@ -297,8 +297,8 @@ def build_parser() -> Parser:
         help="folder of images, in class folders, with a labels.csv, or any other; or a .npy file of "
              "features with a labels.csv beside it")
     add("--out", metavar="FOLDER",
-        help="Where the files are written; default: beside the checkpoint, under its name and the "
-             "source's.")
+        help="Where the files are written; default: beside the checkpoint (of a library's "
+             "model: in this folder), under its name and the source's.")
     add("--add", action="store_true",
         help="Embed only the images without a row in --out, and append them.")
     add("--split", default="all", choices=["all", "train", "val", "test"],
