@@ -74,6 +74,7 @@ class Miner:
         generator = self.stream.on(embedding.device)
         with torch.autocast(embedding.device.type, enabled=False):
             x = at_least_float32(embedding.detach())
+            label = label.long()
             triplets = self.mine(x, label, generator, anchors)
             if not isinstance(triplets, Triplets):
                 raise UsageError(f"{type(self).__name__}.mine gave a {type(triplets).__name__}: give "

@@ -112,6 +112,8 @@ class Criterion(nn.Module):
         """
         refuse_shapes("A loss compares", embedding, label)
         self._refuse_what_cannot_work(triplets, weight, anchors)
+        if weight is not None:
+            self._refuse_weights(weight, len(embedding), anchors)
         with torch.autocast(embedding.device.type, enabled=False):
             x = at_least_float32(embedding)
             loss = self.loss(x, label.long(), triplets, weight or PairWeights(), anchors)
@@ -142,12 +144,19 @@ class Criterion(nn.Module):
         if anchors is not None and not self.takes_references:
             raise UsageError(f"{name} takes no reference rows, so a cross-batch memory cannot "
                              "serve it: pass --xbm_size 0.")
-        if weight is None:
-            return
+
+    def _refuse_weights(self, weight: PairWeights, rows: int, anchors: int | None) -> None:
+        name = type(self).__name__
         if self.accepts_weight == "none":
             raise UsageError(f"{name} takes no pair weights: pass --pair_weighting uniform.")
-        columns = max(w.shape[-1] for w in weight)
-        if self.accepts_weight == "anchor" and columns > 1:
+        anchors = rows if anchors is None else anchors
+        known = [w.shape if isinstance(w, Tensor) else None for w in weight]
+        if known == [None, None]:
+            return
+        if not set(known) <= {(anchors, 1), (anchors, rows)}:
+            raise UsageError(f"{name} takes weights of both signs, ({anchors}, 1) or ({anchors}, {rows}) "
+                             f"each, not {' and '.join(map(shown, weight))}.")
+        if self.accepts_weight == "anchor" and known != [(anchors, 1)] * 2:
             raise UsageError(f"{name} takes one weight an image here, not one a pair: pass "
                              "--policy_action weight --policy_granularity anchor.")
 

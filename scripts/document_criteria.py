@@ -41,7 +41,8 @@ proxy of class k. Flags `lr` are learning rates of proxies and the like.
 **Weights.** `w+` and `w-` weigh positives and negatives: one pair of images, or one image where a loss has proxies.
 Weights that are all one give the unweighted loss.
 
-**Empty cases.** An anchor without positives adds nothing; a loss without triplets is zero.
+**Empty cases.** An anchor without positives adds nothing (but where it is its own positive); a loss without
+triplets is zero.
 
 """
 AFTER_CRITERIA = """

@@ -31,6 +31,7 @@ class ClassProxies(nn.Module):
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         """z (B, D), label (B,) below n_classes -> the weighted term, a scalar."""
+        label = label.long()
         s = cosine(unit(z), self.proxies)  # (B, C)
         own = s.gather(1, label[:, None])  # (B, 1)
         _, others = own_and_others(self.sharpness * s.detach(), label)  # (B, C)

@@ -41,7 +41,7 @@ class Lookahead:
             return criterion(rows, label, triplets, PairWeights(positive, negative))
 
         z = z.detach()
-        gradient = vmap(grad(loss), in_dims=(None, 0, 0))(z, *weights)  # (K, B, D)
+        gradient = in_range(vmap(grad(loss), in_dims=(None, 0, 0))(z, *weights))  # (K, B, D)
         length = gradient.square().sum(-1).mean(-1).sqrt()  # (K,)
         length = length.clamp(min=torch.finfo(z.dtype).tiny)
         return unit(z - self.step / length[:, None, None] * gradient)
@@ -63,6 +63,16 @@ REWARDS: dict[str, type] = {
     "batch_ap": BatchAP,
     "lookahead": Lookahead,
 }
+
+
+def in_range(gradient: Tensor) -> Tensor:
+    """Each of (K, B, D) times a power of two that brings its largest entry near one.
+
+    Directions keep their bits; the square of a gradient below 1e-22, as of a low temperature where
+    all classes are apart, would be zero.
+    """
+    exponent = gradient.abs().amax((-2, -1), keepdim=True).frexp().exponent  # (K, 1, 1)
+    return gradient.ldexp(-exponent.clamp(min=-120, max=120))
 
 
 def batch_ap(z: Tensor, positive: Tensor) -> Tensor:

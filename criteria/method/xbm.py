@@ -47,6 +47,9 @@ class CrossBatchMemory(nn.Module):
 
         weigh(rows, labels, anchors) gives the pair weights of the batch against all rows, or None.
         """
+        if index is None:
+            raise UsageError("The cross-batch memory leaves out images that are in the batch: pass their numbers as "
+                             "`index`.")
         self.steps += 1
         past, past_label = self.references(index)
         loss = z.new_zeros(())
@@ -71,8 +74,8 @@ class CrossBatchMemory(nn.Module):
         rows = z[-self.size:]
         place = (self.seen + torch.arange(len(rows), device=z.device)) % self.size  # (B,)
         self.row[place] = rows.to(self.row.dtype)
-        self.label[place] = label[-self.size:]
-        self.index[place] = index[-self.size:]
+        self.label[place] = label[-self.size:].long()
+        self.index[place] = index[-self.size:].long()
         self.seen += len(rows)
 
     def get_extra_state(self) -> dict:

@@ -465,3 +465,10 @@ def test_margin_loss_with_distance_mining_takes_under_120_operations():
     with Operations() as operations:
         torch.autograd.grad(criterion(x, label, miner(x, label)), [x, criterion.beta])
     assert operations.count < 120
+
+
+@over_miners
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int32])
+def test_labels_of_any_whole_type_are_mined_alike(name, kind):
+    mined = [select(name, seed=0)(rows(), (LABEL > 1).to(one)) for one in (kind, torch.long)]
+    assert all(map(torch.equal, *mined))

@@ -576,3 +576,22 @@ def test_rows_are_taken_as_given():
         )
         # the one that normalises inside
         assert same == (name == "proxynca")
+
+
+@pytest.mark.parametrize("name", ["smoothap", "supcon", "multisimilarity", "lifted", "circle", "recallatk"])
+@pytest.mark.parametrize("shape", [(6,), (1, 6), (5, 1), (7, 1), (6, 5), ()])
+def test_weights_that_would_broadcast_are_refused(name, shape):
+    criterion = select(name, n_classes=3, embed_dim=DIM)
+    x = unit(torch.randn(6, DIM))
+    weight = torch.ones(shape)
+    with pytest.raises(UsageError, match=r"takes weights of both signs, \(6, 1\) or \(6, 6\) each"):
+        criterion(x, torch.tensor([0, 0, 1, 1, 2, 2]), weight=PairWeights(weight, weight))
+
+
+def test_weights_of_one_sign_are_refused_and_none_of_either_are_no_weights():
+    criterion = select("smoothap", n_classes=3, embed_dim=DIM)
+    x = unit(torch.randn(6, DIM))
+    label = torch.tensor([0, 0, 1, 1, 2, 2])
+    assert criterion(x, label, weight=PairWeights()) == criterion(x, label)
+    with pytest.raises(UsageError, match="weights of both signs"):
+        criterion(x, label, weight=PairWeights(torch.ones(6, 1)))

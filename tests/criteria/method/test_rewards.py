@@ -4,11 +4,11 @@ import itertools
 import pytest
 import torch
 
-from criteria import select
+from criteria import SmoothAP, select
 from criteria.base import PairWeights
 from criteria.method import REWARDS
 from criteria.method.policy import Actions, Policy
-from criteria.method.rewards import Lookahead, batch_ap
+from criteria.method.rewards import Lookahead, batch_ap, in_range
 from criteria.method.statistics import pairs_of
 from criteria.method.weighting import Sharpness
 from tests.oracles.policy import naive_average_precision
@@ -83,3 +83,25 @@ def test_virtual_step_without_any_gradient_stays_where_it_is():
     ones = torch.ones(2, 8, 1, dtype=torch.float64)
     moved = Lookahead().virtual_step(criterion(8), z, label, None, PairWeights(ones, ones))
     torch.testing.assert_close(moved, z.expand(2, -1, -1))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_virtual_step_where_classes_are_apart_is_that_of_double_precision(spread):
+    """At a temperature of 0.01 the gradient is then below 1e-22, whose square is zero in float32."""
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.eye(8, 16, dtype=torch.float64).repeat_interleave(4, 0)
+    z = unit(centre + spread * torch.randn(32, 16, generator=generator, dtype=torch.float64))
+    label = torch.arange(8).repeat_interleave(4)
+    weights = PairWeights(*(torch.rand(2, 32, 1, generator=generator, dtype=torch.float64) + 0.1 for _ in range(2)))
+    single = PairWeights(*(w.float() for w in weights))
+    pairs = pairs_of(z, label)
+    reward = Lookahead()(SmoothAP(), z.float(), label, None, single, pairs)
+    torch.testing.assert_close(reward.double(), Lookahead()(SmoothAP(), z, label, None, weights, pairs))
+
+
+def test_directions_in_range_keep_their_bits():
+    gradient = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    small = in_range(gradient * 2.0**-60)
+    assert torch.equal(small, in_range(gradient)) and 0.5 <= small.abs().max() < 1
+    assert torch.equal(in_range(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+    assert in_range(torch.full((1, 2, 2), 1e-45)).min() > 0

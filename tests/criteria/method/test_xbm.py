@@ -108,3 +108,19 @@ def test_resumes_bit_for_bit():
 def test_proxy_losses_refuse_it():
     with pytest.raises(UsageError, match="ProxyAnchor.*--xbm_size 0"):
         CrossBatchMemory(select("proxyanchor", n_classes=3, embed_dim=DIM), DIM, 10)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.uint8, torch.int64])
+def test_labels_and_numbers_of_any_whole_type_are_remembered(kind):
+    criterion = select("gpw", n_classes=6, embed_dim=DIM)
+    memory = CrossBatchMemory(criterion, DIM, 12).double()
+    for z, label, index in steps(3):
+        memory(criterion, z, label.to(kind), index.to(kind), unweighted)
+    assert memory.label.tolist()[:BATCH] == label.tolist()
+
+
+def test_images_without_numbers_are_refused():
+    criterion = select("gpw", n_classes=6, embed_dim=DIM)
+    z, label, _ = next(steps(1))
+    with pytest.raises(UsageError, match="pass their numbers as `index`"):
+        CrossBatchMemory(criterion, DIM, 12).double()(criterion, z, label, None, unweighted)
