@@ -12,7 +12,7 @@ from flows import FLOWS, Flow
 from flows.noise import counter_noise
 from utilities.errors import UsageError
 from utilities.pairwise import at_least_float32, unit
-from utilities.registry import accepted, lookup
+from utilities.registry import accepted, known_name, lookup
 
 Condition = Callable[[Tensor], Tensor]
 DECODINGS = ("mode", "mean", "sample", "off")
@@ -44,7 +44,7 @@ class ContextualMemory(nn.Module):
         gradient: bool = False,
     ):
         super().__init__()
-        lookup(dict.fromkeys(DECODINGS), decode, "way to decode", "--memory_decode")
+        known_name(decode, DECODINGS, "way to decode", "--memory_decode")
         if not temperature >= 0 or samples < 1:
             raise UsageError(
                 f"--memory_temperature {temperature} and --memory_samples {samples}: "

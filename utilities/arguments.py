@@ -21,6 +21,7 @@ RENAMED = {
     "dataset": "name",
     "evaluation_metrics": "metrics",
     "loss": "name",
+    "memory_dual": "memory_dual",
     "memory_target": "name",
     "pair_weight_on": "weight_on",
     "policy_action": "weighting",

@@ -19,6 +19,11 @@ def lookup(registry: dict, name: str, kind: str, flag: str):
                      f"Choose one of: {choices}.")
 
 
+def known_name(name: str, names: Iterable[str], kind: str, flag: str) -> None:
+    """A UsageError, as of `lookup`, for a name that is not one of these."""
+    lookup(dict.fromkeys(names), name, kind, flag)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A suggestion, with a space before it; empty where no known name is close."""
     close = difflib.get_close_matches(name, known, n=1)

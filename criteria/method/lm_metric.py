@@ -23,9 +23,15 @@ from criteria.method.xbm import CrossBatchMemory
 from utilities.errors import UsageError
 from utilities.groups import group
 from utilities.pairwise import unit
+from utilities.registry import known_name
 
 LossTerms = dict[str, Tensor]
 Values = tuple[Tensor, Tensor]
+
+PAIR_WEIGHTINGS = ("learned", "uniform", "random", "constant", "shuffled")
+BASELINES = ("leave_one_out", "none")
+ACTS = ("sample", "expected", "greedy")
+DUALS = ("decoded", "embedding", "none")
 
 
 class Related(NamedTuple):
@@ -55,6 +61,10 @@ class PolicyTraining:
     mix: float = 0.0
     entropy_bonus: float = 0.02
     act: str = "sample"
+
+    def __post_init__(self) -> None:
+        known_name(self.baseline, BASELINES, "baseline", "--policy_baseline")
+        known_name(self.act, ACTS, "way to act", "--policy_act")
 
 
 class LMMetric(nn.Module):
@@ -99,6 +109,10 @@ class LMMetric(nn.Module):
         self.context_loss = context_loss
         self.memory_target = memory_target
         self.learns = pair_weighting in ("learned", "shuffled")
+        known_name(pair_weighting, PAIR_WEIGHTINGS, "pair weighting", "--pair_weighting")
+        known_name(memory_dual, DUALS, "second embedding", "--memory_dual")
+        if policy is None and pair_weighting != "uniform":
+            raise UsageError(f"--pair_weighting {pair_weighting} needs a policy.")
         if policy is not None:
             self.refuse_what_cannot_work()
 

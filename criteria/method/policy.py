@@ -10,7 +10,11 @@ from criteria.method.statistics import Pairs, anchor_statistics, batch_statistic
 from criteria.method.weighting import Factor, Weighting, grid_tensors
 from utilities.errors import UsageError
 from utilities.pairwise import unit
+from utilities.registry import known_name
 from utilities.seed import RandomStream
+
+GRANULARITIES = ("batch", "anchor")
+INPUTS = ("state", "statistics", "both")
 
 
 class Actions(NamedTuple):
@@ -83,6 +87,8 @@ class Policy(nn.Module):
     def __init__(self, state_dim: int, weighting: Weighting, granularity: str = "batch", input: str = "both",
                  state: str = "unit", init: str = "zero", seed: int = 0):
         super().__init__()
+        known_name(granularity, GRANULARITIES, "granularity", "--policy_granularity")
+        known_name(input, INPUTS, "input", "--policy_input")
         one_factor = isinstance(weighting, Factor) and granularity == "batch"
         if one_factor and weighting.scale == "mean":
             raise UsageError("--policy_action weight with --policy_granularity batch has no effect, since one factor "

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from criteria.method.statistics import Pairs
 from utilities.pairwise import masked_softmax
+from utilities.registry import known_name
 
 POSITIVE = 0
 NEGATIVE = 1
+SCALES = ("mean", "none")
 
 
 class Sharpness:
@@ -52,6 +54,7 @@ class Factor:
     names = ("phi_p", "phi_n")
 
     def __init__(self, levels: int = 64, scale: str = "mean", largest: float = 1.0):
+        known_name(scale, SCALES, "scale", "--policy_scale")
         grid = tuple(largest * (i + 1) / levels for i in range(levels))
         self.grids = (grid, grid)
         self.scale = scale
