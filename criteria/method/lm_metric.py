@@ -154,6 +154,9 @@ class LMMetric(nn.Module):
             groups.append(group("policy", self.policy.parameters(), policy_lr, decays=False))
         return groups
 
+    # rounded to 8 bits, similarities tie and sharp weights of them are noise
+    @torch.autocast("cuda", enabled=False)
+    @torch.autocast("cpu", enabled=False)
     def relate(self, network: EmbeddingNetwork, features: Features) -> Related:
         """The batch's context, and the embedding combined with it."""
         e = features.embedding  # (B, D)
@@ -164,6 +167,8 @@ class LMMetric(nn.Module):
             logit = self.context_norm(logit)
         return Related(network.combine(e, logit.sigmoid()), e, logit, state)
 
+    @torch.autocast("cuda", enabled=False)
+    @torch.autocast("cpu", enabled=False)
     def forward(self, network: EmbeddingNetwork, features: Features, related: Related, label: Tensor,
                 index: Tensor | None = None, triplets: Triplets | None = None) -> LossTerms:
         """The named, weighted terms of the loss, for labels (B,) and images' numbers (B,); `total` is their sum.

@@ -1,4 +1,6 @@
 """The method as a whole: which term trains what, the controls, and a policy that learns what it is rewarded for."""
+import copy
+
 import pytest
 import torch
 
@@ -23,6 +25,19 @@ def test_full_method_has_all_terms_and_total_is_their_sum():
     _, _, terms = step(*build())
     assert list(terms) == ["metric", "metric_memory", "memory_nll", "policy", "entropy", "total"]
     torch.testing.assert_close(terms["total"], sum(v for k, v in terms.items() if k != "total"))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_autocast_around_the_method_changes_no_bit(kind):
+    network, method = build()
+    features = network(torch.randn(12, 3, 16, 16))
+    terms = []
+    for enabled in (False, True):
+        own_network, own_method = copy.deepcopy((network, method))
+        with torch.autocast("cpu", kind, enabled=enabled):
+            related = own_method.relate(own_network, features)
+            terms.append(own_method(own_network, features, related, LABEL))
+    assert terms[0] == terms[1]
 
 
 def trained_by(term, network, method):
