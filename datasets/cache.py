@@ -34,6 +34,8 @@ VERSION = 1
 # images from which the room needed is estimated, and by how much the estimate is raised
 SAMPLE = 256
 MARGIN = 1.1
+# its limits, of cgroup v2
+CONTAINER = Path("/sys/fs/cgroup")
 # columns of the index; sizes are (height, width)
 KEY = slice(0, 2)
 START = 2
@@ -221,17 +223,19 @@ def _estimate(paths: list[Path], side: int) -> int:
 
 def available_memory() -> int:
     """Bytes that can still be taken: what the system has available, or less where a container is
-    limited.
+    limited; what it keeps of files makes room.
     """
     lines = Path("/proc/meminfo").read_text().splitlines()
     values = dict(line.split(":") for line in lines)
     available = int(values["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
+    group = CONTAINER
     try:
         limit = (group / "memory.max").read_text().strip()
         used = int((group / "memory.current").read_text())
+        kept = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))
     except OSError:
         return available
+    used -= int(kept["active_file"]) + int(kept["inactive_file"])
     return available if limit == "max" else min(available, int(limit) - used)
 
 

@@ -55,7 +55,10 @@ def read_splits(opt) -> datasets.Splits:
     splits = datasets.select(opt.dataset, opt.source_path, training=not opt.evaluate_only,
                              train_on_all=opt.train_on_all, test_by_images=opt.test_by_images,
                              **kwargs_for(opt, f"{opt.dataset}_"))
-    if opt.use_tv_split and not opt.evaluate_only:
+    asked = opt.use_tv_split and not opt.evaluate_only
+    if asked and splits.val:
+        print("note: the table names validation images, so that --use_tv_split takes none from the training images.")
+    elif asked:
         train, val = datasets.split_validation(splits.train, opt.tv_split_perc, opt.tv_split_by_samples, opt.seed)
         splits = splits._replace(train=train, val=val)
     if opt.eval_context:

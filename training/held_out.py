@@ -24,7 +24,7 @@ def fixed_batches(run: Run, split: str, at_most: int | None) -> Iterator[Batch] 
     loader = run.loaders[split]
     images = loader.dataset.images
     each = opt.samples_per_class
-    classes = min(len(images.class_names), len(images.labels) // each, opt.bs // each)
+    classes = min(images.counts()[1], len(images.labels) // each, opt.bs // each)
     if not classes:
         return None
     sampler = samplers.select("class_random", labels=images.labels, bs=classes * each, seed=opt.seed,

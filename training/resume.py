@@ -116,6 +116,8 @@ def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
     free = MAY_CHANGE
     if trained.get("scheduler") == "cosine":
         free = free - {"n_epochs"}  # its rates depend on it
+    if "none" in (explicit.get("cache"), trained.get("cache")):
+        free = free - {"cache"}  # cached images are shrunk first, so that other pixels are cut from them
     differing = []
     for flag, value in explicit.items():
         given = value_as_typed(value)

@@ -155,6 +155,7 @@ def _own_name(images: ImageList, c: int) -> str:
     """The name of a class without that of its super-class, which the legend gives."""
     name = images.class_names[c]
     group = images.super_names[images.super_labels[c]] if images.super_labels else name
-    if name != group:
-        name = name.removeprefix(group).lstrip("._- ")
+    own = name.removeprefix(group)
+    if own.startswith(tuple("._- ")):
+        name = own.lstrip("._- ") or name
     return short_name(name, 20)

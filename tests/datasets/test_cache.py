@@ -313,6 +313,16 @@ def test_the_estimate_is_near_what_is_taken(tmp_path):
     assert 2**20 < available_memory() < 2**50
 
 
+def test_what_a_container_keeps_of_files_makes_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CONTAINER", tmp_path)
+    (tmp_path / "memory.max").write_text(f"{2**22}\n")
+    (tmp_path / "memory.current").write_text(f"{2**22 - 1000}\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 70000\nactive_file 400\n")
+    assert available_memory() == 71_400
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory() > 2**22
+
+
 def test_a_folder_that_cannot_be_written(paths, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="--cache_path .*file"):

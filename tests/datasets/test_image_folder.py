@@ -10,7 +10,9 @@ import pytest
 from datasets import DATASETS, check, select
 from datasets.decode import ImageError, decode
 from datasets.image_folder import image_folder
+from parameters import get_options
 from tests.datasets.conftest import save_image, save_table, save_tree
+from training.building import read_splits
 from utilities.errors import UsageError
 
 NAMES = [f"class_{c}" for c in range(6)]
@@ -106,6 +108,14 @@ def test_table_without_split(tree):
     assert by_table.train.super_labels == [0, 1, 0] and by_table.test.super_labels == [1, 0, 1]
     for one, two in zip(by_folder[::2], by_table[::2]):
         assert one[:3] == two[:3]
+
+
+def test_validation_images_of_the_table_stay(tree, capsys):
+    save_table(tree, rows_of(4), ("path", "label", "super_label", "split"))
+    argv = ["--dataset", "image_folder", "--source_path", str(tree), "--use_tv_split"]
+    splits = read_splits(get_options(argv))
+    assert (splits.train.class_names, splits.val.class_names) == (NAMES[:3], NAMES[3:4])
+    assert "the table names validation images" in capsys.readouterr().out
 
 
 def test_table_with_split_and_labels_start_at_zero_in_each(tree):

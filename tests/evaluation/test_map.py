@@ -15,6 +15,7 @@ from evaluation.report.embedding_map import (
     THUMBNAIL,
     WIDE,
     _in_pixels,
+    _own_name,
     draw_map,
 )
 from evaluation.report.places import FEW, Places, choose_images, place_images, project
@@ -137,3 +138,11 @@ def test_a_map_is_the_same_twice(tmp_path):
         draw_map(place_images(rows, label, 16), 8, images, tmp_path / name, thumbnails=True)
     assert np.array_equal(pixels_of(tmp_path / "one.png"), pixels_of(tmp_path / "two.png"))
     assert pixels_of(tmp_path / "one.png").shape[1] > WIDE
+
+
+@pytest.mark.parametrize(("name", "group", "shown"), [
+    ("GREEK.alpha", "GREEK", "alpha"), ("cat_black", "cat", "black"), ("caterpillar", "cat", "caterpillar"),
+    ("10", "1", "10"), ("1", "1", "1"), ("cat-", "cat", "cat-"), ("dog", "cat", "dog"),
+])
+def test_a_class_is_named_without_its_superclass_only_where_a_separator_follows(name, group, shown):
+    assert _own_name(ImageList([], [], [name], [0], [group]), 0) == shown

@@ -155,6 +155,9 @@ def test_flags_that_differ_are_listed_and_refused(folder, tmp_path, capsys):  # 
     assert main.main([*argv, "--resume", "auto", "--lr", "0.5", "--seed", "7"]) == 2
     error = capsys.readouterr().err
     assert "--lr 0.5 (the run has 0.004)" in error and "--seed 7 (the run has 1)" in error and "--n_epochs" not in error
+    for cache in ("none", "ram"):
+        assert main.main([*argv, "--resume", "auto", "--cache", cache]) == (2 if cache == "none" else 0)
+    assert "--cache none (the run has ram)" in capsys.readouterr().err
     assert last.read_bytes() == before
     assert main.main([*argv, "--resume", str(tmp_path)]) == 2 and "no last.pt" in capsys.readouterr().err
     state = checkpoint.load(last)
