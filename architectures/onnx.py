@@ -111,30 +111,34 @@ def _trace_freest(
     embedder: Embedder, side: int
 ) -> tuple[torch.export.ExportedProgram, dict[int, str]]:
     """The graph with as many free axes as the network allows, and these."""
+    over = threading.Event()
     try:
-        with at_most(SECONDS):
+        with at_most(SECONDS, over):
             return _trace(embedder, side, FREE), FREE
-    except TimeIsUp:
-        print(f"Height and width are fixed at {side} pixels: to find what they may be took longer "
-              f"than {SECONDS} s.")
-    # The errors are of many types; usually the network is built for one size.
-    except Exception:
-        pass
+    # The errors are of many types, one of them for TimeIsUp; without that, the network is usually
+    # built for one size.
+    except (Exception, TimeIsUp):
+        if over.is_set():
+            print(f"Height and width are fixed at {side} pixels: to find what they may be took "
+                  f"longer than {SECONDS} s.")
     return _trace(embedder, side, BATCH), BATCH
 
 
 class TimeIsUp(BaseException):
-    """Raised by `at_most`; no Exception, since tracing catches these."""
+    """Raised by `at_most`; no Exception, since tracing catches these (and now and then even this)."""
 
 
 @contextmanager
-def at_most(seconds: int) -> Iterator[None]:
-    """Raise TimeIsUp in the block after so many seconds; nothing where there are no such timers."""
+def at_most(seconds: int, over: threading.Event) -> Iterator[None]:
+    """Raise TimeIsUp in the block after so many seconds, and set `over`; nothing where there are
+    no such timers.
+    """
     if not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: object) -> None:
+        over.set()
         raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, stop)

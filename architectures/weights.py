@@ -6,9 +6,9 @@ sum that its name holds, and its tensors must be exactly those of the network.
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -27,6 +27,8 @@ WAITS = (1, 2)
 # Seconds for a server to answer.
 TIMEOUT = 10
 PREPROCESSING = ("image_size", "mean", "std", "channels", "value_range")
+# what an export adds: the image's shorter side before the crop, and the input's side
+GEOMETRY = ("resize", "crop")
 
 
 class Source(NamedTuple):
@@ -173,7 +175,9 @@ def load_file(trunk: nn.Module, path: str, name: str) -> str:
 
 
 def preprocessing_beside(path: str) -> dict:
-    """The preprocessing in the model.json beside a file of weights; empty without that file."""
+    """The preprocessing in the model.json beside a file of weights, with the sides of GEOMETRY
+    where it has both; empty without that file.
+    """
     beside = Path(path).with_name("model.json")
     if not beside.is_file():
         return {}
@@ -186,10 +190,15 @@ def preprocessing_beside(path: str) -> dict:
         ) from None
 
 
-def flags_beside(path: str) -> dict:
-    """The same as flags of main.py."""
+def flags_beside(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as flags of main.py, without those that `given` has; its sizes exclude the file's."""
     found = preprocessing_beside(path)
-    return {name if name == "image_size" else f"input_{name}": found[name] for name in found}
+    size = found.pop("image_size", None)
+    resize, crop = (found.pop(name, None) for name in GEOMETRY)
+    flags = {f"input_{name}": value for name, value in found.items()} | {"image_size": size}
+    if crop and not (given.get("image_size") or given.get("crop_size")):
+        flags |= {"image_size": resize, "crop_size": crop}
+    return {flag: value for flag, value in flags.items() if given.get(flag) is None}
 
 
 def _complete(found: dict) -> dict:
@@ -206,4 +215,10 @@ def _complete(found: dict) -> dict:
     )
     if not valid:
         raise ValueError
-    return {name: found[name] for name in PREPROCESSING} | {"mean": mean, "std": std}
+    names = PREPROCESSING
+    if found.keys() >= set(GEOMETRY):
+        names += GEOMETRY
+        resize, crop = (found[name] for name in GEOMETRY)
+        if not (type(resize) is type(crop) is int and 0 < crop <= resize):
+            raise ValueError
+    return {name: found[name] for name in names} | {"mean": mean, "std": std}

@@ -30,7 +30,7 @@ from utilities.files import replacing
 from utilities.lock import Lock
 
 # change it with anything that changes the pixels or the file
-VERSION = 1
+VERSION = 2
 # images from which the room needed is estimated, and by how much the estimate is raised
 SAMPLE = 256
 MARGIN = 1.1
@@ -74,11 +74,14 @@ class ImageCache:
         return np.array_equal(self.index[:, KEY], keys)
 
     def _is_whole(self) -> bool:
-        """Whether the index has its form and the file ends with the last image."""
+        """Whether the index has its form, and the images in it fill the file."""
         index = self.index
         if index.dtype != np.int64 or index.shape[1:] != (COLUMNS,) or len(index) == 0:
             return False
-        return len(self.bytes) == self.first + index[-1, START] + 3 * index[-1, PIXELS].prod()
+        end = np.cumsum(3 * index[:, PIXELS].prod(1))  # (N,)
+        start = np.concatenate([[0], end[:-1]])
+        return (np.array_equal(index[:, START], start) and (index[:, START + 1:] > 0).all()
+                and len(self.bytes) == self.first + end[-1])
 
     def __getitem__(self, path: Path) -> tuple[Tensor, Size]:
         pixels, size = self.stored(self.row_of[path])
@@ -179,8 +182,9 @@ def _fill(file: BinaryIO, paths: list[Path], keys: np.ndarray, side: int, worker
 
 def _shrunk(path: Path, side: int) -> tuple[Tensor, Size]:
     """An image as the cache keeps it: pixels (h, w, 3), and the (height, width) of the file."""
-    pixels, size, crop = decode_for(path, Shrink(side))
-    return crop.cut(pixels, size).permute(1, 2, 0).contiguous(), size  # (h, w, 3)
+    pixels, span, crop = decode_for(path, Shrink(side))
+    _, _, *size = crop.box
+    return crop.cut(pixels, span).permute(1, 2, 0).contiguous(), tuple(size)  # (h, w, 3)
 
 
 def keys_of(paths: Sequence[Path]) -> np.ndarray:

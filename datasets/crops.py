@@ -47,21 +47,21 @@ class Crop(NamedTuple):
         room = min(height / self.resized[0], width / self.resized[1])
         return next((factor for factor in REDUCTIONS if factor <= room), 1)
 
-    def cut(self, pixels: Tensor, size: Size) -> Tensor:
-        """The crop (3, h, w) of an image of `size` whose pixels (3, H, W) may be fewer than
-        that.
+    def cut(self, pixels: Tensor, span: Size) -> Tensor:
+        """The crop (3, h, w) of pixels (3, H, W). span: the (height, width) that they cover, in
+        pixels of the image, of which they may be fewer.
         """
-        part = _part(pixels, self._box_in(pixels.shape[1:], size))  # (3, h, w)
+        part = _part(pixels, self._box_in(pixels.shape[1:], span))  # (3, h, w)
         if part.shape[1:] != self.resized:
             part = _resized(part, self.resized, self.interpolation)
         part = _part(part, self.window)
         return part.flip(-1) if self.flip else part
 
-    def _box_in(self, present: Size, size: Size) -> Box:
-        """The box in pixels of an image scaled from `size` to `present`."""
-        if present == size:
+    def _box_in(self, present: Size, span: Size) -> Box:
+        """The box in pixels of an image scaled from `span` to `present`."""
+        if present == span:
             return self.box
-        sides = zip(self.box[:2], self.box[2:], present, size)
+        sides = zip(self.box[:2], self.box[2:], present, span)
         start, length = zip(*[scaled(*side) for side in sides])
         return *start, *length
 

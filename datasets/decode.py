@@ -74,12 +74,14 @@ def to_pixels(image: Image.Image) -> Tensor:
 
 
 class Decoded(NamedTuple):
-    """An image's pixels (3, h, w), uint8; the (height, width) of its file, which may be more;
-    and the crop to cut.
+    """An image's pixels (3, h, w), uint8; the (height, width) that they cover; the crop to cut.
+
+    span: in pixels of the file. It is up to 7 more than the file has where a JPEG was scaled down
+    while decoding, since its last row and column are then of fewer pixels.
     """
 
     pixels: Tensor
-    size: tuple[int, int]
+    span: tuple[int, int]
     crop: Crop
 
 
@@ -97,7 +99,9 @@ def decode_for(path: Source | Tensor, plan: Callable[[int, int], Crop]) -> Decod
         return Decoded(pixels, size, plan(*size))
     crop = plan(*jpeg.size)
     reduction = max(crop.reduction(), scale(*jpeg.size))
-    return Decoded(_decode_jpeg(jpeg, path, reduction), jpeg.size, crop)
+    pixels, reduction = _decode_jpeg(jpeg, path, reduction)
+    height, width = pixels.shape[1:]
+    return Decoded(pixels, (height * reduction, width * reduction), crop)
 
 
 class Jpeg(NamedTuple):
@@ -146,15 +150,15 @@ def _turned(data: bytes) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
 
 
-def _decode_jpeg(jpeg: Jpeg, path: Source, reduction: int) -> Tensor:
-    """A plain JPEG, each side divided by `reduction` and rounded up: (3, h, w); by `decode`
-    where that fails.
+def _decode_jpeg(jpeg: Jpeg, path: Source, reduction: int) -> tuple[Tensor, int]:
+    """A plain JPEG, each side divided by `reduction` and rounded up: (3, h, w), and what it was
+    divided by; where that fails, as `decode` gives it.
     """
     by_library = _by_simplejpeg if _simplejpeg() else _by_pil
     try:
-        return by_library(jpeg, reduction)
+        return by_library(jpeg, reduction), reduction
     except Exception:
-        return decode(path)
+        return decode(path), scale(*jpeg.size)
 
 
 def _by_simplejpeg(jpeg: Jpeg, reduction: int) -> Tensor:
@@ -169,6 +173,19 @@ def _by_simplejpeg(jpeg: Jpeg, reduction: int) -> Tensor:
         least = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
     pixels = _simplejpeg().decode_jpeg(jpeg.data, min_factor=reduction, **least)
     return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, h, w)
+
+
+def jpeg_warning(path: Source) -> str | None:
+    """What the decoder warns of in a plain JPEG that it decodes nevertheless, such as bytes lost
+    in its middle; None without a warning, for another file, and where simplejpeg is not installed.
+    """
+    jpeg = read_jpeg(path) if _simplejpeg() else None
+    if jpeg is not None:
+        try:
+            _by_simplejpeg(jpeg, 1)
+        except ValueError as error:
+            return in_brief(error)
+    return None
 
 
 def _by_pil(jpeg: Jpeg, reduction: int) -> Tensor:

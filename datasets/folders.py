@@ -37,12 +37,15 @@ def ending(name: str) -> str:
 def within(folder: Path, name: str) -> Path | None:
     """The file that a table names relative to a folder, None where it would lie outside.
 
-    Windows separators are understood.
+    Windows separators are understood, unless the file has them in its name, as it may elsewhere.
     """
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(path).drive or ".." in path.parts:
-        return None
-    return folder / path
+    path = PurePosixPath(name)
+    foreign = "\\" in name or PureWindowsPath(name).drive
+    if foreign and not (os.name == "posix" and (folder / path).is_file()):
+        path = PurePosixPath(name.replace("\\", "/"))
+        if PureWindowsPath(path).drive:
+            return None
+    return None if path.is_absolute() or ".." in path.parts else folder / path
 
 
 class Contents(NamedTuple):

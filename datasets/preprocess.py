@@ -41,20 +41,23 @@ def prepare(path: str | Path, settings: dict | None = None) -> np.ndarray:
     if settings is None:
         text = Path(__file__).with_name("model.json").read_text(encoding="utf-8")
         settings = json.loads(text)["preprocessing"]
-    image, size = load(path, settings["resize"])
-    pixels = centre(np.asarray(image), size, settings["resize"], settings["crop"])  # (H, W, 3)
+    image, size, by = load(path, settings["resize"])
+    pixels = centre(np.asarray(image), size, by, settings["resize"], settings["crop"])
     if settings["channels"] == "BGR":
-        pixels = pixels[:, :, ::-1]
+        pixels = pixels[:, :, ::-1]  # (H, W, 3)
     value = pixels.astype(np.float32) / 255 * settings["value_range"]
     value = (value - settings["mean"]) / settings["std"]
     return value.transpose(2, 0, 1)[None].astype(np.float32)
 
 
-def load(path: str | Path, resize: int) -> tuple[Image.Image, Size]:
-    """The image in RGB, upright, a JPEG as large as its resizing needs; and its whole size."""
+def load(path: str | Path, resize: int) -> tuple[Image.Image, Size, int]:
+    """The image in RGB, upright; its whole size; and by what a JPEG was scaled down, so that it is
+    no larger than its resizing needs.
+    """
     with Image.open(path, formats=FORMATS) as image:
         kind = image.format
         size = None
+        by = 1
         if kind == "JPEG" and image.mode in ("RGB", "L") and is_upright(image):
             room = min(image.size) // resize
             by = next((by for by in (8, 4, 2) if by <= room), 1)
@@ -64,7 +67,7 @@ def load(path: str | Path, resize: int) -> tuple[Image.Image, Size]:
         # an EXIF block may be damaged in any way, and the pixels are still good
         with suppress(Exception):
             image = ImageOps.exif_transpose(image)
-        return to_rgb(image, kind), size or image.size
+        return to_rgb(image, kind), size or image.size, by
 
 
 def is_upright(image: Image.Image) -> bool:
@@ -106,10 +109,11 @@ def to_8_bits(values: np.ndarray, white: float | None) -> np.ndarray:
     return scaled.round().clip(0, 255).astype(np.uint8)  # (H, W)
 
 
-def centre(pixels: np.ndarray, size: Size, resize: int, crop: int) -> np.ndarray:
+def centre(pixels: np.ndarray, size: Size, by: int, resize: int, crop: int) -> np.ndarray:
     """The shorter side brought to `resize`, and the square of `crop` pixels in the middle.
 
-    size: (width, height) of the file, of which the pixels (h, w, 3) may be fewer.
+    size: (width, height) of the file. by: how many pixels of it, down and across, one of the
+    pixels (h, w, 3) stands for; the last ones may stand for fewer.
     """
     short = min(size)
     # the longer side is rounded down
@@ -118,7 +122,8 @@ def centre(pixels: np.ndarray, size: Size, resize: int, crop: int) -> np.ndarray
     for axis, whole, side in zip((1, 0), size, sides):
         middle = round((side - crop) / 2)
         first, kept, side, start = shortened(whole, side, middle, crop, short, resize)
-        first, kept = scaled(first, kept, pixels.shape[axis], whole)
+        present = pixels.shape[axis]
+        first, kept = scaled(first, kept, present, present * by)
         pixels = resized(part(pixels, axis, first, kept), side, axis)
         pixels = part(pixels, axis, start, crop)
     return pixels

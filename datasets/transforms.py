@@ -36,11 +36,11 @@ class Transform:
         size = tuple(image.shape[1:])
         return self.finish(image, size, self.plan(*size))
 
-    def finish(self, pixels: Tensor, size: tuple[int, int], crop: Crop) -> Tensor:
-        """The crop, and what is changed of it; for `size` see Crop.cut. (3, h, w) uint8 -> (3,
+    def finish(self, pixels: Tensor, span: tuple[int, int], crop: Crop) -> Tensor:
+        """The crop, and what is changed of it; for `span` see Crop.cut. (3, h, w) uint8 -> (3,
         H, W) uint8
         """
-        image = crop.cut(pixels, size)
+        image = crop.cut(pixels, span)
         return self.change(image) if self.change else image
 
 
@@ -92,7 +92,8 @@ def train_transform(augmentation: str, image_size: int, mean: Sequence[float], s
     adv: the same, and colours: grey one time in five, brightness, contrast, saturation and hue
         changed by up to a fifth.
     big: base with 256/224 of the side.
-    red: a random window of the resized image, and the flip.
+    red: a random window of the resized image, and the flip; up to SMALL pixels only the longer
+        side leaves room for it.
     shift: fitted to the size, then moved by up to an eighth of it, what is uncovered mirrored; no
         flip, for a mirrored character is another character.
     none: fitted to the size.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from datasets import DATASETS
 from datasets.base import ImageList, check
 from datasets.benchmarks import BENCHMARKS, Counts, known_counts, wrong_counts
-from datasets.decode import ImageError, decode
+from datasets.decode import ImageError, decode, jpeg_warning
 from datasets.files import possible_folders
 from datasets.folders import images_below
 from datasets.workers import computed
@@ -34,10 +34,13 @@ class Report(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What is known of one image: the MD5 sum of its file, or why it cannot be decoded."""
+    """What is known of one image: the MD5 sum of its file, or why it cannot be decoded; and what
+    the decoder warns of.
+    """
 
     md5: str | None = None
     problem: str | None = None
+    warning: str | None = None
 
 
 def find(name: str, source: Path) -> Path | None:
@@ -65,7 +68,8 @@ def verify(name: str, source: Path, workers: int = 0) -> Report:
     problems += [f"{line}." for line in wrong_counts(counts, known)]
     problems += [finding.problem for finding in findings if finding.problem]
     notes = _in_no_split(name, source, paths) if parts else []
-    return Report(_rows(counts, known), problems, notes + _shared(owners, findings))
+    notes += _perhaps_damaged(paths, findings) + _shared(owners, findings)
+    return Report(_rows(counts, known), problems, notes)
 
 
 def examine(paths: Sequence[Path], workers: int = 0) -> list[Finding]:
@@ -80,7 +84,7 @@ def _examined(path: Path) -> Finding:
         decode(path)
     except ImageError as error:
         return Finding(problem=str(error))
-    return Finding(md5=md5(path))
+    return Finding(md5=md5(path), warning=jpeg_warning(path))
 
 
 # --------------------------------------------------------------------------------- what is compared
@@ -121,6 +125,12 @@ def _in_no_split(name: str, source: Path, paths: list[Path]) -> list[str]:
     if not unused:
         return []
     return [f"{folder}: {len(unused):,} images are in no split, the first is {unused[0]}."]
+
+
+def _perhaps_damaged(paths: list[Path], findings: list[Finding]) -> list[str]:
+    """Images of which the decoder warns: some are sound, of others a part is grey or shifted."""
+    return [f"{path}: look at this image, which may be damaged within ({finding.warning})."
+            for path, finding in zip(paths, findings) if finding.warning]
 
 
 def _shared(owners: list[tuple[str, Path]], findings: list[Finding]) -> list[str]:

@@ -13,6 +13,7 @@ from PIL import Image
 import architectures
 import batchminer
 import main
+from architectures import export
 from tests.training.methods import same
 from training import held_out
 from utilities import checkpoint
@@ -435,6 +436,21 @@ def test_weights_of_a_file_start_the_backbone_and_are_needed_no_more(folder, tmp
     assert json.loads((tmp_path / "m").read_text()) == final
     run(["--resume", str(last.parent), "--n_epochs", "1"])
     refused(capsys, flags(folder, tmp_path, "--weights", str(given / "w.pth")), 2, "there is no such file of weights")
+
+
+def test_the_weights_of_an_export_keep_its_crop(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", *PLAIN, "--image_size", "32",
+              "--crop_size", "24"))
+    out = tmp_path / "out"
+    last = tmp_path / "image_folder" / "a" / "last.pt"
+    assert export.main([str(last), "--format", "safetensors", "--out", str(out)]) == 0
+    given = flags(folder, tmp_path, "--n_epochs", "0", "--weights", str(out / "model.safetensors"), *PLAIN)
+    at = given.index("--image_size")
+    sized = [*given[:at], *given[at + 2:]]
+    for name, words, sizes in (("b", sized, (32, 24)), ("c", [*sized, "--image_size", "20"], (20, None))):
+        run([*words, "--savename", name])
+        _, options = architectures.restore(last.parents[1] / name / "last.pt")
+        assert (options["image_size"], options["crop_size"]) == sizes
 
 
 def test_a_size_that_a_network_does_not_take_is_refused_before_training(folder, tmp_path, capsys):

@@ -105,9 +105,8 @@ def build_network(opt) -> Network:
     """Backbone, projection and memory; weights are fetched or read only where no checkpoint replaces them."""
     replaced = opt.checkpoint or resume.checkpoint_of(opt)
     own = None if replaced else opt.weights
-    for flag, value in flags_beside(own).items() if own else ():
-        if getattr(opt, flag) is None:
-            setattr(opt, flag, value)
+    if own:
+        vars(opt).update(flags_beside(own, vars(opt)))
     network = architectures.assemble(vars(opt), weights_dir=opt.weights_dir, frozen_affine=opt.frozen_bn_affine,
                                      pretrained=not (opt.not_pretrained or opt.weights or replaced))
     if own:

@@ -26,7 +26,7 @@ class AveragedWeights:
         """Take in the weights as they are after a step; no synchronisation."""
         self.updates += 1
         share = (1 - self.decay) / (1 - self.decay ** self.updates)
-        torch._foreach_lerp_(list(self.average.values()), list(self.network.parameters()), share)
+        torch._foreach_lerp_(list(self.average.values()), list(_named(self.network).values()), share)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -47,7 +47,7 @@ class AveragedWeights:
 
         Not to be called inside `in_place`.
         """
-        return {"updates": self.updates, "own": {name: p.detach() for name, p in self.network.named_parameters()}}
+        return {"updates": self.updates, "own": _named(self.network)}
 
     def load_state_dict(self, state: dict) -> None:
         """Continue where both were taken; the network has loaded `network_state`, and gets its own weights back."""
@@ -56,9 +56,13 @@ class AveragedWeights:
         self._set(state["own"])
 
     def _own_weights(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self.network.named_parameters()}
+        return {name: p.clone() for name, p in _named(self.network).items()}
 
-    @torch.no_grad()
     def _set(self, weights: dict[str, Tensor]) -> None:
-        for name, p in self.network.named_parameters():
+        for name, p in _named(self.network).items():
             p.copy_(weights[name])
+
+
+def _named(network: nn.Module) -> dict[str, Tensor]:
+    """The weights by all names that a state dict has for them: those of tied ones too."""
+    return {name: p.detach() for name, p in network.named_parameters(remove_duplicate=False)}

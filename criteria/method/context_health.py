@@ -41,14 +41,17 @@ def held_out_context(method: LMMetric, network: Network, batches: Iterable,
     """`context_numbers` of all images together, of classes that were not trained on."""
     parts = []
     for related, label, index in related_batches(method, network, batches, device):
-        parts.append(contexts(method, network, related, label, index))
+        parts.append(contexts(method, network, related, label, index, trained=False))
     return context_numbers(Contexts(*map(torch.cat, zip(*parts))))
 
 
 @torch.no_grad()
 def contexts(method: LMMetric, network: Network, related: Related, label: Tensor,
-             index: Tensor) -> Contexts:
-    """A batch's contexts, decoded as at test time: no statistics of the memory move."""
+             index: Tensor, trained: bool = True) -> Contexts:
+    """A batch's contexts, decoded as at test time: no statistics of the memory move.
+
+    trained: whether `index` counts the training images, so that the cross-batch memory may hold them.
+    """
     memory = network.memory
     training = memory.training
     memory.eval()
@@ -56,7 +59,8 @@ def contexts(method: LMMetric, network: Network, related: Related, label: Tensor
         decoded = memory.context(related.embedding, index)
     finally:
         memory.train(training)
-    target = method.memory_logit(related, label, index)  # (B, D)
+    own = index if trained else torch.full_like(index, -1)
+    target = method.memory_logit(related, label, own)  # (B, D)
     return Contexts(related.context_logit.sigmoid(), target.sigmoid(), decoded, related.embedding, label)
 
 

@@ -49,15 +49,16 @@ def restore(name: str, settings: dict[str, Any],
         "bs": 32,
         "augmentation": "base",
     }
-    options |= flags_beside(weights) if weights else {}
-    if image_size:
-        options["image_size"] = image_size
+    given = {"image_size": image_size} if image_size else {}
+    options |= given | (flags_beside(weights, given) if weights else {})
     pretrained = not (weights or settings.get("not_pretrained"))
     with seeded(SEED):
         network = architectures.assemble(options, pretrained=pretrained,
                                       weights_dir=settings.get("weights_dir"))
     if weights:
         print(load_file(network.backbone, weights, name))
+    if "crop_size" in options:
+        return network, options
     side = options.get("image_size") or network.image_size
     return network, options | geometry(network, side)
 

@@ -23,7 +23,13 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 import architectures
 from architectures import state_dicts
 from architectures.positions import resized
-from architectures.weights import Source, load_file, load_source, preprocessing_beside
+from architectures.weights import (
+    Source,
+    flags_beside,
+    load_file,
+    load_source,
+    preprocessing_beside,
+)
 from utilities import checkpoint
 from utilities.errors import RunError, UsageError
 
@@ -548,6 +554,9 @@ def test_a_model_json_beside_the_weights_says_how_images_are_prepared(tmp_path):
         {"image_size": 0},
         {"mean": [float("nan")] * 3},
         {"value_range": float("inf")},
+        {"resize": 64, "crop": 65},
+        {"resize": 64.0, "crop": 32},
+        {"resize": 64, "crop": 0},
     ],
 )
 def test_a_model_json_that_says_it_wrongly_is_refused(tmp_path, change):
@@ -561,6 +570,24 @@ def test_a_model_json_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(UsageError, match="model.json has no complete"):
         preprocessing_beside(str(tmp_path / "w.pth"))
+
+
+SIZES = PREPROCESSING | {"image_size": 128, "resize": 146, "crop": 128}
+
+
+@pytest.mark.parametrize("given, expected", [
+    ({}, (146, 128)),
+    ({"image_size": None, "crop_size": None}, (146, 128)),
+    ({"image_size": 64}, (None, None)),
+    ({"crop_size": 100}, (128, None)),
+])
+def test_sizes_beside_the_weights_go_together_or_not_at_all(tmp_path, given, expected):
+    """A crop of the file out of an image of the command line's size would be neither's."""
+    (tmp_path / "model.json").write_text(json.dumps({"preprocessing": SIZES}))
+    flags = flags_beside(str(tmp_path / "w.pth"), given)
+    assert (flags.get("image_size"), flags.get("crop_size")) == expected
+    assert flags["input_mean"] == (1, 2, 3) and flags["input_channels"] == "BGR"
+    assert "input_mean" not in flags_beside(str(tmp_path / "w.pth"), {"input_mean": (0, 0, 0)})
 
 
 def test_an_export_gives_its_backbone_and_its_preprocessing(tmp_path):
@@ -591,9 +618,9 @@ def test_an_export_gives_its_backbone_and_its_preprocessing(tmp_path):
         == 0
     )
     weights = str(tmp_path / "out" / "model.safetensors")
-    other = architectures.select(
-        "convnet", embed_dim=4, pretrained=False, preprocessing=preprocessing_beside(weights)
-    )
+    found = preprocessing_beside(weights)
+    assert (found.pop("resize"), found.pop("crop")) == (48, 48)
+    other = architectures.select("convnet", embed_dim=4, pretrained=False, preprocessing=found)
     assert "24 tensors loaded; 2 of a head" in load_file(other.backbone, weights, "convnet")
     assert same(other.backbone, network.backbone)
     assert (other.image_size, other.preprocessing) == (48, network.preprocessing)

@@ -140,6 +140,15 @@ def test_sides_and_folders_have_files_of_their_own(paths, tmp_path):
     check(opened("disk", paths, tmp_path), paths)
 
 
+def row_changed(file, column):
+    """A number in the middle of the index becomes negative; the file is as long as before."""
+    with file.open("r+b") as opened:
+        index = np.lib.format.read_array(opened)
+        index[len(index) // 2, column] *= -1
+        opened.seek(0)
+        np.lib.format.write_array(opened, index)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -147,6 +156,9 @@ def test_sides_and_folders_have_files_of_their_own(paths, tmp_path):
         lambda file: file.write_bytes(b"x" * 500),
         lambda file: file.write_bytes(file.read_bytes()[:-1]),
         lambda file: file.write_bytes(file.read_bytes()[:200]),
+        lambda file: row_changed(file, column=2),
+        lambda file: row_changed(file, column=3),
+        lambda file: row_changed(file, column=5),
         lambda file: np.save(file.open("wb"), np.zeros((6, 3))),
         lambda file: np.save(file.open("wb"), np.zeros((0, 7), int)),
         lambda file: np.save(

@@ -71,10 +71,10 @@ def test_reduced_crops_are_near_the_plain_ones(tmp_path, reductions, name, toler
     )
     for seed in range(10):
         torch.manual_seed(seed)
-        pixels, found, crop = decode_for(path, plan)
-        assert found == size
+        pixels, span, crop = decode_for(path, plan)
+        assert span == tuple(-(-side // reductions[-1]) * reductions[-1] for side in size)
         difference = (
-            (crop.cut(pixels, size).float() - crop.cut(decode(path), size).float()).abs().mean()
+            (crop.cut(pixels, span).float() - crop.cut(decode(path), size).float()).abs().mean()
         )
         assert difference < tolerance
     assert max(reductions) >= 2
@@ -85,9 +85,21 @@ def test_reduced_crops_are_near_the_plain_ones(tmp_path, reductions, name, toler
 def test_sides_are_divided_and_rounded_up(tmp_path, reduction, size):
     path = save_jpeg(tmp_path / "a.jpg", textured(*size))
     jpeg = read_jpeg(path)
-    pixels = module._decode_jpeg(jpeg, path, reduction)
-    assert pixels.shape == (3, -(-size[0] // reduction), -(-size[1] // reduction))
+    pixels, by = module._decode_jpeg(jpeg, path, reduction)
+    assert by == reduction and pixels.shape == (3, -(-size[0] // reduction), -(-size[1] // reduction))
     assert min(size) < 2 * reduction or torch.equal(pixels, module._by_pil(jpeg, reduction))
+
+
+@pytest.mark.parametrize("size", [(289, 289), (289, 385), (577, 297), (290, 401)])
+def test_sides_that_the_factor_does_not_divide_are_not_stretched(tmp_path, reductions, size):
+    """The last row and column of a JPEG scaled down by 8 stand for as little as one pixel."""
+    path = save_jpeg(tmp_path / "a.jpg", textured(*size))
+    pixels, span, crop = decode_for(path, CentreCrop(32, 36))
+    assert reductions == [8]
+    plain = crop.cut(decode(path), size).float()
+    assert (crop.cut(pixels, span).float() - plain).abs().mean() < 2
+    # as if the pixels covered just the file
+    assert (crop.cut(pixels, size).float() - plain).abs().mean() > 4
 
 
 def orientation(value):

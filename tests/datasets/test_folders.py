@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from datasets import DATASETS, prepare, select
-from datasets.folders import contents, images_by_class
+from datasets.folders import contents, images_by_class, within
 from datasets.image_folder import image_folder
 from evaluation.embed.collect import collect
 from tests.datasets import trees
@@ -45,6 +45,19 @@ def test_images_below_a_class_folder_are_of_its_class(tree):
     classes = images_by_class(tree)
     assert classes["class_0"][-1] == tree / "class_0" / "more" / "deep" / "0.png"
     assert classes["class_6/only"] == [tree / "class_6" / "only" / "0.png"]
+
+
+@pytest.mark.parametrize("name, place", [
+    ("a/b.png", "a/b.png"), ("a\\b.png", "a/b.png"), ("x\\y.png", "x\\y.png"), ("c:1.png", "c:1.png"),
+    ("d:2.png", None), ("C:/b.png", None), ("C:\\b.png", None), ("/a/b.png", None), ("\\a\\b.png", None),
+    ("../b.png", None), ("a\\..\\..\\b.png", None), ("//host/share/b.png", None), ("", "."),
+])
+@pytest.mark.skipif(os.name != "posix", reason="names with these characters exist on POSIX alone")
+def test_names_in_a_table_are_files_below_its_folder(name, place, tmp_path):
+    """One that a file bears is that file's, though it would be a path of Windows."""
+    for own in ("x\\y.png", "c:1.png"):
+        (tmp_path / own).touch()
+    assert within(tmp_path, name) == (None if place is None else tmp_path / place)
 
 
 def test_links_that_lead_round_are_followed_once(tree):

@@ -93,7 +93,7 @@ def test_a_photograph_beyond_pillows_limit_is_decoded_smaller(tmp_path, monkeypa
     assert pixels.shape == (3, 100, 150)
     assert (pixels.float() - expected).abs().mean() < 2
     found = decode_for(path, whole)
-    assert found.size == (400, 600) and found.pixels.shape == (3, 100, 150)
+    assert found.span == (400, 600) and found.pixels.shape == (3, 100, 150)
     assert decode(turned).shape == (3, 100, 150)
 
 

@@ -5,12 +5,15 @@ import hashlib
 import shutil
 
 import pytest
+import torch
 
 from datasets import cub200, in_shop, online_products
+from datasets.decode import decode
 from datasets.folders import images_below
 from datasets.verify import Finding, examine, find, verify
 from tests.datasets import trees
 from tests.datasets.conftest import save_table, save_tree
+from tests.datasets.pictures import save_jpeg, textured
 from utilities.errors import UsageError
 
 CUB = {"train": (16, 4), "test": (16, 4)}
@@ -65,6 +68,21 @@ def test_broken_images_are_all_listed(cub):
     assert len(problems) == 3
     for problem, path in zip(problems, (images[3], images[20], images[31])):
         assert problem.startswith(f"{path}: this image cannot be decoded")
+
+
+def test_bytes_lost_within_a_jpeg_are_noted(cub):
+    """It decodes, so that training goes on; from there on the pixels are others."""
+    pytest.importorskip("simplejpeg")
+    path = images_below(cub)[5]
+    sound = decode(save_jpeg(path, textured(120, 160)))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle:middle + 400] = bytes(400)
+    path.write_bytes(content)
+    assert not torch.equal(decode(path), sound)
+    report = verify("cub200", cub)
+    assert report.problems == [] and len(report.notes) == 1
+    assert report.notes[0].startswith(f"{path}: look at this image, which may be damaged within (")
 
 
 def test_counts_and_broken_images_together(cub, monkeypatch):

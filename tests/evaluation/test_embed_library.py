@@ -70,6 +70,21 @@ def test_rows_are_the_models_own_features_of_its_own_crop(folder, model, weights
         np.testing.assert_allclose(row, expected, atol=1e-5)
 
 
+def test_weights_of_an_export_keep_its_crop(folder, weights, tmp_path):
+    """Not the library's, whose resizing is bicubic."""
+    beside = {"image_size": 48, "resize": 55, "crop": 48, "mean": [0, 0, 0], "std": [1, 1, 1],
+              "channels": "RGB", "value_range": 1}
+    (tmp_path / "model.json").write_text(json.dumps({"preprocessing": beside}))
+    out = tmp_path / "out"
+    words = (f"timm.{MODEL}", folder, "--weights", weights, "--metrics")
+    assert run(*words, "--out", out) == 0
+    geometry = json.loads((out / "embeddings.json").read_text())["preprocessing"]
+    assert geometry == {"image_size": 55, "crop_size": 48, "augmentation": "base"}
+    assert run(*words, "--out", tmp_path / "sized", "--image_size", "64") == 0
+    geometry = json.loads((tmp_path / "sized" / "embeddings.json").read_text())["preprocessing"]
+    assert geometry["crop_size"] == 64 and geometry["interpolation"] == "bicubic"
+
+
 def test_metrics_of_classes_are_printed(folder, weights, tmp_path, capsys):
     out = tmp_path / "out"
     argv = (f"timm.{MODEL}", folder, "--weights", weights)

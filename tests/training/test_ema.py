@@ -42,6 +42,22 @@ def test_it_is_the_weighted_mean_of_the_weights_after_each_step(decay, steps):
         torch.testing.assert_close(found, expected)
 
 
+def test_weights_that_two_layers_share_are_averaged_under_both_names():
+    model = torch.nn.Sequential(*network()[:2], torch.nn.Linear(4, 4).double(), torch.nn.Linear(4, 4).double())
+    model[3].weight = model[2].weight
+    average = AveragedWeights(model, 0.9)
+    path = walk(model, average, 3)
+    expected = sum(0.9 ** (3 - k) * path[k - 1]["2.weight"] for k in (1, 2, 3)) / (0.81 + 0.9 + 1)
+    loaded = copy.deepcopy(model)
+    loaded.load_state_dict(average.network_state())
+    torch.testing.assert_close(loaded[3].weight.detach(), expected)
+    assert loaded[3].weight is loaded[2].weight
+    before = copy.deepcopy(model.state_dict())
+    with average.in_place():
+        torch.testing.assert_close(model[2].weight.detach(), expected)
+    same(model.state_dict(), before)
+
+
 def test_before_the_first_step_it_is_the_network():
     model = network()
     average = AveragedWeights(model, 0.9)

@@ -5,6 +5,8 @@ import torch
 from sklearn.metrics import r2_score
 
 from architectures.memory import select as select_memory
+from criteria import select
+from criteria.method import CrossBatchMemory, MemoryTarget
 from criteria.method.context_health import (
     Contexts,
     class_share,
@@ -132,3 +134,15 @@ def test_held_out_batches_leave_the_draws_of_training_alone():
     found = held_out_context(method, network, batches, CPU)
     assert found == held_out_context(method, network, batches, CPU)
     assert torch.equal(state, method.relation.stream.state_dict()["state"])
+
+
+def test_held_out_images_leave_no_training_image_out_of_the_neighbours():
+    """They are counted from 0 too, in a set of their own."""
+    network, method = build()
+    xbm = CrossBatchMemory(select("gpw", n_classes=4, embed_dim=DIM), DIM, size=12)
+    method.memory_target = MemoryTarget("neighbours", xbm)
+    xbm.remember(torch.randn(12, DIM), LABEL, INDEX)
+    batches = [Batch(torch.randn(12, 3, 16, 16), LABEL, INDEX)]
+    found = held_out_context(method, network, batches, CPU)
+    xbm.index += 100
+    assert found == held_out_context(method, network, batches, CPU)
