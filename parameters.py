@@ -410,8 +410,8 @@ MINER_HELP = {
     },
     "parametric": {
         "mode": (
-            "Distances that are drawn at first: uniform (all), semihards (.3 to .7), hards (to "
-            ".5), veryhards (to .3)."
+            "Distances that are drawn at first: uniform (all), semihards (0.3 to 0.7), hards (to "
+            "0.5), veryhards (to 0.3)."
         ),
         "n_support": "Support points of the distribution, one more than bins.",
         "support_lim": "First and last support point (distance).",
@@ -610,7 +610,7 @@ def add_policy_flags(parser: Parser) -> None:
         Subtract the mean reward of the other samples and divide by the standard deviation, or leave
         the reward.""")
     add("--policy_entropy_bonus", type=non_negative, help="""
-        Weight of the entropy (nats); default: .02 with one action a batch, .1 with one an
+        Weight of the entropy (nats); default: 0.02 with one action a batch, 0.1 with one an
         anchor.""")
     add("--policy_act", choices=["sample", "expected", "greedy"], help="""
         The network trains with one sampled action, the expected weight, or the most likely
@@ -725,7 +725,7 @@ def add_optimizer_flags(add) -> None:
         Upper limit of the gradient's norm over all parameters together; 0: no limit.""")
     add("--ema", type=below_one, default=0.0, metavar="DECAY", help="""
         Average the network's weights over the steps with this decay, and evaluate and save the
-        average; .999 is usual. 0: no average.""")
+        average; 0.999 is usual. 0: no average.""")
 
 
 def add_speed_flags(parser: Parser) -> None:

@@ -16,7 +16,7 @@ class Circle(PairCriterion):
         a_ip = relu(1 + m - s_ip),   a_in = relu(s_in+m),   m = margin
 
     The factors a carry no gradient, so the gradient is not the derivative of the value. The
-    defaults are the paper's for fine-grained retrieval. Deviation: the paper writes one anchor.
+    defaults are the paper's for fine-grained retrieval. Deviation: the paper has one anchor.
 
     Weights: as in the formula.
     """

@@ -33,7 +33,7 @@ the titles of the papers.
 **Notation.** `s = x x^T` are dot products; `--arch ..._normalize` gives unit rows, on which they are cosines. `d` are
 Euclidean distances. a, p and n are anchor, positive and negative of a triplet; `mean_t` runs over all triplets, zeros
 included. `P_i` are the other images of i's class, `N_i` those of other classes. y is the class of an image, `p_k` the
-proxy of class k. Flags `lr` are learning rates of proxies and the like.
+proxy of class k. Flags `lr` are learning rates of learned parameters (proxies).
 
     c_ik = x_i . p_k / |p_k|
     cross_entropy(z) = mean_i w+_i [-z_iy + log(exp(z_iy) + w-_i sum_{k!=y} exp(z_ik))]
@@ -41,13 +41,13 @@ proxy of class k. Flags `lr` are learning rates of proxies and the like.
 **Weights.** `w+` and `w-` weigh positives and negatives: one pair of images, or one image where a loss has proxies.
 Weights that are all one give the unweighted loss.
 
-**Empty cases.** An anchor without positives adds nothing (but where it is its own positive); a loss without
+**Empty cases.** An anchor without positives adds nothing (unless its own positive); a loss without
 triplets is zero.
 
 """
 AFTER_CRITERIA = """
 Losses of triplets and quadruplets need `--batch_mining`; the others use the whole batch. With "xbm", `--xbm_size`
-may add embeddings of past batches.
+can (optionally) add embeddings of past batches.
 """
 IN_FORMULA = "as in the formula."
 # The title of a paper between its authors and the venue.
