@@ -118,7 +118,7 @@ def settle_sizes(opt, network: Network) -> None:
     """The sizes that follow from the network where the command line names none, so that options.json holds them."""
     opt.image_size = opt.image_size or network.image_size
     side = transforms.sides(opt.image_size, opt.crop_size, opt.augmentation).input
-    if opt.cache != "none":
+    if opt.cache != "none" and not opt.freeze:
         opt.cache_side = opt.cache_side or transforms.cache_side(side)
         if opt.cache_side < side:
             raise UsageError(f"--cache_side {opt.cache_side} is less than the input's {side} pixels: pass at least "
@@ -283,6 +283,15 @@ def build_sampler(opt, splits: datasets.Splits, device: torch.device) -> sampler
     return sampler
 
 
+def remove_later_best(run: Run) -> None:
+    """Remove the best weights of epochs after the one from which the run continues, which come anew."""
+    for path in sorted(run.folder.path.glob("best_*.pt")) if run.folder else ():
+        kept = run.progress.best.get(path.stem.removeprefix("best_"), {}).get("epoch")
+        if checkpoint.load(path).get("progress", {}).get("epoch") != kept:
+            print(f"note: {path.name} is of an epoch after the one from which the run continues, and is removed.")
+            path.unlink()
+
+
 def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, method: LMMetric,
               optimisation: Optimisation, device: torch.device, folder: RunFolder | None, state: dict | None) -> Run:
     """The run of these parts, new or at the state of a checkpoint."""
@@ -308,5 +317,6 @@ def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, met
     )
     if state:
         restored.load(run, state)
+        remove_later_best(run)
         print(f"Continuing at step {step}, in epoch {min(run.progress.epoch + 1, opt.n_epochs)} of {opt.n_epochs}.")
     return run

@@ -12,7 +12,7 @@ from evaluation import evaluate, explorer, query_values, report
 from evaluation.embed import embed
 from evaluation.metrics.confusions import Confusion, confusions
 from evaluation.metrics.per_class import class_table
-from evaluation.ranking import nearest
+from evaluation.ranking import nearest, searched
 from evaluation.run_files import read_run
 from parameters import evaluation_arguments, search_arguments
 from training import held_out
@@ -187,10 +187,10 @@ def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) ->
     images = splits.test
     rows, labels, gallery, gallery_labels = embedded
     among_themselves = gallery is None
-    searched = rows if among_themselves else gallery
     search = search_arguments(opt)
-    depth = min(max(report.SHOWN, explorer.NEIGHBOURS), len(searched) - among_themselves)
-    score, index = nearest(rows, searched, depth, exclude_self=among_themselves, **search)
+    query, others = searched(rows, gallery, cosine=True)
+    depth = min(max(report.SHOWN, explorer.NEIGHBOURS), len(others) - among_themselves)
+    score, index = nearest(query, others, depth, exclude_self=among_themselves, **search)
     shows_images = have_images(splits)
     if shows_images:
         report.draw_gallery(score[:, :report.SHOWN], index[:, :report.SHOWN], images,

@@ -114,8 +114,8 @@ def past_of(opt) -> dict | None:
 def refuse_differences(trained: dict, explicit: dict, path: Path) -> None:
     """A UsageError that lists the flags given with other values than the run has."""
     free = MAY_CHANGE
-    if trained.get("scheduler") == "cosine":
-        free = free - {"n_epochs"}  # its rates depend on it
+    if trained.get("scheduler") == "cosine" or trained.get("batch_mining") == "parametric":
+        free = free - {"n_epochs"}  # rates, or what the miner is told, depend on it
     if "none" in (explicit.get("cache"), trained.get("cache")):
         free = free - {"cache"}  # cached images are shrunk first, so that other pixels are cut from them
     differing = []

@@ -95,8 +95,8 @@ def rho_spectrum(value: Tensor, m: int) -> Tensor:
 
     s: singular values, descending, the first |m| - 1 dropped, divided by their sum; U uniform over
     those left. m > 0: KL(U || s), infinite where the rows do not fill the space; m < 0:
-    KL(s || U); m = 0: the share of the largest, s_1 (there the base framework gives the vector s
-    itself). value (C + 1 or 1, S): `singular_values`.
+    KL(s || U), infinite where only zeros are left; m = 0: the share of the largest, s_1 (there the
+    base framework gives the vector s itself). value (C + 1 or 1, S): `singular_values`.
     """
     drop = max(abs(m) - 1, 0)
     number = value.shape[1]
@@ -105,13 +105,13 @@ def rho_spectrum(value: Tensor, m: int) -> Tensor:
                        f"but there are {number}; the number after @ may lie between {-number} and "
                        f"{number}.")
     value = value[:, drop:]
-    share = value / value.sum(1, keepdim=True)
+    total = value.sum(1, keepdim=True)
+    share = value / total
     relative = share * share.shape[1]  # s / U
     if m == 0:
         return share[:, 0]
-    if m > 0:
-        return -relative.log().mean(1)
-    return torch.special.xlogy(share, relative).sum(1)
+    divergence = -relative.log().mean(1) if m > 0 else torch.special.xlogy(share, relative).sum(1)
+    return divergence.where(total[:, 0] > 0, torch.inf)
 
 
 def singular_values(embedding: Tensor, label: Tensor | None = None) -> Tensor:

@@ -25,7 +25,7 @@ def scaled(embeddings: Tensor, gallery: Tensor | None) -> tuple[Tensor, Tensor |
     largest = max((rows.abs().max().item() for rows in parts), default=0)
     if not largest or 1 / LARGE < largest < LARGE:
         return embeddings, gallery
-    factor = math.ldexp(1, -math.frexp(largest)[1])
+    factor = math.ldexp(1, min(1023, -math.frexp(largest)[1]))
     shrunk = [None if rows is None else rows.double() * factor for rows in (embeddings, gallery)]
     return shrunk[0], shrunk[1]
 
@@ -40,6 +40,7 @@ def searched(embeddings: Tensor, gallery: Tensor | None, cosine: bool) -> tuple[
     if cosine:
         query = _unit_rows(query)
         other = None if gallery is None else _unit_rows(other)
+        query, other = _zeros_apart(query, other)
     given = query if other is None else other
     narrow = is_narrow(given)
     if cosine and not narrow:
@@ -59,6 +60,18 @@ def _unit_rows(rows: Tensor) -> Tensor:
     if is_unit(rows) and not is_narrow(rows):
         return rows.float()
     return exact_unit(rows)
+
+
+def _zeros_apart(*parts: Tensor | None) -> list[Tensor | None]:
+    """With a dimension more, in which zero rows have length one: their cosine with others is 0.
+
+    As they are where no row is zero. Unit rows that were zero then lie apart by distance as well.
+    """
+    zero = [None if rows is None else ~rows.any(1, keepdim=True) for rows in parts]
+    if not any(rows is not None and rows.any() for rows in zero):
+        return list(parts)
+    return [None if rows is None else torch.cat([rows, own.to(rows.dtype)], 1)
+            for rows, own in zip(parts, zero)]
 
 
 def _squares(rows: Tensor) -> Tensor:

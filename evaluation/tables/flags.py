@@ -12,6 +12,7 @@ NOT_PART_OF_THE_ROW = (
     "storage_metrics", "evaluate_on_gpu", "search_backend", "search_precision", "eval_block",
     "eval_bootstrap", "eval_per_class", "figures", "map_images", "map_thumbnails",
     "explorer_images", "compile", "channels_last", "deterministic", "weights_dir", "list",
+    "timeout_minutes",
 )
 
 # switches that older runs do not have, and what goes with them
@@ -26,13 +27,18 @@ def row_flags(flags: dict[str, Any],
               left_out: tuple[str, ...] = NOT_PART_OF_THE_ROW) -> dict[str, Any]:
     """The flags that are set and make a row.
 
-    The folder of the images is one of them where nothing else names the data.
+    The folder of the images is one of them where nothing else names the data. Where a cache lies
+    changes no pixel, and frozen backbones use none.
     """
     if flags.get("dataset") in ("image_folder", "embeddings"):
         left_out = tuple(name for name in left_out if name != "source_path")
     for switch, names in NEWER.items():
         if not flags.get(switch):
             left_out += names
+    if flags.get("freeze"):
+        left_out += ("cache_side",)
+    if flags.get("cache") in ("ram", "disk"):
+        flags = flags | {"cache": "kept"}
     return {name: value for name, value in flags.items()
             if value is not None and name not in left_out}
 

@@ -21,8 +21,10 @@ OF_THE_START = (
     "feature_norm", "not_pretrained", "weights", "checkpoint", "image_size", "crop_size", "input_",
     "relation", "memory", "memory_decode", "memory_couplings", "memory_hidden", "memory_levels",
     "memory_steps", "memory_channels", "memory_samples", "memory_temperature", "eval_context",
-    "eval_context_power",
+    "eval_context_power", "amp", "cache", "projection_init",
 )
+# what decides the training images, from which principal components come
+OF_THE_COMPONENTS = ("use_tv_split", "tv_split_perc", "tv_split_by_samples")
 
 
 @dataclass(eq=False)
@@ -160,9 +162,17 @@ def untrained_row(rows: list[TableRow]) -> list[TableRow]:
 
 def start_of(row: TableRow) -> str:
     """The flags from which the untrained network and its metrics follow."""
+    all_flags = row_flags(row.flags)
+    names = (*OF_THE_START, "source_path")
+    # older runs have no such flag
+    if all_flags.setdefault("projection_init", "random") == "pca":
+        names += OF_THE_COMPONENTS
+    # the others change training images alone
+    if all_flags.get("augmentation") == "big":
+        names += ("augmentation",)
     prefixes = tuple(name for name in OF_THE_START if name.endswith("_"))
-    flags = {flag: value for flag, value in row_flags(row.flags).items()
-             if flag in (*OF_THE_START, "source_path") or flag.startswith(prefixes)}
+    flags = {flag: value for flag, value in all_flags.items()
+             if flag in names or flag.startswith(prefixes)}
     return json.dumps(flags, sort_keys=True)
 
 

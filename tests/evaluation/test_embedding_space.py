@@ -123,6 +123,8 @@ def test_rho_spectrum_of_a_flat_cloud_is_infinite_one_way():
     value = singular_values(SETS["collapsed"]()[0])
     assert value[0, 1:].tolist() == [0, 0]
     assert rho_spectrum(value, 1).item() == torch.inf
+    # nothing is left
+    assert rho_spectrum(value, 2).item() == rho_spectrum(value, -2).item() == torch.inf
     assert rho_spectrum(value, -1).item() == pytest.approx(log(3))
     assert rho_spectrum(value, 0).item() == 1
 

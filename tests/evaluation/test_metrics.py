@@ -336,3 +336,25 @@ def test_a_metric_of_ones_own_may_give_truth_values(monkeypatch):
 def test_rows_without_numbers_are_refused():
     with pytest.raises(UsageError, match="have no numbers"):
         evaluate(torch.zeros(4, 0), torch.tensor([0, 0, 1, 1]), ["nmi"])
+
+
+def test_a_zero_row_has_cosine_zero_with_all_but_its_duplicates():
+    """In a narrow set too, where distances decide."""
+    g = np.random.default_rng(0)
+    cluster = np.eye(8)[0] + 0.002 * g.normal(size=(40, 8))
+    rows = np.vstack([cluster, np.zeros((2, 8)), [[0.3, 0.95, *[0] * 6]] * 2])
+    label = np.array([0, *[9] * 39, 2, 2, 0, 0])
+    # after the 39 of the cluster, of cosine near 1, and before the zero rows
+    assert query_values(rows, label, ["c_mrr"])[0]["c_mrr"][0] == pytest.approx(1 / 40)
+    rows = np.array([[0, 0], [1, 0], [0, 1], [0, 0], [1, 1.0]])
+    values = query_values(rows, np.array([0, 1, 1, 0, 1]), ["c_mrr"])[0]["c_mrr"]
+    assert values[[0, 3]].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-45, 1e300])
+def test_rows_of_any_scale(scale):
+    rows = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float16)
+    label = np.arange(30) % 5
+    names = ["e_recall@1", "c_recall@1", "nmi"]
+    found = evaluate(rows.astype(np.float64) * scale, label, names)
+    assert found == pytest.approx(evaluate(rows, label, names))

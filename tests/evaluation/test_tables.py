@@ -142,6 +142,9 @@ def test_the_untrained_network_is_shown_where_all_rows_start_from_such(tmp_path,
 @pytest.mark.parametrize("flag, one, other, shows", [
     ("memory", "realnvp", "none", False), ("relation", "gru", "none", False),
     ("pooling", "avg", "max", False), ("glyphs_seed", 0, 1, False), ("lr", 0.1, 0.2, True),
+    ("projection_init", "pca", "random", False), ("amp", "none", "bf16", False), ("cache", "none", "ram", False),
+    ("augmentation", "base", "big", False), ("augmentation", "base", "red", True),
+    ("use_tv_split", True, False, True),
 ])
 def test_the_untrained_network_stands_for_rows_that_start_alike_in_any_order(tmp_path, capsys, flag, one, other,
                                                                            shows):
@@ -155,6 +158,23 @@ def test_the_untrained_network_stands_for_rows_that_start_alike_in_any_order(tmp
         # the mean of .1, .2 and .6, one value for each seed
         expected = ["untrained network", "3", "30.0 ± 26.5", "-"]
         assert first == expected if shows else first[0] in "ab"
+
+
+def test_principal_components_start_alike_where_training_images_do(tmp_path, capsys):
+    pca = {"projection_init": "pca"}
+    same = [make_run(tmp_path, f"a{lr}", 1, 0.5, lr=lr, use_tv_split=True, **pca) for lr in (1, 2)]
+    other = make_run(tmp_path, "b", 1, 0.5, use_tv_split=False, **pca)
+    assert shown(capsys, *same)[0][2][0] == "untrained network"
+    assert shown(capsys, *same, other)[0][2][0] != "untrained network"
+
+
+def test_what_a_resume_may_change_leaves_a_run_in_its_row(tmp_path, capsys):
+    runs = [make_run(tmp_path, "a-s1", 1, 0.5, cache="disk", cache_path="x", timeout_minutes=5),
+            make_run(tmp_path, "a-s2", 2, 0.7, cache="ram", timeout_minutes=10)]
+    assert [line[:2] for line in shown(capsys, *runs)[0][3:]] == [["a", "2"]]
+    frozen = [make_run(tmp_path, "f-s1", 1, 0.5, freeze=True, cache="ram", cache_side=64),
+              make_run(tmp_path, "f-s2", 2, 0.7, freeze=True, cache="ram", cache_side=None)]
+    assert [line[:2] for line in shown(capsys, *frozen)[0][3:]] == [["f", "2"]]
 
 
 def test_runs_of_different_length_are_never_averaged(tmp_path, capsys):

@@ -119,6 +119,34 @@ def test_a_finished_run_goes_on_when_it_is_given_more_epochs(folder, tmp_path, c
     compare(tmp_path, "whole", "cut")
 
 
+PARAMETRIC = ["--loss", "margin", "--batch_mining", "parametric", "--bs", "8", "--use_tv_split",
+              "--tv_split_perc", "0.5"]
+
+
+@pytest.mark.parametrize("more", [["--scheduler", "cosine"], [*PARAMETRIC, "--scheduler", "none"]])
+def test_epochs_are_not_changed_where_steps_depend_on_them(folder, tmp_path, capsys, more):  # noqa: F811
+    assert main.main(flags(folder, tmp_path, *PLAIN, "--n_epochs", "0", "--savename", "a", *more)) == 0
+    assert main.main(["--resume", str(tmp_path / "image_folder" / "a"), "--n_epochs", "1"]) == 2
+    assert "--n_epochs 1 (the run has 0)" in capsys.readouterr().err
+
+
+def test_best_weights_of_a_future_that_is_given_up_are_removed(folder, tmp_path, capsys):  # noqa: F811
+    """They would contradict result.json, which has the best of what came since."""
+    metrics = ["--evaluation_metrics", "e_recall@1", "nmi", "--storage_metrics", "e_recall@1", "nmi"]
+    argv = flags(folder, tmp_path, "--savename", "a", "--scheduler", "none", *PLAIN, *metrics)
+    assert main.main([*argv, "--n_epochs", "1"]) == 0
+    run = tmp_path / "image_folder" / "a"
+    early = checkpoint.load(run / "last.pt")
+    assert main.main(["--resume", str(run), "--n_epochs", "2"]) == 0
+    late = checkpoint.load(run / "last.pt")
+    checkpoint.save(run / "best_nmi.pt", late)
+    checkpoint.save(run / "last.pt", early | {"best": early["best"] | {"nmi": early["best"]["e_recall@1"]}})
+    capsys.readouterr()
+    assert main.main(["--resume", str(run), "--n_epochs", "1"]) == 0
+    assert "best_nmi.pt is of an epoch after" in capsys.readouterr().out
+    assert (run / "best_e_recall@1.pt").is_file() and not (run / "best_nmi.pt").exists()
+
+
 def test_a_run_whose_policy_had_another_name_goes_on(folder, tmp_path):  # noqa: F811
     """In checkpoints from before criteria/method/ the policy is called weighting."""
     argv = flags(folder, tmp_path, "--scheduler", "none")
