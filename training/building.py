@@ -285,9 +285,10 @@ def build_sampler(opt, splits: datasets.Splits, device: torch.device) -> sampler
 
 def remove_later_best(run: Run) -> None:
     """Remove the best weights of epochs after the one from which the run continues, which come anew."""
-    for path in sorted(run.folder.path.glob("best_*.pt")) if run.folder else ():
-        kept = run.progress.best.get(path.stem.removeprefix("best_"), {}).get("epoch")
-        if checkpoint.load(path).get("progress", {}).get("epoch") != kept:
+    for name in run.opt.storage_metrics if run.folder else ():
+        path = run.folder / f"best_{name}.pt"
+        kept = run.progress.best.get(name, {}).get("epoch")
+        if path.is_file() and checkpoint.load(path).get("progress", {}).get("epoch") != kept:
             print(f"note: {path.name} is of an epoch after the one from which the run continues, and is removed.")
             path.unlink()
 
