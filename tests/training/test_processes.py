@@ -204,7 +204,7 @@ def test_two_machines_that_are_stopped_and_continued_end_as_one_process(folder, 
     """Two torchrun agents of one process each, as on two machines, and a SIGTERM between that only one of them hears,
     at no step of a record."""
     argv = flags(folder, tmp_path, "--n_epochs", "3", "--arch", "convnet_frozen_normalize",
-                 "--xbm_size", "20", "--xbm_start", "1", "--lr", "1e-4", "--resume", "auto", "--log_every", "100")
+                 "--xbm_size", "20", "--xbm_start", "1", "--lr", "1e-4", "--resume", "auto", "--log_every", "5")
     there = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
