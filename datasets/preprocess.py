@@ -18,9 +18,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 # raster formats; Pillow hands some others to programs of the system
 FORMATS = ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF"]
+JPEG = b"\xff\xd8\xff"  # how every JPEG begins
+# pixels of a JPEG; larger ones than Pillow allows are scaled down while they are decoded
+LARGEST = 2**29
 # modes of Pillow with an alpha channel
 TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 UPRIGHT = 1
@@ -54,20 +58,41 @@ def load(path: str | Path, resize: int) -> tuple[Image.Image, Size, int]:
     """The image in RGB, upright; its whole size; and by what a JPEG was scaled down, so that it is
     no larger than its resizing needs.
     """
-    with Image.open(path, formats=FORMATS) as image:
+    with opened(path) as image:
         kind = image.format
         size = None
         by = 1
-        if kind == "JPEG" and image.mode in ("RGB", "L") and is_upright(image):
-            room = min(image.size) // resize
-            by = next((by for by in (8, 4, 2) if by <= room), 1)
-            size = image.size
-            image.draft(None, (image.width // by, image.height // by))
+        if kind == "JPEG":
+            least = least_factor(image)
+            if image.mode in ("RGB", "L") and is_upright(image):
+                room = min(image.size) // resize
+                by = max(least, next((by for by in (8, 4, 2) if by <= room), 1))
+                size = image.size
+            draft = max(least, by)
+            image.draft(None, (image.width // draft, image.height // draft))
         image.load()
         # an EXIF block may be damaged in any way, and the pixels are still good
         with suppress(Exception):
             image = ImageOps.exif_transpose(image)
         return to_rgb(image, kind), size or image.size, by
+
+
+def opened(path: str | Path) -> Image.Image:
+    """The image, not yet decoded; a JPEG of several pictures counts as its first."""
+    with open(path, "rb") as file:
+        is_jpeg = file.read(len(JPEG)) == JPEG
+    if not is_jpeg:
+        return Image.open(path, formats=FORMATS)
+    image = JpegImageFile(path)
+    if image.width * image.height > LARGEST:
+        raise ValueError(f"{path}: {image.width} x {image.height} pixels are too many")
+    return image
+
+
+def least_factor(image: Image.Image) -> int:
+    """By what a JPEG's sides are divided at least, so that Pillow's limit holds."""
+    limit = Image.MAX_IMAGE_PIXELS
+    return next((by for by in (1, 2, 4) if image.width * image.height <= limit * by**2), 8)
 
 
 def is_upright(image: Image.Image) -> bool:

@@ -224,6 +224,20 @@ def test_evaluation_never_touches_training(folder, tmp_path, case):
         assert {k: v for k, v in one.items() if k not in own} == {k: v for k, v in other.items() if k not in own}
 
 
+def test_the_side_of_the_cache_follows_the_size_that_a_run_is_repeated_with(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", *PLAIN))
+    made = tmp_path / "image_folder" / "a"
+    again = ["--savename", "b", "--save_path", str(tmp_path), "--image_size", "48", "--device", "cpu"]
+    for given in ("--repeat", "--config"):
+        run([given, str(made / "options.json"), *again, "--source_path", str(folder)])
+    for name, side in (("a", 27), ("b", 82), ("b-2", 82)):
+        _, options = architectures.restore(tmp_path / "image_folder" / name / "last.pt")
+        assert options["cache_side"] == side == round(1.5 * options["image_size"] * 256 / 224)
+    # no training batch is drawn, whatever its size
+    run(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--image_size", "48", "--bs", "7",
+         "--device", "cpu"])
+
+
 def test_a_run_is_repeated_from_its_options(folder, tmp_path, capsys):
     run(flags(folder, tmp_path, "--savename", "a", "--ema", "0.9", "--grad_clip", "1"))
     options = tmp_path / "image_folder" / "a" / "options.json"

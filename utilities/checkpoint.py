@@ -16,6 +16,7 @@ from utilities.weights import unusable
 UNSEEN = (
     "pooling",
     "feature_norm",
+    "memory_condition",
     "input_mean",
     "input_std",
     "input_channels",
@@ -112,4 +113,7 @@ def load_weights(network: nn.Module, tensors: dict, path: str | Path) -> None:
 
 def _network_flags(options: dict) -> dict:
     """The flags of the network; None for one that was left out or did not exist yet."""
-    return {name: as_recorded(options.get(name)) or None for name in DEFINES_NETWORK}
+    flags = {name: as_recorded(options.get(name)) or None for name in DEFINES_NETWORK}
+    conditioned = flags["memory"] in ("realnvp", "mlp")
+    flags["memory_condition"] = (flags["memory_condition"] or "unit") if conditioned else None
+    return flags

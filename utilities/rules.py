@@ -301,7 +301,8 @@ def problems_of_images(opt: Namespace) -> Iterator[str]:
 
 def problems_of_batches(opt: Namespace) -> Iterator[str]:
     """Batches, their samplers and miners."""
-    if opt.data_sampler != "random" and opt.bs % opt.samples_per_class:
+    drawn = opt.data_sampler != "random" and not opt.evaluate_only
+    if drawn and opt.bs % opt.samples_per_class:
         classes = max(1, opt.bs // opt.samples_per_class)
         yield (f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}: "
                f"choose, for example, --bs {classes * opt.samples_per_class}")

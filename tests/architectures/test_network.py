@@ -131,6 +131,14 @@ def test_a_checkpoint_that_does_something_else_with_the_same_tensors_is_refused(
         with pytest.raises(UsageError, match=f"does not fit this network. {words}[.]"):
             load_network(checkpoint_of(model, tmp_path, **there), model, here)
         load_network(checkpoint_of(model, tmp_path, **there), model, here | there)
+    flow = {"memory": "realnvp"}
+    # unit was the only condition before there was a flag for it
+    load_network(checkpoint_of(model, tmp_path, **flow), model, here | flow | {"memory_condition": "unit"})
+    with pytest.raises(UsageError, match="Pass --memory_condition unit[.]"):
+        load_network(checkpoint_of(model, tmp_path, **flow), model, here | flow | {"memory_condition": "raw"})
+    # a constant has none
+    load_network(checkpoint_of(model, tmp_path, memory="constant"), model,
+                 here | {"memory": "constant", "memory_condition": "raw"})
     with pytest.raises(UsageError, match="Pass no --pooling[.]"):
         load_network(checkpoint_of(model, tmp_path), model, here | {"pooling": "avg"})
 

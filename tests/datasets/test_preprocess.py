@@ -76,6 +76,9 @@ FILES = {
     "one bit": lambda folder: saved(Image.fromarray(scene()[:, :, 0] > 127), folder / "b.png"),
     # what is left of it has other proportions than the file
     "uneven JPEG": lambda folder: saved(Image.fromarray(scene(701, 503)), folder / "u.jpg"),
+    "several pictures": lambda folder: saved(
+        Image.fromarray(scene(701, 503)), folder / "m.jpg", format="MPO", save_all=True,
+        append_images=[Image.fromarray(scene(70, 50))]),
     "one pixel": lambda folder: saved(Image.fromarray(scene()[:1, :1]), folder / "1.png"),
     "very wide": lambda folder: saved(Image.fromarray(scene(400, 3)), folder / "w.png"),
 }
@@ -100,6 +103,17 @@ def test_the_input_is_that_of_the_program(tmp_path, file, resize, crop):
     assert found.shape == expected.shape == (1, 3, crop, crop) and found.dtype == np.float32
     # not one value of 255 is rounded otherwise
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_above_pillows_limit_is_scaled_down(tmp_path, monkeypatch, orientation):
+    path = tmp_path / "l.jpg"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(scene(401, 303)).save(path, exif=exif)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    settings = SETTINGS | {"resize": 256, "crop": 224}
+    np.testing.assert_allclose(prepare(path, settings), own(path, settings), rtol=0, atol=1e-5)
 
 
 def test_channels_and_range_are_those_of_the_settings(tmp_path):
