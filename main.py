@@ -133,7 +133,9 @@ def run(opt) -> None:
     splits = read_splits(opt)
     if past:
         refuse_other_images(past, splits, path)
+    asked = dict(vars(opt))
     network = prepared_network(opt, device)
+    settled = [flag for flag, value in vars(opt).items() if value != asked[flag]]
     loaders = build_loaders(opt, splits, network, device)
     if opt.evaluate_only:
         evaluate_only(opt, splits, network, loaders, device)
@@ -149,7 +151,7 @@ def run(opt) -> None:
         state = resume.state_of(opt)
         current = build_run(opt, splits, loaders, network, method, optimisation, device, folder, state)
         if folder:
-            record_options(folder, opt, device, state)
+            record_options(folder, opt, settled, device, state)
         fill_storage(current)
         with current.interruption.catch_signals(), current.trackers_closed(), progress_bar(current) as bar:
             train(current, bar)

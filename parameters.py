@@ -1058,8 +1058,12 @@ def chosen_flags(flags: dict) -> dict:
 def recorded_flags(path: str, given_as: str = "--repeat") -> dict:
     """The flags in a run's options.json, each checked as if typed; a UsageError for other files."""
     known = flag_actions()
-    flags = {flag: value for flag, value in read_options(path)["flags"].items()
-             if value is not None and flag not in REMOVED}
+    content = read_options(path)
+    # what followed from the network follows anew
+    settled = content.get("settled")
+    left_out = {*REMOVED, *(map(str, settled) if isinstance(settled, list) else ())}
+    flags = {flag: value for flag, value in content["flags"].items()
+             if value is not None and flag not in left_out}
     unknown = sorted(set(flags) - set(known))
     if unknown:
         shown = ", ".join(ascii(flag)[1:-1][:40] for flag in unknown[:5])

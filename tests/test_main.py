@@ -224,6 +224,28 @@ def test_evaluation_never_touches_training(folder, tmp_path, case):
         assert {k: v for k, v in one.items() if k not in own} == {k: v for k, v in other.items() if k not in own}
 
 
+def test_what_followed_from_weights_does_not_follow_from_others(folder, tmp_path):
+    trunk = architectures.select("convnet", embed_dim=8, pretrained=False).backbone
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        torch.save(trunk.state_dict(), tmp_path / name / "w.pth")
+    (tmp_path / "one" / "model.json").write_text(json.dumps({"preprocessing": {
+        "image_size": 24, "mean": [9, 9, 9], "std": [60, 60, 60], "channels": "BGR", "value_range": 255}}))
+    given = flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", *PLAIN, "--weights",
+                  str(tmp_path / "one" / "w.pth"))
+    at = given.index("--image_size")
+    run([*given[:at], *given[at + 2:]])
+    made = tmp_path / "image_folder" / "a" / "options.json"
+    assert {"image_size", "input_mean", "input_channels"} <= set(json.loads(made.read_text())["settled"])
+    again = ["--repeat", str(made), "--save_path", str(tmp_path), "--savename"]
+    run([*again, "b"])
+    run([*again, "c", "--weights", str(tmp_path / "two" / "w.pth")])
+    for name, size, mean in (("a", 24, (9, 9, 9)), ("b", 24, (9, 9, 9)), ("c", 32, None)):
+        _, options = architectures.restore(tmp_path / "image_folder" / name / "last.pt")
+        assert options["image_size"] == size and options["input_mean"] == mean
+        assert options["cache_side"] == round(1.5 * size * 256 / 224)
+
+
 def test_the_side_of_the_cache_follows_the_size_that_a_run_is_repeated_with(folder, tmp_path):
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", *PLAIN))
     made = tmp_path / "image_folder" / "a"

@@ -53,12 +53,16 @@ def run_folder(opt, path: Path | None) -> Iterator[RunFolder | None]:
         folder.close()
 
 
-def record_options(folder: RunFolder, opt, device: torch.device, state: dict | None) -> None:
-    """Write options.json; of a run that is continued from `state`, what is new in it."""
+def record_options(folder: RunFolder, opt, settled: list[str], device: torch.device,
+                   state: dict | None) -> None:
+    """Write options.json; of a run that is continued from `state`, what is new in it.
+
+    settled: the flags whose values follow from the network and its weights, since none was given.
+    """
     here = provenance(vars(opt), str(device))
     before = read_json(folder / OPTIONS)
     if state is None:
-        write_json(folder / OPTIONS, here)
+        write_json(folder / OPTIONS, here | {"settled": settled})
         for line in differences(read_options(opt.repeat), here) if opt.repeat else ():
             print(line)
         return
