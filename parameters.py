@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Container
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -952,9 +951,7 @@ def with_config(parser: Parser, words: list[str]) -> list[str]:
     for path in files:
         entries = config.entries_of(path)
         if is_run_options(path):
-            names = [word.partition("=")[0].removeprefix("--") for word in typed]
-            flags = without_settled(flags_to_repeat(path, "--config"), names)
-            entries = config.recorded(path, flags)
+            entries = config.recorded(path, flags_to_repeat(path, "--config"))
         before += config.words_of(parser, entries)
     return before + typed
 
@@ -987,8 +984,9 @@ def inherited(explicit: dict, trained: dict) -> dict:
     for flag, value in trained.items():
         if flag in known and flag not in left_out and not (another and flag.startswith(data)):
             defaults[flag] = value
-    if "resume" not in explicit:
-        defaults = without_settled(defaults, explicit)
+    if "resume" not in explicit and explicit.keys() & {"image_size", "crop_size"}:
+        # a cache for images of the other size
+        defaults.pop("cache_side", None)
     refuse_flags_of_checkpoint(defaults, evaluated="evaluate_only" in explicit)
     return defaults
 
@@ -1018,16 +1016,7 @@ def repeated(explicit: dict, begun: dict) -> dict:
     if "repeat" not in explicit:
         return {flag: value for flag, value in chosen_flags(begun or {}).items()
                 if flag not in NOT_REPEATED - WRITTEN}
-    return without_settled(flags_to_repeat(explicit["repeat"], "--repeat"), explicit)
-
-
-def without_settled(flags: dict, named: Container[str]) -> dict:
-    """An earlier run's flags without the side of its cache, where the command line names a flag
-    that this may have followed from.
-    """
-    if any(flag in named for flag in ("arch", "image_size", "crop_size", "augmentation")):
-        return {flag: value for flag, value in flags.items() if flag != "cache_side"}
-    return flags
+    return flags_to_repeat(explicit["repeat"], "--repeat")
 
 
 def flags_to_repeat(path: str, given_as: str) -> dict:

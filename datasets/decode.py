@@ -175,17 +175,21 @@ def _by_simplejpeg(jpeg: Jpeg, reduction: int) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, h, w)
 
 
-def jpeg_warning(path: Source) -> str | None:
+def try_to_decode(path: Source) -> str | None:
     """What the decoder warns of in a plain JPEG that it decodes nevertheless, such as bytes lost
-    in its middle; None without a warning, for another file, and where simplejpeg is not installed.
+    in its middle, or None; an ImageError where the image does not decode. Without simplejpeg
+    nothing is warned of.
     """
+    warning = None
     jpeg = read_jpeg(path) if _simplejpeg() else None
     if jpeg is not None:
         try:
-            _by_simplejpeg(jpeg, 1)
-        except ValueError as error:
-            return in_brief(error)
-    return None
+            _by_simplejpeg(jpeg, scale(*jpeg.size))
+            return None
+        except Exception as error:
+            warning = in_brief(error)
+    decode(path)
+    return warning
 
 
 def _by_pil(jpeg: Jpeg, reduction: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from datasets import DATASETS
 from datasets.base import ImageList, check
 from datasets.benchmarks import BENCHMARKS, Counts, known_counts, wrong_counts
-from datasets.decode import ImageError, decode, jpeg_warning
+from datasets.decode import ImageError, try_to_decode
 from datasets.files import possible_folders
 from datasets.folders import images_below
 from datasets.workers import computed
@@ -81,10 +81,10 @@ def examine(paths: Sequence[Path], workers: int = 0) -> list[Finding]:
 def _examined(path: Path) -> Finding:
     """The finding of one image."""
     try:
-        decode(path)
+        warning = try_to_decode(path)
     except ImageError as error:
         return Finding(problem=str(error))
-    return Finding(md5=md5(path), warning=jpeg_warning(path))
+    return Finding(md5=md5(path), warning=warning)
 
 
 # --------------------------------------------------------------------------------- what is compared

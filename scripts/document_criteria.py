@@ -47,7 +47,7 @@ triplets is zero.
 """
 AFTER_CRITERIA = """
 Losses of triplets and quadruplets need `--batch_mining`; the others use the whole batch. With "xbm", `--xbm_size`
-can (optionally) add embeddings of past batches.
+can add embeddings of past batches.
 """
 IN_FORMULA = "as in the formula."
 # The title of a paper between its authors and the venue.

@@ -224,6 +224,13 @@ def test_evaluation_never_touches_training(folder, tmp_path, case):
         assert {k: v for k, v in one.items() if k not in own} == {k: v for k, v in other.items() if k not in own}
 
 
+def test_a_frozen_run_is_a_configuration_for_another(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", "--freeze", *PLAIN))
+    made = tmp_path / "image_folder" / "a" / "options.json"
+    run(["--config", str(made), "--savename", "b", "--save_path", str(tmp_path), "--source_path", str(folder)])
+    assert read(tmp_path, "b") == read(tmp_path, "a")
+
+
 def test_what_followed_from_weights_does_not_follow_from_others(folder, tmp_path):
     trunk = architectures.select("convnet", embed_dim=8, pretrained=False).backbone
     for name in ("one", "two"):

@@ -118,7 +118,7 @@ def settle_sizes(opt, network: Network) -> None:
     """The sizes that follow from the network where the command line names none, so that options.json holds them."""
     opt.image_size = opt.image_size or network.image_size
     side = transforms.sides(opt.image_size, opt.crop_size, opt.augmentation).input
-    if opt.cache != "none" and not opt.freeze:
+    if opt.cache != "none":
         opt.cache_side = opt.cache_side or transforms.cache_side(side)
         if opt.cache_side < side:
             raise UsageError(f"--cache_side {opt.cache_side} is less than the input's {side} pixels: pass at least "

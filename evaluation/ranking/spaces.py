@@ -63,9 +63,9 @@ def _unit_rows(rows: Tensor) -> Tensor:
 
 
 def _zeros_apart(*parts: Tensor | None) -> list[Tensor | None]:
-    """With a dimension more, in which zero rows have length one: their cosine with others is 0.
+    """Rows with a dimension more where some are zero, which have length one in it.
 
-    As they are where no row is zero. Unit rows that were zero then lie apart by distance as well.
+    So their cosine with other rows is 0 by distance too, as narrow sets rank.
     """
     zero = [None if rows is None else ~rows.any(1, keepdim=True) for rows in parts]
     if not any(rows is not None and rows.any() for rows in zero):

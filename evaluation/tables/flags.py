@@ -28,15 +28,13 @@ def row_flags(flags: dict[str, Any],
     """The flags that are set and make a row.
 
     The folder of the images is one of them where nothing else names the data. Where a cache lies
-    changes no pixel, and frozen backbones use none.
+    changes no pixel.
     """
     if flags.get("dataset") in ("image_folder", "embeddings"):
         left_out = tuple(name for name in left_out if name != "source_path")
     for switch, names in NEWER.items():
         if not flags.get(switch):
             left_out += names
-    if flags.get("freeze"):
-        left_out += ("cache_side",)
     if flags.get("cache") in ("ram", "disk"):
         flags = flags | {"cache": "kept"}
     return {name: value for name, value in flags.items()

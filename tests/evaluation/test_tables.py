@@ -172,9 +172,6 @@ def test_what_a_resume_may_change_leaves_a_run_in_its_row(tmp_path, capsys):
     runs = [make_run(tmp_path, "a-s1", 1, 0.5, cache="disk", cache_path="x", timeout_minutes=5),
             make_run(tmp_path, "a-s2", 2, 0.7, cache="ram", timeout_minutes=10)]
     assert [line[:2] for line in shown(capsys, *runs)[0][3:]] == [["a", "2"]]
-    frozen = [make_run(tmp_path, "f-s1", 1, 0.5, freeze=True, cache="ram", cache_side=64),
-              make_run(tmp_path, "f-s2", 2, 0.7, freeze=True, cache="ram", cache_side=None)]
-    assert [line[:2] for line in shown(capsys, *frozen)[0][3:]] == [["f", "2"]]
 
 
 def test_runs_of_different_length_are_never_averaged(tmp_path, capsys):
