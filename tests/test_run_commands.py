@@ -13,13 +13,14 @@ from tests.test_document_commands import PAGES, commands, words_of
 
 ROOT = Path(__file__).parent.parent
 # pages whose commands their own tests carry out
-OF_THEIR_OWN = {"using.md": "tests/test_using.py", "extending.md": "tests/test_extending.py",
-                "benchmarks.md": "tests/benchmarks/test_runs.py"}
+OF_THEIR_OWN = {"using.md": "tests/test_using.py", "extending.md": "tests/test_extending.py"}
 # what a command needs that a test has not, by a pattern of it
 NOT_HERE = {
     r"cub200|data/|DATA=data|--source data": "a benchmark's images",
     r"torchvision\.(resnet50|convnext_tiny)": "a download of weights; the same with resnet18 is run",
-    r"^make |pytest|benchmarks/|check_gpu\.sh|toy_cpu\.sh|document_criteria": "minutes, and tests or CI of its own",
+    r"benchmarks/": "minutes on a quiet machine; tests/benchmarks/test_runs.py tests what they compute",
+    r"check_gpu\.sh|toy_cpu\.sh": "minutes; tests/scripts/test_check_gpu.py, tests/scripts/test_table_scripts.py",
+    r"^make |pytest|document_criteria": "the repository itself, as CI and tests/test_documents.py have it",
     r"torchrun --nnodes": "several machines; tests/training/test_processes.py runs two agents",
     r"--serve": "a browser; tests/evaluation/test_search_page.py",
     r"^python -m evaluation\.(score|tables)$": "no words: a sentence names the command",
