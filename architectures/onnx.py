@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from architectures.network import Network
 from flows.base import Flow
-from flows.linear import InvertibleConvolution, InvertibleLinear
+from flows.image_layers import InvertibleConvolution
+from flows.layers import InvertibleLinear
 from utilities.errors import RunError, in_brief
 from utilities.optional import installed, require
 

@@ -111,11 +111,11 @@ class Criterion(nn.Module):
         and weights or references that the loss does not take.
         """
         refuse_shapes("A loss compares", embedding, label)
+        x = at_least_float32(embedding)
         self._refuse_what_cannot_work(triplets, weight, anchors)
         if weight is not None:
             self._refuse_weights(weight, len(embedding), anchors)
         with torch.autocast(embedding.device.type, enabled=False):
-            x = at_least_float32(embedding)
             loss = self.loss(x, label.long(), triplets, weight or PairWeights(), anchors)
         if not isinstance(loss, Tensor) or loss.ndim:
             raise UsageError(f"{type(self).__name__}.loss gave {shown(loss)}: give a scalar tensor, such as "

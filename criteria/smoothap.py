@@ -33,13 +33,14 @@ class SmoothAP(PairCriterion):
         """x (N, D), label (N,) -> scalar."""
         s = similarity(x[:anchors], x) / self.tau  # (A, N)
         positive, _ = masks = pair_masks(label, anchors)  # (A, N) each
-        counted = PairWeights() if self.weight_on == "rank" else weight
-        w_positive, w_negative = masked_weights(counted, masks, x.dtype)  # (A, N) each
         if not self.exclude_self:
             itself = identity(label, anchors)  # (A, N)
             positive = positive | itself
-            w_positive = w_positive + itself
         item, real = listed(positive)  # (A, P) each
+        counted = PairWeights() if self.weight_on == "rank" else weight
+        w_positive, w_negative = masked_weights(counted, masks, x.dtype)  # (A, N) each
+        if not self.exclude_self:
+            w_positive = w_positive + itself
         above = standing_above(sigmoids, s, item, w_positive, w_negative)  # (A, P, 2)
         if self.weight_on == "rank":
             imprecision = weighted_by_rank(above, item, weight.positive)  # (A, P)

@@ -28,7 +28,7 @@ class Flow(nn.Module):
         """
         z, log_det = self(x, context)
         log_normal = -0.5 * (z.square() + math.log(2 * math.pi))
-        return sum_rows(log_normal) + log_det
+        return log_normal.flatten(1).sum(1) + log_det
 
 
 class FlowStack(Flow):
@@ -54,14 +54,3 @@ def _chain(steps, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         x, log_det = step(x, context)
         total = total + log_det
     return x, total
-
-
-def log_det_of_channels(log_scale: Tensor, x: Tensor) -> Tensor:
-    """log_det of a map that scales the channels (C,) of x at each of its positions, (B,)."""
-    positions = x.shape[2:].numel()
-    return (positions * log_scale.sum()).expand(x.shape[0])
-
-
-def sum_rows(x: Tensor) -> Tensor:
-    """Sum over everything but the batch, (B,)."""
-    return x.sum(list(range(1, x.dim())))

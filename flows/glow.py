@@ -1,12 +1,11 @@
 """The published conditional Glow."""
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from flows.actnorm import ActNorm
 from flows.base import Flow, FlowStack
-from flows.coupling import ConvolutionalCoupling
-from flows.linear import InvertibleConvolution
-from flows.squeeze import Squeeze
+from flows.image_layers import ConvolutionalCoupling, InvertibleConvolution
+from flows.layers import ActNorm
 from utilities.errors import UsageError
 
 HEIGHT = 16
@@ -16,10 +15,10 @@ class Glow(Flow):
     """Conditional Glow (Kingma & Dhariwal, NeurIPS 2018; conditional as in Lu & Huang, 2020) on a
     vector as an image.
 
-    x (B, D) is read as a 1 x 16 x D/16 image, the context (B, D) alike. Each of `levels` squeezes
-    2x2 blocks to channels, takes `steps` steps of [actnorm, invertible 1x1 convolution,
-    ConvolutionalCoupling with `channels` hidden channels] and, but for the last level, puts half of
-    the channels aside. The latent is (B, D).
+    x (B, D) is read as a 1 x 16 x D/16 image, the context (B, D) alike. Each of `levels` takes 2x2
+    blocks to channels (RealNVP, section 3.6), then `steps` steps of [actnorm, invertible 1x1
+    convolution, ConvolutionalCoupling with `channels` hidden channels] and, but for the last level,
+    puts half of the channels aside. The latent is (B, D).
     """
 
     def __init__(
@@ -33,7 +32,6 @@ class Glow(Flow):
         super().__init__()
         _refuse_other_sizes(dim, context_dim, levels)
         self.shape = (1, HEIGHT, dim // HEIGHT)
-        self.squeeze = Squeeze()
         self.levels = nn.ModuleList()
         # the channels that every level adds to the latent
         self.added = []
@@ -56,8 +54,8 @@ class Glow(Flow):
             if number > 0:
                 image, aside = image.chunk(2, dim=1)
                 parts.append(aside)
-            image, _ = self.squeeze(image)  # (B, 4 C, H / 2, W / 2)
-            condition, _ = self.squeeze(condition)
+            image = pixel_unshuffle(image, 2)  # (B, 4 C, H / 2, W / 2)
+            condition = pixel_unshuffle(condition, 2)
             image, log_det = level(image, condition)
             total = total + log_det
         parts.append(image)
@@ -69,14 +67,14 @@ class Glow(Flow):
         condition = context.unflatten(1, self.shape)
         conditions = []
         for _ in self.levels:
-            condition, _ = self.squeeze(condition)
+            condition = pixel_unshuffle(condition, 2)
             conditions.append(condition)
         *asides, image = self._parts(z)
         total = z.new_zeros(z.shape[0])
         for level in reversed(self.levels):
             image, log_det = level.inverse(image, conditions.pop())
             total = total + log_det
-            image, _ = self.squeeze.inverse(image)
+            image = pixel_shuffle(image, 2)
             if asides:
                 image = torch.cat([image, asides.pop()], 1)
         return image.flatten(1), total

@@ -1,8 +1,6 @@
 """The vector flow."""
-from flows.actnorm import ActNorm
 from flows.base import FlowStack
-from flows.coupling import ConditionalCoupling
-from flows.linear import InvertibleLinear
+from flows.layers import ActNorm, ConditionalCoupling, InvertibleLinear
 
 
 class RealNVP(FlowStack):

@@ -112,11 +112,6 @@ def masked_logsumexp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     return only(x, mask).logsumexp(dim)
 
 
-def masked_softmax(x: Tensor, mask: Tensor) -> Tensor:
-    """Softmax of each row over the entries where mask is true; zero elsewhere and in empty rows."""
-    return only(x, mask).softmax(-1) * mask  # (..., N, M)
-
-
 def only(x: Tensor, mask: Tensor) -> Tensor:
     """x with a huge negative number where mask is false."""
     return x.masked_fill(~mask, lowest(x))

@@ -244,7 +244,7 @@ class LMMetric(nn.Module):
             pairs = pairs.with_rows(z)
         weighting = self.policy.weighting
         if not isinstance(choice, Decision):
-            return PairWeights(*(weighting.weights(value, sign, pairs)[0] for sign, value in enumerate(choice)))
+            return PairWeights(*[weighting.weights(value, sign, pairs)[0] for sign, value in enumerate(choice)])
         weights = []
         for sign, (log_p, grid) in enumerate(zip(choice.signs, self.policy.grids)):
             weights.append(weighting.mean_weights(log_p.detach().exp(), grid, sign, pairs)[0])
@@ -280,7 +280,7 @@ class LMMetric(nn.Module):
         """The pair weights of each of K actions, (K, B, 1 or B) each."""
         weighting = self.policy.weighting
         values = self.policy.values(actions)
-        return PairWeights(*(weighting.weights(value, sign, pairs) for sign, value in enumerate(values)))
+        return PairWeights(*[weighting.weights(value, sign, pairs) for sign, value in enumerate(values)])
 
     def action_rewards(self, actions: Actions, z: Tensor, label: Tensor,
                        triplets: Triplets | None, pairs: Pairs) -> Tensor:
@@ -290,6 +290,8 @@ class LMMetric(nn.Module):
     def policy_terms(self, decision: Decision, actions: Actions, reward: Tensor) -> LossTerms:
         """What trains the policy, of rewards (K, B)."""
         training = self.policy_training
+        log_prob = decision.log_prob(actions)  # (K, N)
+        entropy = decision.entropy().sum()
         credited = credit(reward, len(decision.positive), training.mix)  # (K, N)
-        loss = score_function_loss(decision.log_prob(actions), advantage(credited, training.baseline))
-        return {"policy": loss, "entropy": -training.entropy_bonus * decision.entropy().sum()}
+        loss = score_function_loss(log_prob, advantage(credited, training.baseline))
+        return {"policy": loss, "entropy": -training.entropy_bonus * entropy}

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from criteria.method.statistics import Pairs
-from utilities.pairwise import masked_softmax
 from utilities.registry import known_name
 
 POSITIVE = 0
@@ -35,7 +34,8 @@ class Sharpness:
         mask = pairs.negative if sign == NEGATIVE else pairs.positive
         slope = b if sign == NEGATIVE else -b
         logit = slope[..., None] * pairs.similarity  # (K, A, N)
-        return masked_softmax(logit, mask) * mask.sum(-1, keepdim=True)
+        share = logit.masked_fill(~mask, -torch.inf).softmax(-1)  # NaN in a row without pairs
+        return share.masked_fill(~mask, 0) * mask.sum(-1, keepdim=True)
 
     def mean_weights(self, probability: Tensor, grid: Tensor, sign: int, pairs: Pairs) -> Tensor:
         """E_b[w] under probabilities (1 or A, G) of the grid (G,) -> (1, A, N)."""

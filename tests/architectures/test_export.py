@@ -15,7 +15,8 @@ from architectures.backbones import Backbone, ConvNet
 from architectures.exported import DESCRIPTION
 from architectures.memory import select as select_memory
 from architectures.network import Network
-from flows.linear import InvertibleConvolution, InvertibleLinear
+from flows.image_layers import InvertibleConvolution
+from flows.layers import InvertibleLinear
 from utilities import checkpoint
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError

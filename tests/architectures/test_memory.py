@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from architectures.memory import DECODINGS, MEMORIES, select
-from flows.actnorm import ActNorm
+from flows.layers import ActNorm
 from tests.flows.harness import perturb
 from utilities.errors import UsageError
 

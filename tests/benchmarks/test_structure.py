@@ -57,7 +57,7 @@ def test_a_plain_loss_touches_its_own_files_and_the_full_method_more(profiles):
     full = profiles["full method"]
     assert {"criteria/margin.py", "batchminer/distance.py"} <= set(plain.entered)
     assert not any(file.startswith("flows/") for file in plain.entered)
-    assert {"criteria/smoothap.py", "flows/coupling.py"} <= set(full.entered)
+    assert {"criteria/smoothap.py", "flows/layers.py"} <= set(full.entered)
     for count, value in plain.counts.items():
         assert 0 < value < full.counts[count]
 

@@ -6,11 +6,9 @@ import torch
 from torch.nn.functional import conv2d
 
 from flows import FLOWS, Glow, RealNVP
-from flows.actnorm import ActNorm
 from flows.base import FlowStack
-from flows.coupling import ConditionalCoupling, ConvolutionalCoupling
-from flows.linear import InvertibleConvolution, InvertibleLinear
-from flows.squeeze import Squeeze
+from flows.image_layers import ConvolutionalCoupling, InvertibleConvolution
+from flows.layers import ActNorm, ConditionalCoupling, InvertibleLinear
 from tests.flows.harness import check_flow, perturb
 from utilities.errors import UsageError
 
@@ -19,12 +17,11 @@ CASES = {
     "actnorm, image": (lambda: ActNorm(3), (3, 2, 4), None),
     "linear, vector": (lambda: InvertibleLinear(7), (7,), None),
     "convolution": (lambda: InvertibleConvolution(4), (4, 2, 3), None),
-    "squeeze": (Squeeze, (3, 4, 6), None),
     "coupling, vector": (lambda: ConditionalCoupling(6, 4, 16), (6,), (4,)),
     "coupling, odd, swapped": (lambda: ConditionalCoupling(5, 3, 16, swap=True), (5,), (3,)),
     "coupling, no context": (lambda: ConditionalCoupling(5, 0, 16), (5,), None),
     "coupling, image": (lambda: ConvolutionalCoupling(4, 3, 8), (4, 4, 2), (3, 4, 2)),
-    "stack": (lambda: FlowStack(ActNorm(4), Squeeze(), InvertibleConvolution(16)), (4, 2, 2), None),
+    "stack": (lambda: FlowStack(ActNorm(4), InvertibleConvolution(4)), (4, 2, 2), None),
     "realnvp": (lambda: RealNVP(6, 5, couplings=4, hidden=16), (6,), (5,)),
     "realnvp, one coupling": (lambda: RealNVP(4, 4, couplings=1, hidden=8), (4,), (4,)),
     "glow": (lambda: Glow(64, 64, levels=2, steps=2, channels=8), (64,), (64,)),
@@ -61,7 +58,7 @@ def test_inverse_at_full_size(name, dim, arguments):
     torch.testing.assert_close(log_det, -log_det_back, rtol=1e-4, atol=1e-2)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "squeeze"])
+@pytest.mark.parametrize("case", CASES)
 def test_every_parameter_is_reached_by_the_likelihood(case):
     build, shape, context_shape = CASES[case]
     flow = perturb(build())
@@ -123,7 +120,7 @@ def test_actnorm_of_constant_channels_or_one_row_keeps_scale_one():
     )
 
 
-# --- linear maps, squeeze, couplings
+# --- linear maps, couplings
 
 
 def test_linear_starts_as_a_rotation():
@@ -154,13 +151,6 @@ def test_a_coherent_step_of_the_optimizer_moves_a_wide_map_little():
         linear.lower += 1e-3
         linear.upper += 1e-3
         assert torch.linalg.matrix_norm(linear(unit_vectors)[0] - before, 2) < 0.1
-
-
-def test_squeeze_takes_each_block_of_two_by_two_to_channels():
-    x = torch.arange(16.0).view(1, 1, 4, 4)
-    z, log_det = Squeeze()(x)
-    assert z.shape == (1, 4, 2, 2) and log_det.tolist() == [0]
-    assert z[0, :, 0, 1].tolist() == [2, 3, 6, 7] and z[0, :, 1, 0].tolist() == [8, 9, 12, 13]
 
 
 def test_coupling_starts_as_the_identity_and_bounds_its_scale():

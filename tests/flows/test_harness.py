@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from flows.base import Flow
-from flows.coupling import ConditionalCoupling
+from flows.layers import ConditionalCoupling
 from tests.flows.harness import check_flow, perturb
 
 

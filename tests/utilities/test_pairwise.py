@@ -39,19 +39,15 @@ def test_masks():
     assert torch.equal(pairwise.negative_mask(LABEL, 2), negative[:2])
 
 
-def test_masked_logsumexp_and_softmax_with_empty_rows():
+def test_masked_logsumexp_with_empty_rows():
     x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     mask = torch.tensor([[True, False, True], [False, False, False]])
     total = pairwise.masked_logsumexp(x, mask)
     torch.testing.assert_close(total[0], (x[0, 0].exp() + x[0, 2].exp()).log())
-    loss = (
-        torch.nn.functional.softplus(total).sum() + pairwise.masked_softmax(x, mask).square().sum()
-    )
-    loss.backward()
+    torch.nn.functional.softplus(total).sum().backward()
     assert (
         torch.equal(x.grad[1], torch.zeros(3, dtype=torch.float64)) and torch.isfinite(x.grad).all()
     )
-    assert torch.equal(pairwise.masked_softmax(x, mask)[1], torch.zeros(3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("few", [0, 100])
@@ -199,8 +195,6 @@ def test_sums_along_another_axis_and_of_large_numbers():
     mask = torch.tensor([[True, False], [True, True]])
     expected = torch.tensor([1000 + math.log(2), 2.0])
     torch.testing.assert_close(pairwise.masked_logsumexp(x, mask, dim=0), expected)
-    shares = pairwise.masked_softmax(x, torch.tensor([[True, False], [False, True]]))
-    assert shares.tolist() == [[1, 0], [0, 1]]
 
 
 def test_masks_take_labels_of_any_kind_by_position():
