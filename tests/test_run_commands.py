@@ -1,6 +1,7 @@
-"""Every command of the documents is run: here, word for word on small data, by another test, or it says why not."""
+"""Every command of the documents is run, word for word on small data, or marked in docs/README.md."""
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,19 +15,12 @@ from tests.test_document_commands import PAGES, commands, words_of
 ROOT = Path(__file__).parent.parent
 # pages whose commands their own tests carry out
 OF_THEIR_OWN = {"using.md": "tests/test_using.py", "extending.md": "tests/test_extending.py"}
-# what a command needs that a test has not, by a pattern of it
-NOT_HERE = {
-    r"cub200|data/|DATA=data|--source data": "a benchmark's images",
-    r"torchvision\.(resnet50|convnext_tiny)": "a download of weights; the same with resnet18 is run",
-    r"benchmarks/": "minutes on a quiet machine; tests/benchmarks/test_runs.py tests what they compute",
-    r"check_gpu\.sh|toy_cpu\.sh": "minutes; tests/scripts/test_check_gpu.py, tests/scripts/test_table_scripts.py",
-    r"^make |pytest|document_criteria": "the repository itself, as CI and tests/test_documents.py have it",
-    r"torchrun --nnodes": "several machines; tests/training/test_processes.py runs two agents",
-    r"--serve": "a browser; tests/evaluation/test_search_page.py",
-    r"^python -m evaluation\.(score|tables)$": "no words: a sentence names the command",
-    r"--train_on_all": "a finished run of the user's own; tests/datasets/test_all_classes.py",
-    r"sbatch": "SLURM",
-}
+# what docs/README.md says of the commands that no test runs
+LEGEND = re.compile(r"^Tests run them all.*?\n\n", re.MULTILINE | re.DOTALL)
+# the tests, of which this is one
+TESTS = {"make test", "make test-all", "python -m pytest -n 0 tests/criteria"}
+# named in a sentence, without the words that it needs
+NAMES = {"python -m evaluation.score", "python -m evaluation.tables"}
 SMALL = ["--device", "cpu", "--kernels", "0", "--no-figures", "--n_epochs", "1"]
 RUN = "runs/image_folder/NAME"
 # in the order in which they run: what later ones read is written by earlier ones, with the words that make them small
@@ -49,7 +43,31 @@ HERE = {
     "python main.py --dataset embeddings --source_path CLIP/features.npy --embed_dim 128 --lr 1e-4": [
         "--device", "cpu", "--no-figures", "--n_epochs", "1", "--bs", "12", "--savename", "RUN"],
     "python -m evaluation.embed runs/embeddings/RUN/last.pt NEW.npy --out FOLDER": ["--device", "cpu", "--out", "HEAD"],
+    "python main.py --repeat runs/image_folder/best/options.json --train_on_all --savename final": [],
     "DRY_RUN=1 bash scripts/table_cub200.sh": [],
+}
+
+
+# commands of the repository itself, with the words that make them small
+OF_THE_REPOSITORY = {
+    "make demo": [],
+    "make lint": [],
+    "python scripts/document_criteria.py": [],
+}
+BENCHMARKS = {
+    "python benchmarks/allocator.py": ["--rounds", "1", "--repeats", "1"],
+    "python benchmarks/criteria.py": ["--rounds", "1", "--bs", "24", "--embed_dim", "8", "--loss", "margin"],
+    "python benchmarks/evaluation.py --size sop": ["--size", "500", "--rounds", "1"],
+    "python benchmarks/frozen.py": ["--arch", "convnet", "--image_size", "16", "--bs", "24", "--rounds", "1"],
+    "python benchmarks/kill_and_resume.py": ["--kills", "1", "--n_epochs", "2"],
+    "python benchmarks/loader.py": ["--size", "100x80", "--detail", "0.5", "--workers", "0", "--rounds", "1",
+                                    "--images", "8"],
+    "python benchmarks/scale.py": ["--share", "0.005"],
+    "python benchmarks/scaling.py": ["--rounds", "1", "--n_epochs", "2", "--bs", "24", "--image_size", "16",
+                                     "--glyphs_classes", "24", "--glyphs_images_per_class", "12"],
+    "python benchmarks/startup.py --rounds 3": ["--rounds", "1"],
+    "python benchmarks/step.py --networks convnet resnet18 --rounds 9": ["--rounds", "1", "--bs", "24"],
+    "python benchmarks/structure.py": [],
 }
 
 
@@ -58,18 +76,15 @@ def plainly(line):
     return " ".join(words_of(line.replace(".venv/bin/", "")))
 
 
-def why_not(line):
-    return [reason for pattern, reason in NOT_HERE.items() if re.search(pattern, line)]
-
-
-def test_every_command_is_run_or_says_what_it_needs():
+def test_every_command_is_run_or_marked():
     shown = {plainly(line) for page in PAGES if page.name not in OF_THEIR_OWN for line in commands(page)}
-    assert set(HERE) <= shown
-    missing = [line for line in sorted(shown - set(HERE)) if not why_not(line)]
+    run = {*HERE, *OF_THE_REPOSITORY, *BENCHMARKS}
+    assert run <= shown
+    marks = re.findall(r"`(.+?)`", LEGEND.search((ROOT / "docs" / "README.md").read_text())[0])
+    missing = [line for line in shown - run - TESTS - NAMES if not any(mark in line for mark in marks)]
     assert missing == []
-    named = " ".join([*OF_THEIR_OWN.values(), *NOT_HERE.values()])
-    for test in re.findall(r"tests/[\w/]+\.py", named):
-        assert (ROOT / test).is_file(), test
+    assert [mark for mark in marks if not any(mark in line for line in shown)] == []
+    assert all((ROOT / test).is_file() for test in OF_THEIR_OWN.values())
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +109,8 @@ def place(tmp_path_factory):
                                 "image_size: 16\nn_epochs: 0\nkernels: 0\ndevice: cpu\nsavename: of-file\n")
     (place / "runs" / "glyphs").mkdir(parents=True)
     (place / "runs" / "glyphs" / "NAME").symlink_to("../image_folder/NAME")
+    (place / "runs" / "image_folder").mkdir()
+    (place / "runs" / "image_folder" / "best").symlink_to("NAME")
     (place / "RUN").symlink_to(RUN)
     (place / "RUNS").symlink_to("runs/image_folder")
     (place / "NETWORK").symlink_to(f"{RUN}/last.pt")
@@ -114,5 +131,49 @@ def test_the_commands_run_word_for_word(place):
         assert run.returncode == 0, f"{line}\n{run.stdout[-1000:]}{run.stderr[-2000:]}"
         assert run.stdout.strip(), line
     for made in ("metrics.json", "explorer.html", "FOLDER/embeddings.npy", "PHOTOS-rows/embeddings.npy",
-                 "HEAD/embeddings.npy", "runs/image_folder/again/last.pt", f"{RUN}/report.html"):
+                 "HEAD/embeddings.npy", "runs/image_folder/again/last.pt", "runs/image_folder/final/last.pt",
+                 f"{RUN}/report.html"):
         assert (place / made).is_file(), made
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A copy of the repository's files with this environment, which `make` takes for its own."""
+    copy = tmp_path_factory.mktemp("copy")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.splitlines():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
+    (copy / ".venv").mkdir()
+    for part in Path(sys.prefix).iterdir():
+        if not part.name.startswith("."):
+            (copy / ".venv" / part.name).symlink_to(part)
+    for name in (".installed", ".installed-dev"):
+        (copy / ".venv" / name).touch()
+    return copy
+
+
+def run_here(line, more, folder):
+    """What a command prints, run in a folder."""
+    run = subprocess.run([*words_of(line), *more], cwd=folder, capture_output=True, text=True,
+                         env=os.environ | {"PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"})
+    assert run.returncode == 0, f"{line}\n{run.stdout[-1000:]}{run.stderr[-2000:]}"
+    return run.stdout
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_repository_run(repository):
+    made = {line: run_here(line, more, repository) for line, more in OF_THE_REPOSITORY.items()}
+    assert "full-method" in made["make demo"]
+    [pictures] = repository.glob("runs/demo-*/glyphs/full-method")
+    for name in ("gallery", "embedding", "policy", "memory", "progress"):
+        assert (pictures / f"{name}.png").is_file(), name
+    page = "docs/criteria.md"
+    assert (repository / page).read_text() == (ROOT / page).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", BENCHMARKS)
+def test_the_benchmarks_run_at_a_small_size(line):
+    assert run_here(line, BENCHMARKS[line], ROOT).strip()
