@@ -26,7 +26,7 @@ def policy_record(method: LMMetric, related: Related, label: Tensor, triplets: T
     pairs = pairs_of(related.z, label)
     with unchanged_streams(method):
         decision, actions = draw(method, related, pairs)
-    weights = method.sampled_weights(actions, pairs)
+    weights = method.policy.weights(method.policy.values(actions), pairs)
     reward = method.action_rewards(actions, related.z, label, triplets, pairs)  # (K, B)
     credited = credit(reward, len(decision.positive), method.policy_training.mix)  # (K, N)
     record = {
@@ -99,7 +99,7 @@ def held_out_advantage(method: LMMetric, network: Network, miner: Miner | None, 
         triplets = miner(related.z, label) if miner else None
         pairs = pairs_of(related.z, label)
         _, actions = draw(method, related, pairs)
-        weights = method.sampled_weights(actions, pairs)
+        weights = method.policy.weights(method.policy.values(actions), pairs)
         values.append(advantage_over_uniform(method, related, label, triplets, weights, pairs))
     values = torch.stack(values)
     number = len(values)

@@ -242,13 +242,9 @@ class LMMetric(nn.Module):
             return None
         if z is not None:
             pairs = pairs.with_rows(z)
-        weighting = self.policy.weighting
-        if not isinstance(choice, Decision):
-            return PairWeights(*[weighting.weights(value, sign, pairs)[0] for sign, value in enumerate(choice)])
-        weights = []
-        for sign, (log_p, grid) in enumerate(zip(choice.signs, self.policy.grids)):
-            weights.append(weighting.mean_weights(log_p.detach().exp(), grid, sign, pairs)[0])
-        return PairWeights(*weights)
+        weights = self.policy.mean_weights if isinstance(choice, Decision) else self.policy.weights
+        positive, negative = weights(choice, pairs)  # (1, A, 1 or N) each
+        return PairWeights(positive[0], negative[0])
 
     def reference_weights(self, choice: Values | Decision | None, rows: Tensor, label: Tensor,
                           anchors: int) -> PairWeights | None:
@@ -276,16 +272,11 @@ class LMMetric(nn.Module):
             return self.base(v, label, triplets, weights)
         return self.second_loss(v, label, weights)
 
-    def sampled_weights(self, actions: Actions, pairs: Pairs) -> PairWeights:
-        """The pair weights of each of K actions, (K, B, 1 or B) each."""
-        weighting = self.policy.weighting
-        values = self.policy.values(actions)
-        return PairWeights(*[weighting.weights(value, sign, pairs) for sign, value in enumerate(values)])
-
     def action_rewards(self, actions: Actions, z: Tensor, label: Tensor,
                        triplets: Triplets | None, pairs: Pairs) -> Tensor:
         """The reward of each of K actions for each image, (K, B)."""
-        return self.reward(self.base, z, label, triplets, self.sampled_weights(actions, pairs), pairs)
+        weights = self.policy.weights(self.policy.values(actions), pairs)  # (K, B, 1 or B) each
+        return self.reward(self.base, z, label, triplets, weights, pairs)
 
     def policy_terms(self, decision: Decision, actions: Actions, reward: Tensor) -> LossTerms:
         """What trains the policy, of rewards (K, B)."""

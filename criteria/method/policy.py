@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from criteria.base import PairWeights
 from criteria.method.statistics import Pairs, anchor_statistics, batch_statistics
 from criteria.method.weighting import Factor, Weighting, grid_tensors
 from utilities.errors import UsageError
@@ -154,6 +155,18 @@ class Policy(nn.Module):
     def values(self, actions: Actions) -> tuple[Tensor, Tensor]:
         """What the actions stand for: b_p and b_n, or factors, (K, N) each."""
         return self.grid_positive[actions.positive], self.grid_negative[actions.negative]
+
+    def weights(self, values: tuple[Tensor, Tensor], pairs: Pairs) -> PairWeights:
+        """The pair weights under the values (K, N) of K actions, (K, A, 1 or N) each."""
+        weights = [self.weighting.weights(value, sign, pairs) for sign, value in enumerate(values)]
+        return PairWeights(*weights)
+
+    def mean_weights(self, decision: Decision, pairs: Pairs) -> PairWeights:
+        """The pair weights in the mean over the decision's actions, (1, A, 1 or N) each, without gradient."""
+        weights = []
+        for sign, (log_p, grid) in enumerate(zip(decision.signs, self.grids)):
+            weights.append(self.weighting.mean_weights(log_p.detach().exp(), grid, sign, pairs))
+        return PairWeights(*weights)
 
     def get_extra_state(self) -> dict:
         """The random stream's state, part of the module's state dict."""

@@ -62,7 +62,7 @@ def test_correlation_of_weights_with_ap_is_that_of_loops(granularity):
     deciders = 11 if granularity == "anchor" else 1
     actions = Actions(torch.randint(0, 8, (3, deciders)), torch.randint(0, 8, (3, deciders)))
     pairs = pairs_of(z, label)
-    found = weight_correlation(method.sampled_weights(actions, pairs), z, pairs)
+    found = weight_correlation(method.policy.weights(method.policy.values(actions), pairs), z, pairs)
     assert list(found) == ["correlation_positive", "correlation_negative"]
     for sign, value in enumerate(found.values()):
         assert value == pytest.approx(naive_weight_correlation(method, actions, z, label, sign), abs=1e-4)

@@ -31,7 +31,7 @@ def weights_of_the_whole_grid(pairs):
     policy = Policy(0, Sharpness(), input="statistics").double()
     positive, negative = zip(*itertools.product(range(8), range(8)))
     values = policy.values(Actions(torch.tensor(positive)[:, None], torch.tensor(negative)[:, None]))
-    return PairWeights(*(policy.weighting.weights(value, sign, pairs) for sign, value in enumerate(values)))
+    return policy.weights(values, pairs)
 
 
 @pytest.mark.parametrize("name", REWARDS)
