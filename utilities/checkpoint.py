@@ -116,4 +116,7 @@ def _network_flags(options: dict) -> dict:
     flags = {name: as_recorded(options.get(name)) or None for name in DEFINES_NETWORK}
     conditioned = flags["memory"] in ("realnvp", "mlp")
     flags["memory_condition"] = (flags["memory_condition"] or "unit") if conditioned else None
+    # that of a map where none is named
+    if flags["pooling"] == "avg+max":
+        flags["pooling"] = None
     return flags

@@ -139,6 +139,9 @@ def test_a_checkpoint_that_does_something_else_with_the_same_tensors_is_refused(
     # a constant has none
     load_network(checkpoint_of(model, tmp_path, memory="constant"), model,
                  here | {"memory": "constant", "memory_condition": "raw"})
+    # the default by name
+    load_network(checkpoint_of(model, tmp_path), model, here | {"pooling": "avg+max"})
+    load_network(checkpoint_of(model, tmp_path, pooling="avg+max"), model, here)
     with pytest.raises(UsageError, match="Pass no --pooling[.]"):
         load_network(checkpoint_of(model, tmp_path), model, here | {"pooling": "avg"})
 
