@@ -55,9 +55,7 @@ class ContextualMemory(nn.Module):
         self.temperature = temperature
         self.gradient = gradient
 
-    def nll(
-        self, logit: Tensor, embedding: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def nll(self, logit: Tensor, embedding: Tensor) -> Tensor:
         """Context logits u (B, D), embedding (B, D) -> loss in nats per dimension, (B,).
 
         Both are detached: a likelihood that could move its own data would shrink the context to a
@@ -66,7 +64,7 @@ class ContextualMemory(nn.Module):
         with torch.autocast(embedding.device.type, enabled=False):
             u = at_least_float32(logit.detach())
             e = at_least_float32(embedding.detach())
-            return self.compute_nll(u, e, generator)
+            return self.compute_nll(u, e)
 
     def decode(self, embedding: Tensor, noise: Tensor | None = None) -> Tensor:
         """Embedding (B, D), noise (B, D) or None (zero: the mode) -> context (B, D) in (0, 1).
@@ -80,9 +78,7 @@ class ContextualMemory(nn.Module):
             noise = torch.zeros_like(e) if noise is None else noise.to(e.dtype)
             return self.decode_context(e, noise)
 
-    def compute_nll(
-        self, logit: Tensor, embedding: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def compute_nll(self, logit: Tensor, embedding: Tensor) -> Tensor:
         """(B, D), (B, D) -> (B,)."""
         raise NotImplementedError
 
@@ -111,13 +107,11 @@ class ContextualMemory(nn.Module):
         noise = counter_noise(index, embedding.shape[1], seed=self.seed)  # (B, D)
         return self.decode(embedding, self.temperature * noise)
 
-    def training_context(
-        self, embedding: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor | None:
+    def training_context(self, embedding: Tensor) -> Tensor | None:
         """As `context`, but 'sample' draws new noise at each call."""
         if self.decoding != "sample":
             return self._repeatable_context(embedding)
-        noise = torch.randn(embedding.shape, device=embedding.device, generator=generator)
+        noise = torch.randn(embedding.shape, device=embedding.device)
         return self.decode(embedding, self.temperature * noise)
 
     def _repeatable_context(self, embedding: Tensor) -> Tensor | None:
@@ -164,11 +158,9 @@ class FlowMemory(ContextualMemory):
         super().__init__(**decoding)
         self.flow = flow
 
-    def compute_nll(
-        self, logit: Tensor, embedding: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def compute_nll(self, logit: Tensor, embedding: Tensor) -> Tensor:
         """(B, D), (B, D) -> (B,)."""
-        x, log_det = self.to_flow(logit, generator)
+        x, log_det = self.to_flow(logit)
         log_prob = self.flow.log_prob(x, self.condition(embedding))  # (B,)
         return -(log_prob + log_det) / x.shape[1]
 
@@ -178,7 +170,7 @@ class FlowMemory(ContextualMemory):
         edge = torch.finfo(x.dtype).eps
         return x.sigmoid().clamp(edge, 1 - edge)
 
-    def to_flow(self, logit: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def to_flow(self, logit: Tensor) -> tuple[Tensor, Tensor]:
         """Logits to the flow's input (B, D), and the log-determinant of that (B,)."""
         return logit, logit.new_zeros(len(logit))
 
@@ -218,13 +210,11 @@ class GlowMemory(FlowMemory):
         super().__init__(FLOWS["glow"](embed_dim, embed_dim, **size), **decoding)
         self.condition = raw
 
-    def to_flow(
-        self, logit: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def to_flow(self, logit: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, D) to bounded logits of the dequantised context, and the log-determinant."""
         noise = 0.5
         if self.training:
-            noise = torch.empty_like(logit).uniform_(generator=generator)  # (B, D)
+            noise = torch.empty_like(logit).uniform_()  # (B, D)
         x = (255 * logit.sigmoid() + noise) / 256  # (B, D)
         y = ((2 * x - 1) * BOUND + 1) / 2  # (B, D)
         log_slope = math.log(BOUND) - y.log() - (-y).log1p()  # (B, D)
@@ -237,9 +227,7 @@ class RegressionMemory(ContextualMemory):
     A subclass writes `predict_logit`, embedding (B, D) -> logits (B, D).
     """
 
-    def compute_nll(
-        self, logit: Tensor, embedding: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def compute_nll(self, logit: Tensor, embedding: Tensor) -> Tensor:
         """Half the mean squared error in c, (B,): a unit normal's nll but for its constant."""
         error = logit.sigmoid() - self.predict_logit(embedding).sigmoid()  # (B, D)
         return error.square().mean(1) / 2

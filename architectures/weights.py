@@ -6,14 +6,14 @@ sum that its name holds, and its tensors must be exactly those of the network.
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from architectures import state_dicts
 from utilities.digest import sha256
@@ -86,11 +86,10 @@ def load_source(
     name: str,
     source: Source,
     weights_dir: str | None,
-    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> None:
-    """Load the library's weights into a trunk; `adapt` changes the file's tensors before that."""
+    """Load the library's weights into a trunk."""
     path = local_file(source, weights_dir) or fetch(name, source)
-    state_dicts.load(trunk, adapt(state_dicts.read(path)), path, name)
+    state_dicts.load(trunk, state_dicts.read(path), path, name)
 
 
 def local_file(source: Source, weights_dir: str | None) -> Path | None:

@@ -34,6 +34,7 @@ from tqdm import tqdm  # noqa: E402
 
 import batchminer  # noqa: E402
 import criteria  # noqa: E402
+from benchmarks.evaluation import held  # noqa: E402
 from benchmarks.looped import LOOPS, loop_margin  # noqa: E402
 from benchmarks.turns import median_seconds, parser_of, seconds_of  # noqa: E402
 from recipes import BY_LOSS  # noqa: E402
@@ -239,16 +240,9 @@ def one_step(name: str) -> None:
     x, label = batch(4096, 512)
     competitor = ours(name, 1024, 512)
     competitor.step(*batch(64, 512))
-    before = peak_memory()
+    before = held("VmHWM")
     seconds = seconds_of(partial(competitor.step, x, label))
-    print(peak_memory() - before, f"{seconds:.2f}")
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, MiB; rusage would also count the parent's."""
-    status = Path("/proc/self/status").read_text()
-    kib = status.split("VmHWM:")[1].split()[0]
-    return int(kib) // 1024
+    print(f"{held('VmHWM') - before:.0f} {seconds:.2f}")
 
 
 def run(argv: list[str] | None = None) -> None:

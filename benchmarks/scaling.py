@@ -10,7 +10,6 @@ epoch; the medians over the runs are compared. "ideal": the fraction of N times 
 process. Every process computes relation, policy and losses on the whole batch; the larger the
 backbone, the nearer this fraction comes to 1.
 """
-import csv
 import os
 import statistics
 import subprocess
@@ -23,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.turns import parser_of  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
+from utilities.table import read_rows  # noqa: E402
 
 FLAGS = [
     "--n_epochs", "3", "--eval_every", "3", "--no-figures", "--log_every", "5",
@@ -41,8 +41,8 @@ def rate(out: Path, name: str, processes: int, more: list[str]) -> float:
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     if run.returncode:
         sys.exit(run.stderr or f"{name} failed")
-    with open(out / "glyphs" / name / "steps.csv") as file:
-        rows = [row for row in csv.DictReader(file) if row["epoch"] != "1"]
+    steps = read_rows(out / "glyphs" / name / "steps.csv")
+    rows = [row for row in steps if row["epoch"] != "1"]
     return statistics.median(float(row["images_per_second"]) for row in rows)
 
 

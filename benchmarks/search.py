@@ -10,12 +10,9 @@ torch    evaluation.ranking.nearest, exact, by PyTorch: what evaluation.search d
 faiss    the same with candidates by faiss, which copies the rows first
 
 All run in one process and answer the same queries in turns, Q at a time. A time is the median of
-R rounds after one to warm up.
+R rounds after two to warm up.
 """
-import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +24,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.evaluation import embeddings  # noqa: E402
+from benchmarks.turns import median_seconds, parser_of  # noqa: E402
 from evaluation.ranking import nearest  # noqa: E402
 from utilities.cells import markdown  # noqa: E402
 
@@ -49,33 +47,17 @@ COMPETITORS: dict[str, NearestFunction] = {
 }
 
 
-def medians(query: Tensor, rows: Tensor, k: int, rounds: int) -> dict[str, float]:
-    """Seconds of each competitor."""
-    seconds = {name: [] for name in COMPETITORS}
-    for _ in range(rounds + 1):
-        for name, competitor in COMPETITORS.items():
-            start = time.perf_counter()
-            competitor(query, rows, k)
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
-
-
 def main() -> None:
     """Time every competitor and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--size", type=int, default=60_000, help="rows that are searched")
-    add("--noise", type=float, default=1.0, help="standard deviation around the class centres")
-    add("--queries", type=int, nargs="+", default=[1, 100], help="queries at a time")
-    add("--k", type=int, default=12, help="neighbours")
-    add("--rounds", type=int, default=15, help="rounds")
-    opt = parser.parse_args()
+    opt = parser_of(__doc__, size=60_000, noise=1.0, queries=[1, 100], k=12, rounds=15).parse_args()
     classes = max(1, opt.size // 5)
     both, _ = embeddings(opt.size + max(opt.queries), classes, opt.noise)
     rows = both[:opt.size].contiguous()
     cells = {name: {} for name in COMPETITORS}
     for number in opt.queries:
-        seconds = medians(both[opt.size:][:number], rows, opt.k, opt.rounds)
+        query = both[opt.size:][:number]
+        tasks = {name: partial(find, query, rows, opt.k) for name, find in COMPETITORS.items()}
+        seconds = median_seconds(tasks, opt.rounds)
         for name, time_taken in seconds.items():
             cells[name][f"{number}: ms"] = f"{1000 * time_taken:.1f}"
             cells[name][f"{number}: / numpy"] = f"{time_taken / seconds['numpy']:.2f}"

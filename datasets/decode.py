@@ -12,8 +12,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from datasets.crops import Crop
-from datasets.formats import JPEG, LARGEST, Source, open_image, open_regular, scale
-from datasets.preprocess import has_many_bits, to_rgb
+from datasets.formats import Source, open_image, open_regular
+from datasets.preprocess import JPEG, LARGEST, has_many_bits, least_factor, to_rgb
 from utilities.errors import RunError, in_brief
 
 # what a file holds that says which way is up, in EXIF or in XMP
@@ -46,7 +46,7 @@ def decode(path: Source | Tensor) -> Tensor:
         return path
     try:
         with open_image(path) as image:
-            by = scale(*image.size)
+            by = least_factor(*image.size)
             if by > 1:
                 # a JPEG becomes smaller; nothing else has so many pixels
                 image.draft(None, (image.width // by, image.height // by))
@@ -98,7 +98,7 @@ def decode_for(path: Source | Tensor, plan: Callable[[int, int], Crop]) -> Decod
         size = tuple(pixels.shape[1:])
         return Decoded(pixels, size, plan(*size))
     crop = plan(*jpeg.size)
-    reduction = max(crop.reduction(), scale(*jpeg.size))
+    reduction = max(crop.reduction(), least_factor(*jpeg.size))
     pixels, reduction = _decode_jpeg(jpeg, path, reduction)
     height, width = pixels.shape[1:]
     return Decoded(pixels, (height * reduction, width * reduction), crop)
@@ -158,7 +158,7 @@ def _decode_jpeg(jpeg: Jpeg, path: Source, reduction: int) -> tuple[Tensor, int]
     try:
         return by_library(jpeg, reduction), reduction
     except Exception:
-        return decode(path), scale(*jpeg.size)
+        return decode(path), least_factor(*jpeg.size)
 
 
 def _by_simplejpeg(jpeg: Jpeg, reduction: int) -> Tensor:
@@ -184,7 +184,7 @@ def try_to_decode(path: Source) -> str | None:
     jpeg = read_jpeg(path) if _simplejpeg() else None
     if jpeg is not None:
         try:
-            _by_simplejpeg(jpeg, scale(*jpeg.size))
+            _by_simplejpeg(jpeg, least_factor(*jpeg.size))
             return None
         except Exception as error:
             warning = in_brief(error)

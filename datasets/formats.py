@@ -17,6 +17,8 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError, features
 from PIL.JpegImagePlugin import JpegImageFile
 
+from datasets.preprocess import JPEG, LARGEST
+
 # Pillow's name of each format, and the endings of its files
 ENDINGS = {
     "JPEG": (".jpg", ".jpeg", ".jfif"),
@@ -29,13 +31,9 @@ ENDINGS = {
     "AVIF": (".avif",),
     "HEIF": (".heic", ".heif"),
 }
-# how every JPEG file begins
-JPEG = b"\xff\xd8\xff"
 # what stands in bytes 4 to 12 of a HEIC file; Pillow itself cannot read it
 HEIF = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypmif1", b"ftypmsf1")
 NO_HEIF = "HEIC needs the package pillow-heif: install it"
-# pixels of a JPEG; decoding a progressive one takes some 3 bytes for each, at any scale
-LARGEST = 2**29
 
 
 @cache
@@ -91,7 +89,7 @@ def open_image(path: Source) -> Iterator[Image.Image]:
 
 
 def image_in(file: BinaryIO) -> Image.Image:
-    """The image in an open file. A JPEG may have more pixels than Pillow allows; see `scale`."""
+    """The image in an open file. A JPEG may have more pixels than Pillow allows; see `least_factor`."""
     start = file.read(12)
     file.seek(0)
     if start.startswith(JPEG):
@@ -104,9 +102,3 @@ def image_in(file: BinaryIO) -> Image.Image:
     if start[4:] in HEIF and "HEIF" not in readable():
         raise ValueError(NO_HEIF)
     raise ValueError(f"it is damaged, or none of {', '.join(readable())}")
-
-
-def scale(width: int, height: int) -> int:
-    """By what to divide the sides of a JPEG while it is decoded, so that Pillow's limit holds."""
-    limit = Image.MAX_IMAGE_PIXELS
-    return next((by for by in (1, 2, 4) if width * height <= limit * by**2), 8)

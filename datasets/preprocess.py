@@ -63,7 +63,7 @@ def load(path: str | Path, resize: int) -> tuple[Image.Image, Size, int]:
         size = None
         by = 1
         if kind == "JPEG":
-            least = least_factor(image)
+            least = least_factor(*image.size)
             if image.mode in ("RGB", "L") and is_upright(image):
                 room = min(image.size) // resize
                 by = max(least, next((by for by in (8, 4, 2) if by <= room), 1))
@@ -89,10 +89,10 @@ def opened(path: str | Path) -> Image.Image:
     return image
 
 
-def least_factor(image: Image.Image) -> int:
+def least_factor(width: int, height: int) -> int:
     """By what a JPEG's sides are divided at least, so that Pillow's limit holds."""
     limit = Image.MAX_IMAGE_PIXELS
-    return next((by for by in (1, 2, 4) if image.width * image.height <= limit * by**2), 8)
+    return next((by for by in (1, 2, 4) if width * height <= limit * by**2), 8)
 
 
 def is_upright(image: Image.Image) -> bool:

@@ -9,12 +9,12 @@ import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 import datasets
 from evaluation.tables import NOT_PART_OF_THE_ROW, row_flags
 from parameters import get_options, kwargs_for, read_options
 from utilities.errors import UsageError, answer
+from utilities.flags import value_as_typed
 
 # Where no flag sets them, the run finds them.
 FOUND_BY_THE_RUN = ("image_size", "cache_side")
@@ -35,9 +35,9 @@ def refuse_another_run(opt: Namespace) -> None:
     for name, value in vars(opt).items():
         if name not in trained or not decides(name, opt):
             continue
-        before = _text(trained[name])
-        if before != _text(value) and not (value is None and name in FOUND_BY_THE_RUN):
-            differing.append(f"--{name} {before} instead of {_text(value)}")
+        before = value_as_typed(trained[name])
+        if before != value_as_typed(value) and not (value is None and name in FOUND_BY_THE_RUN):
+            differing.append(f"--{name} {before} instead of {value_as_typed(value)}")
     if differing:
         flags = "; ".join(differing)
         raise UsageError(f"{path.parent} holds a run with other flags: {flags}. Choose another folder "
@@ -61,10 +61,6 @@ def refuse_twins(runs: list[Namespace]) -> None:
         if twin is not opt:
             raise UsageError(f"{twin.savename} and {opt.savename} would have the same flags, and count "
                              "twice in the table. Leave one of them out with ONLY, or change EXTRA.")
-
-
-def _text(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def parsed(commands: list[str]) -> list[Namespace]:

@@ -4,9 +4,8 @@ torchvision is imported where a model of it is used: its import takes as long as
 """
 from collections import OrderedDict
 from dataclasses import replace
-from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from architectures.backbones.base import Backbone, run_blank_image
 from architectures.state_dicts import HEADS
@@ -50,13 +49,11 @@ def torchvision_backbone(
         side = image_size or side
         trunk = get_model(name, weights=None, image_size=side)
         trunk.heads = nn.Identity()
-        adapt = partial(_interpolated, trunk)
     else:
         model = get_model(name, weights=None, **_options(name, pretrained))
         trunk = without_classifier(model) if own_pooling else trunk_of(model)
-        adapt = dict
     if pretrained:
-        load_source(trunk, called, preset_source(name, weights), weights_dir, adapt)
+        load_source(trunk, called, preset_source(name, weights), weights_dir)
     width = run_blank_image(trunk, called, side).shape[1]
     backbone = Backbone(trunk, width, pooled=transformer or own_pooling, **_prepared_by(preset))
     if name in RESCALED:
@@ -115,9 +112,3 @@ def without_classifier(model: nn.Module) -> nn.Module:
     else:
         model.classifier = nn.AdaptiveAvgPool2d(1)
     return model
-
-
-def _interpolated(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with the embeddings of positions for the image size of `model`."""
-    from torchvision.models.vision_transformer import interpolate_embeddings
-    return interpolate_embeddings(model.image_size, model.patch_size, OrderedDict(state))

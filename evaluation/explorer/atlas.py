@@ -86,13 +86,10 @@ def _crossed_out(side: int) -> np.ndarray:
 
 def _sheet(cells: list[np.ndarray], side: int) -> bytes:
     """Up to COLUMNS x ROWS cells as one JPEG, as high as they need."""
-    height = -(-len(cells) // COLUMNS)
-    sheet = np.full((height * side, COLUMNS * side, 3), 255, dtype=np.uint8)  # (H, W, 3)
-    for i, cell in enumerate(cells):
-        row, column = divmod(i, COLUMNS)
-        y = row * side
-        x = column * side
-        sheet[y:y + side, x:x + side] = cell
+    white = np.full((side, side, 3), 255, dtype=np.uint8)
+    cells = [*cells, *[white] * (-len(cells) % COLUMNS)]
+    grid = np.stack(cells).reshape(-1, COLUMNS, side, side, 3)
+    sheet = grid.swapaxes(1, 2).reshape(-1, COLUMNS * side, 3)  # (H, W, 3)
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "JPEG", quality=QUALITY, subsampling=0)
     return buffer.getvalue()

@@ -5,6 +5,8 @@ itself, then the metric with one class left out, class by class; dists_intra giv
 the denominator that each class contributes, (C,) each. evaluation.metrics.bootstrap makes an
 interval of either.
 """
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,8 @@ def dists_intra(embedding: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     has no pair. By sum_{i != j} u_i u_j = |sum_i u_i|^2 - sum_i |u_i|^2 no table of pairs is
     needed. A zero row is at distance 1 from every other. embedding (N, D), label (N,).
     """
-    total, square, count = _class_sums(embedding, label, normalise=True)  # (C, D), (C,), (C,)
+    total, count = _class_sums(embedding, label, _unit_and_square)  # (C, D + 1), (C,)
+    total, square = total[:, :-1], total[:, -1]  # (C, D), (C,)
     pairs = count * (count - 1)
     some = pairs > 0
     if not some.any():
@@ -44,7 +47,7 @@ def dists_inter(embedding: Tensor, label: Tensor) -> Tensor:
     Class means are means of the rows as given; a mean of zero length is at distance 1 from the
     others. No (C, C) table.
     """
-    total, _, count = _class_sums(embedding, label, normalise=False)  # (C, D), (C,)
+    total, count = _class_sums(embedding, label, lambda rows: rows)  # (C, D), (C,)
     if len(count) < 2:
         raise RunError("evaluation: there is one class, so dists@inter has no two to compare; "
                        "leave it out.")
@@ -63,21 +66,21 @@ def dists_intra_over_inter(embedding: Tensor, label: Tensor) -> Tensor:
 
 
 def _class_sums(embedding: Tensor, label: Tensor,
-                normalise: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Per class, in float64: the sum of its rows (C, D), the sum of their squared lengths (C,),
+                of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Per class the sum over its rows in float64 of what `of` makes of them (B, D), (C, E), and
     their number (C,)."""
     _, group, count = label.unique(return_inverse=True, return_counts=True)  # (N,), (C,)
-    count = count.double()
-    square = torch.zeros_like(count)
-    total = square.new_zeros(len(count), embedding.shape[1])
+    total = of(embedding[:0].double()).sum(0).repeat(len(count), 1)  # zeros (C, E)
     for start, rows in row_blocks(embedding, BLOCK):
-        rows = rows.double()
-        if normalise:
-            rows = exact_unit(rows)
         part = group[start:start + len(rows)]
-        total.index_add_(0, part, rows)
-        square.index_add_(0, part, rows.square().sum(1))
-    return total, square, count
+        total.index_add_(0, part, of(rows.double()))
+    return total, count.double()
+
+
+def _unit_and_square(rows: Tensor) -> Tensor:
+    """Unit rows (B, D) and their squared lengths, which are zero or near one, (B, D + 1)."""
+    unit = exact_unit(rows)
+    return torch.cat([unit, unit.square().sum(1, keepdim=True)], 1)
 
 
 def _with_and_without(part: Tensor) -> Tensor:
@@ -123,8 +126,10 @@ def singular_values(embedding: Tensor, label: Tensor | None = None) -> Tensor:
     value, axes = _singular(embedding)  # (S,), (S, D)
     if label is None:
         return value[None]
-    energy = value.square() - _class_energy(embedding, label, axes)
-    return torch.cat([value[None], energy.clamp(min=0).sqrt()])
+    # of its rows, along each axis
+    energy, _ = _class_sums(embedding, label, lambda rows: (rows @ axes.T).square())  # (C, S)
+    left = value.square() - energy
+    return torch.cat([value[None], left.clamp(min=0).sqrt()])
 
 
 def _singular(embedding: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,13 +145,3 @@ def _singular(embedding: Tensor) -> tuple[Tensor, Tensor]:
                        "rho_spectrum out.")
     noise = value[0] * max(embedding.shape) * torch.finfo(torch.float64).eps
     return value * (value > noise), axes
-
-
-def _class_energy(embedding: Tensor, label: Tensor, axes: Tensor) -> Tensor:
-    """Per class the sum over its rows of their squared components along the axes (S, D), (C, S)."""
-    names, group = label.unique(return_inverse=True)  # (C,), (N,)
-    energy = axes.new_zeros(len(names), len(axes))
-    for start, rows in row_blocks(embedding, BLOCK):
-        part = group[start:start + len(rows)]
-        energy.index_add_(0, part, (rows.double() @ axes.T).square())
-    return energy

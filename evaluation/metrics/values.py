@@ -93,26 +93,16 @@ def _evaluated(embeddings: Tensor, labels: Tensor, metrics: list[str], *, galler
             if not isinstance(parts, tuple) and getattr(parts, "ndim", 0) != 1:
                 raise UsageError(f"metric {name}: its function gave {shown(parts)}: give two tensors (C,), or "
                                  "one (1,) or (C + 1,).")
-            found[name] = _total(parts).item()
+            total = parts[0].sum() / parts[1].sum() if isinstance(parts, tuple) else parts[0]
+            found[name] = total.item()
         if bootstrap:
-            low, high = _interval(parts, bootstrap, seed)
+            if isinstance(parts, tuple):
+                low, high = ratio_interval(*parts, bootstrap, seed)
+            else:
+                low, high = influence_interval(parts, bootstrap, seed)
             found[f"{name}_low"] = low
             found[f"{name}_high"] = high
     return found
-
-
-def _total(parts: tuple[Tensor, Tensor] | Tensor) -> Tensor:
-    """The metric of what SetMetric.value gives."""
-    if isinstance(parts, Tensor):
-        return parts[0]
-    part, whole = parts
-    return part.sum() / whole.sum()
-
-
-def _interval(parts: tuple[Tensor, Tensor] | Tensor, draws: int, seed: int) -> tuple[float, float]:
-    if isinstance(parts, Tensor):
-        return influence_interval(parts, draws, seed)
-    return ratio_interval(*parts, draws, seed)
 
 
 @torch.no_grad()

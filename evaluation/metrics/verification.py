@@ -39,10 +39,10 @@ def fnmr_at_fmr(embedding: Tensor, label: Tensor, rate: float) -> tuple[Tensor, 
                        "classes; leave it out.")
     rejected = torch.zeros_like(same)
     with full_precision(rows.device):
-        limit = _not_below(_quantile(rows, end, rate, different))
+        limit = _quantile(rows, end, rate, different)
         for own, distance, column in _tiles(rows, end, same_class=True):
             pair = (column > own[:, None]) & (column < end[own, None])  # i < j of one class
-            far = (distance >= limit) & pair
+            far = (distance.double() >= limit) & pair
             rejected.index_add_(0, group[own], far.sum(1))
     return rejected.double(), same.double()
 
@@ -125,11 +125,3 @@ def _tiles(rows: Tensor, end: Tensor,
             square.add_(own_length)
             square.masked_fill_(square <= SAME * own_length, 0)
             yield own, square.sqrt_().float(), other
-
-
-def _not_below(value: float) -> float:
-    """The least float32 number that is not below `value`."""
-    near = torch.tensor(value, dtype=torch.float32)
-    if near.item() < value:
-        near = near.nextafter(torch.tensor(torch.inf))
-    return near.item()

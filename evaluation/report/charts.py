@@ -107,9 +107,8 @@ def draw(lines: Sequence[Line], x_label: str, log: bool) -> str:
     axes.set_position((left / WIDTH, BOTTOM / HEIGHT, width / WIDTH, height / HEIGHT))
     figure.text(left - 12, BOTTOM - 14, x_label, transform=None, ha="right", color=QUIET)
     file = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({"svg.fonttype": "none"}):
-        figure.savefig(file, format="svg", metadata=nothing)
+        figure.savefig(file, format="svg")
     return file.getvalue()
 
 

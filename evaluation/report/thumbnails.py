@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datasets.decode import decode
 from evaluation.report.letters import drawable
@@ -20,13 +20,8 @@ def load_image(path: Path, longest: int) -> Image.Image:
 
 def in_square(image: Image.Image, side: int) -> np.ndarray:
     """An image, whole, in the middle of a light square (side, side, 3)."""
-    scale = side / max(image.size)
-    width = max(1, round(image.width * scale))
-    height = max(1, round(image.height * scale))
-    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
-    resized = image.convert("RGB").resize((width, height), method)
-    square = Image.new("RGB", (side, side), BACKGROUND)
-    square.paste(resized, ((side - width) // 2, (side - height) // 2))
+    method = Image.Resampling.BICUBIC if max(image.size) < side else Image.Resampling.LANCZOS
+    square = ImageOps.pad(image.convert("RGB"), (side, side), method, BACKGROUND)
     return np.asarray(square)  # (side, side, 3)
 
 

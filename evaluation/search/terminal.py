@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from datasets import ImageList
 from datasets.folders import contents, print_unread
 from evaluation.embed.command import report_damaged
+from evaluation.embed.embedder import one_set
 from evaluation.search.embedded_set import EmbeddedSet
 from evaluation.search.nearest import Hit, SearchResult
 from evaluation.search.searcher import Searcher
@@ -83,7 +83,7 @@ def embed_all(searcher: Searcher, queries: list[str]) -> tuple[Tensor, list[Path
     is_strict = not any(Path(query).is_dir() for query in queries)
     rows = searcher.embed(paths, strict=is_strict)
     is_damaged = rows[:, 0].isinf()  # (Q,)
-    report_damaged(ImageList(paths, [0] * len(paths), [""]), is_damaged.numpy(), strict=False)
+    report_damaged(one_set(paths), is_damaged.numpy(), strict=False)
     if is_damaged.all():
         raise RunError("None of the queries can be decoded.")
     kept = [path for path, damaged in zip(paths, is_damaged.tolist()) if not damaged]

@@ -11,6 +11,7 @@ from PIL import Image, features
 
 from datasets import formats
 from datasets.decode import NOTED, ImageError, decode, decode_for
+from datasets.preprocess import least_factor
 from evaluation.report.image_data import image_data
 from tests.datasets.pictures import save_jpeg, smooth, textured
 from tests.datasets.test_decode import whole
@@ -100,7 +101,7 @@ def test_a_photograph_beyond_pillows_limit_is_decoded_smaller(tmp_path, monkeypa
 @pytest.mark.parametrize("pixels, by", [
     (1, 1), (89_478_485, 1), (89_478_486, 2), (200_000_000, 2), (400_000_000, 4), (2**31, 8)])
 def test_scale_of_large_photographs(pixels, by):
-    assert formats.scale(pixels, 1) == by
+    assert least_factor(pixels, 1) == by
 
 
 def test_a_jpeg_may_not_have_any_number_of_pixels(tmp_path, monkeypatch):

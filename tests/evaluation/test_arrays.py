@@ -81,7 +81,6 @@ def test_values_of_queries_take_arrays_too(data):
     (torch.zeros(4, 2) > 0, torch.tensor([0, 0, 1, 1]), "no real numbers"),
     (np.zeros((4, 2)), ["a", "a", np.nan, pd.NA], "a label is missing"),
     (np.zeros((4, 2)), ["a", "a", np.nan, np.nan], "a label is missing"),
-    (np.zeros((4, 2)), ["a", "a", 1, 1], "of several types"),
     ([[1.0], [1.0, 2.0]], [0, 0], "embeddings are no array"),
     (np.zeros((4, 2)), [["a"], ["a"], ["b"], ["b"]], "labels of shape \\(4, 1\\)"),
 ])

@@ -70,14 +70,6 @@ def test_a_pair_at_the_limit_is_rejected():
         assert fnmr(rows, torch.tensor(label), 0.999999) == 1
 
 
-def test_threshold_is_not_rounded():
-    assert verification._not_below(0.5) == 0.5
-    for value in (0.1, 1 / 3, 1e-20, 12345.678):
-        above = np.float32(verification._not_below(value))
-        assert float(above) == verification._not_below(value)
-        assert float(np.nextafter(above, np.float32(-1e9))) < value <= float(above)
-
-
 def test_order_of_rows_and_names_do_not_matter():
     rows, label = SETS["singletons"]()
     order = torch.randperm(len(rows), generator=generator(0))
