@@ -9,9 +9,6 @@ character, picture).
 import csv
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,8 @@ from datasets.glyph_drawing import draw
 from datasets.image_folder import image_folder
 from utilities.bars import new_bar
 from utilities.errors import RunError, UsageError, reason
+from utilities.files import remove, replacing
+from utilities.lock import Lock
 from utilities.table import read_rows
 
 # change it with anything that changes the pictures: older folders are then not taken for new ones
@@ -69,31 +68,21 @@ def _check_numbers(classes: int, images_per_class: int, size: int, seed: int) ->
 
 
 def _generate(folder: Path, options: dict[str, int]) -> None:
-    """Draw the set beside its place, and move it there only when it is whole."""
+    """Draw the set beside its place, and move it there only when it is whole; a process that wants
+    it while another draws it waits."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            made = Path(temporary) / "set"
-            _draw_all(made, options)
-            _publish(made, folder, options)
+        with Lock(folder.parent):
+            if is_complete(folder, options):
+                return
+            remove(folder)
+            with replacing(folder) as made:
+                # that of a process that was killed
+                remove(made)
+                _draw_all(made, options)
     except OSError as error:
         raise RunError(f"{folder}: the glyphs cannot be written there ({reason(error)}); free "
                        "space, allow writing, or name another folder by --source_path.") from None
-
-
-def _publish(made: Path, folder: Path, options: dict[str, int]) -> None:
-    """Rename the whole set to its place, unless another process was faster; a damaged set there
-    is deleted.
-    """
-    if is_complete(folder, options):
-        return
-    if folder.exists():
-        shutil.rmtree(folder)
-    try:
-        os.replace(made, folder)
-    except OSError:
-        if not is_complete(folder, options):
-            raise
 
 
 def _draw_all(made: Path, options: dict[str, int]) -> None:

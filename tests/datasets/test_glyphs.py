@@ -107,6 +107,15 @@ def test_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
     assert len(glyphs(tmp_path, classes=4, images_per_class=2).train.paths) == 4
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    [folder] = {path.parents[2] for path in glyphs(tmp_path, classes=4, images_per_class=2).train.paths}
+    whole = digest(folder)
+    folder.rename(tmp_path / f"{folder.name}.part")
+    (tmp_path / f"{folder.name}.part" / "more").touch()
+    glyphs(tmp_path, classes=4, images_per_class=2)
+    assert digest(folder) == whole and list(tmp_path.iterdir()) == [folder]
+
+
 @pytest.mark.parametrize("damage", ["image", "table", "rows", "all"])
 def test_half_made_set_is_made_again(tmp_path, damage):
     asked = {"classes": 4, "images_per_class": 2}
@@ -129,7 +138,7 @@ def test_half_made_set_is_made_again(tmp_path, damage):
 def test_no_permission_is_a_run_error(tmp_path, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
-    monkeypatch.setattr("datasets.glyphs.tempfile.TemporaryDirectory", denied)
+    monkeypatch.setattr("datasets.glyphs._draw_all", denied)
     with pytest.raises(RunError, match="cannot be written there .Permission denied.*--source_path"):
         glyphs(tmp_path, **SMALL)
     (tmp_path / "file").write_text("")
