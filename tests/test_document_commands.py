@@ -15,7 +15,8 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELLS = {"", "console", "bash", "sh"}
 PYTHON = r"(?:\.venv/bin/)?python (?:main\.py|-m|scripts/|examples/|benchmarks/)[^`]*"
-INLINE = re.compile(rf"`({PYTHON}|bash [^`]*|make [\w-]+)`")
+SETTING = r"""[A-Z_]+=(?:"[^"]*"|\S+) """
+INLINE = re.compile(rf"`((?:{SETTING})*(?:{PYTHON}|bash [^`]*|make [\w-]+))`")
 LAUNCHERS = {"python", "bash", "make", "torchrun", "sbatch"}
 # of the system, or of another program
 ELSEWHERE = {"git", "cd", "pip", "source", "apt-get", "conda", "uv"}

@@ -52,7 +52,11 @@ def test_flags_in_the_documents_exist(page):
     known = set(build_parser()._option_string_actions)
     rooms = ("architectures", "evaluation", "datasets", "scripts", "benchmarks", "examples")
     for file in (path for room in rooms for path in (ROOT / room).rglob("*.py")):
-        known |= set(re.findall(r'"(--\w+)"', file.read_text()))                   # flags of the other commands
+        source = file.read_text()
+        # flags of the other commands, and of the benchmarks
+        known |= set(re.findall(r'"(--\w+)"', source))
+        for defaults in re.findall(r"parser_of\((.*?)\)", source, re.DOTALL):
+            known |= {f"--{name}" for name in re.findall(r"(\w+)=", defaults)}
     example = {"--loss_binomialdeviance_scale", "--loss_binomialdeviance_thresh"}
     launchers = {"--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id",
                  "--kill-on-bad-exit", "--index-url"}

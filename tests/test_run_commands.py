@@ -56,6 +56,7 @@ OF_THE_REPOSITORY = {
 }
 BENCHMARKS = {
     "python benchmarks/allocator.py": ["--rounds", "1", "--repeats", "1"],
+    "OMP_NUM_THREADS=1 python benchmarks/search.py --size 60000 --queries 1 20 --rounds 5": ["--size", "500"],
     "python benchmarks/criteria.py": ["--rounds", "1", "--bs", "24", "--embed_dim", "8", "--loss", "margin"],
     "python benchmarks/evaluation.py --size sop": ["--size", "500", "--rounds", "1"],
     "python benchmarks/frozen.py": ["--arch", "convnet", "--image_size", "16", "--bs", "24", "--rounds", "1"],
@@ -156,7 +157,7 @@ def repository(tmp_path_factory):
 
 def run_here(line, more, folder):
     """What a command prints, run in a folder."""
-    run = subprocess.run([*words_of(line), *more], cwd=folder, capture_output=True, text=True,
+    run = subprocess.run(["env", *words_of(line), *more], cwd=folder, capture_output=True, text=True,
                          env=os.environ | {"PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"})
     assert run.returncode == 0, f"{line}\n{run.stdout[-1000:]}{run.stderr[-2000:]}"
     return run.stdout
