@@ -237,6 +237,8 @@ def split_validation(train: ImageList, fraction: float = 0.8, by_samples: bool =
     if not 0 < fraction < 1:
         raise UsageError(f"--tv_split_perc {fraction}: give the share to keep for training, "
                          "between 0 and 1.")
+    if not train.labels:
+        raise UsageError("There are no training images to take validation images from.")
     label = torch.tensor(train.labels)
     generator = torch.Generator().manual_seed(mixed_seed(seed, len(label)))
     if by_samples:

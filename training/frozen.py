@@ -23,7 +23,7 @@ from utilities.weights import add_to_digest
 # of the views, which all runs share
 SEED = 0
 # change it with anything that changes the features
-VERSION = 1
+VERSION = 2
 
 
 def frozen_loader(opt, network: Network, images: ImageList, transform, *, workers: int, seed: int,
@@ -41,7 +41,7 @@ def frozen_loader(opt, network: Network, images: ImageList, transform, *, worker
                       device=device, desc="features")
     shape = (n_views, len(rows), network.feature_dim)
     if opt.cache == "disk":
-        name = f"{opt.dataset}-{purpose}-{digest(opt, network, images, purpose)}.npy"
+        name = f"{opt.dataset}-{purpose}-{digest(opt, network, images, purpose, device)}.npy"
         views = on_disk(Path(opt.cache_path) / name, shape, compute)
     else:
         views = in_memory(shape, compute)
@@ -88,11 +88,11 @@ def refuse_too_many(shape: tuple[int, int, int], free: int, where: str, cure: st
                          f"{free / 2**30:.1f} GiB are free: pass {cure}.")
 
 
-def digest(opt, network: Network, images: ImageList, purpose: str) -> str:
-    """What the features follow from: the images, how they are cropped, and the backbone's weights."""
+def digest(opt, network: Network, images: ImageList, purpose: str, device: torch.device) -> str:
+    """What the features follow from: images and crops, the backbone's weights, and the precision of its arithmetic."""
     found = hashlib.sha256(keys_of(images.paths).tobytes())
     flags = [opt.arch, opt.pooling, opt.feature_norm, opt.image_size, opt.crop_size, opt.augmentation, opt.freeze_views,
-             opt.bs, opt.amp, opt.channels_last]
+             opt.bs, opt.amp, opt.tf32, opt.channels_last, device.type]
     found.update(repr([VERSION, purpose, *flags, network.preprocessing, torch.__version__]).encode())
     add_to_digest(found, network.backbone.state_dict())
     return found.hexdigest()[:16]

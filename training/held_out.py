@@ -45,7 +45,7 @@ def policy_gain(run: Run, split: str, at_most: int | None = None) -> dict | None
     if some is None:
         return None
     with full_precision(run.device):
-        return held_out_advantage(method, run.network, build_miner(run.opt), some, run.device)
+        return held_out_advantage(method, run.network, build_miner(run.opt), some, run.device, run.opt.amp)
 
 
 def context_health(run: Run, split: str, at_most: int) -> dict:
@@ -54,7 +54,7 @@ def context_health(run: Run, split: str, at_most: int) -> dict:
     if some is None:
         return {}
     with full_precision(run.device):
-        return held_out_context(run.method, run.network, some, run.device)
+        return held_out_context(run.method, run.network, some, run.device, run.opt.amp)
 
 
 def columns(gain: dict | None, context: dict) -> dict:

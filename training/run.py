@@ -134,8 +134,10 @@ class Run:
     def stop_if_requested(self) -> None:
         """End the run where a signal asked for it; its checkpoint has been written."""
         if self.interruption.requested(self.device):
-            path = self.folder.path if self.folder else "auto"
-            raise self.interruption.stopped(f"--resume {path} continues from this step")
+            advice = "the first process says how to continue"
+            if self.folder:
+                advice = f"--resume {self.folder.path} continues from this step"
+            raise self.interruption.stopped(advice)
 
     def state_dict(self) -> dict:
         """Everything that the rest of the run follows from, of tensors and plain containers."""

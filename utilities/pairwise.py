@@ -24,6 +24,8 @@ def refuse_shapes(what: str, embedding: Tensor, label: Tensor) -> None:
                          f"{shown(embedding)} with {shown(label)}.")
     if not embedding.is_floating_point():
         raise UsageError(f"{what} embeddings of real numbers, not {embedding.dtype}.")
+    if not len(embedding):
+        raise UsageError(f"{what} embeddings of one image or more, not {shown(embedding)}.")
     if label.is_floating_point():
         raise UsageError(f"{what} labels that are whole numbers, not {label.dtype}.")
 

@@ -37,10 +37,10 @@ def context_record(method: LMMetric, network: Network, related: Related, label: 
 
 
 def held_out_context(method: LMMetric, network: Network, batches: Iterable,
-                     device: torch.device) -> dict[str, float]:
-    """`context_numbers` of all images together, of classes that were not trained on."""
+                     device: torch.device, amp: str = "none") -> dict[str, float]:
+    """`context_numbers` of all images together, of classes that were not trained on; amp: as `--amp`."""
     parts = []
-    for related, label, index in related_batches(method, network, batches, device):
+    for related, label, index in related_batches(method, network, batches, device, amp):
         parts.append(contexts(method, network, related, label, index, trained=False))
     return context_numbers(Contexts(*map(torch.cat, zip(*parts))))
 

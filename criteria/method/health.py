@@ -13,6 +13,7 @@ from criteria.method.policy import Actions, Decision
 from criteria.method.policy_gradient import credit, leave_one_out
 from criteria.method.rewards import Lookahead, batch_ap
 from criteria.method.statistics import Pairs, pairs_of
+from utilities.device import autocast
 
 
 @torch.no_grad()
@@ -89,13 +90,14 @@ def correlation(x: Tensor, y: Tensor) -> float | None:
 
 @torch.no_grad()
 def held_out_advantage(method: LMMetric, network: Network, miner: Miner | None, batches: Iterable,
-                       device: torch.device) -> dict:
+                       device: torch.device, amp: str = "none") -> dict:
     """`advantage_over_uniform` over batches of classes that were not trained on: mean, standard error, count.
 
-    Draws from copies of the method's streams; leaves network and method in evaluation mode.
+    amp: precision of the backbone, as `--amp`. Draws from copies of the method's streams; leaves network and method in
+    evaluation mode.
     """
     values = []
-    for related, label, _ in related_batches(method, network, batches, device):
+    for related, label, _ in related_batches(method, network, batches, device, amp):
         triplets = miner(related.z, label) if miner else None
         pairs = pairs_of(related.z, label)
         _, actions = draw(method, related, pairs)
@@ -109,7 +111,7 @@ def held_out_advantage(method: LMMetric, network: Network, miner: Miner | None, 
 
 @torch.no_grad()
 def related_batches(method: LMMetric, network: Network, batches: Iterable,
-                    device: torch.device) -> Iterator[tuple[Related, Tensor, Tensor]]:
+                    device: torch.device, amp: str) -> Iterator[tuple[Related, Tensor, Tensor]]:
     """Each batch after the relation, with its labels and indices (B,), without a trace in the random streams.
 
     Leaves network and method in evaluation mode.
@@ -118,7 +120,9 @@ def related_batches(method: LMMetric, network: Network, batches: Iterable,
     method.eval()
     with unchanged_streams(method):
         for batch in batches:
-            related = method.relate(network, network(batch.image.to(device)))
+            with autocast(device, amp):
+                features = network(batch.image.to(device))
+            related = method.relate(network, features)
             yield related, batch.label.to(device), batch.index.to(device)
 
 

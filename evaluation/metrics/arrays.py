@@ -18,7 +18,7 @@ def as_rows(rows: Rows | None) -> Tensor | None:
     if rows is None:
         return rows
     is_tensor = isinstance(rows, Tensor)
-    array = rows if is_tensor else _array(rows, "embeddings")
+    array = rows.to_dense() if is_tensor else _array(rows, "embeddings")
     if is_tensor:
         are_numbers = not array.is_complex() and array.dtype != torch.bool
     else:

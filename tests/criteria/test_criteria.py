@@ -588,6 +588,13 @@ def test_weights_that_would_broadcast_are_refused(name, shape):
         criterion(x, torch.tensor([0, 0, 1, 1, 2, 2]), weight=PairWeights(weight, weight))
 
 
+@over_names
+def test_no_image_at_all_is_refused(name):
+    criterion = select(name, n_classes=3, embed_dim=DIM)
+    with pytest.raises(UsageError, match=r"one image or more, not"):
+        criterion(torch.zeros(0, DIM), torch.zeros(0, dtype=torch.long))
+
+
 def test_weights_of_one_sign_are_refused_and_none_of_either_are_no_weights():
     criterion = select("smoothap", n_classes=3, embed_dim=DIM)
     x = unit(torch.randn(6, DIM))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from datasets.base import (
     Draw,
+    ImageList,
     Splits,
     check,
     image_list,
@@ -146,6 +147,8 @@ def test_validation_by_samples():
 def test_validation_that_leaves_nothing(fraction):
     with pytest.raises(UsageError, match="--tv_split_perc"):
         split_validation(listed({"a": 2, "b": 2, "c": 2}), fraction=fraction)
+    with pytest.raises(UsageError, match="no training images"):
+        split_validation(ImageList([], [], []), by_samples=fraction > 0)
 
 
 def rgb(path):

@@ -36,6 +36,7 @@ FORMS = {
     "numbers of 64 bits without sign": lambda x, y: (x.numpy(), y.numpy().astype(np.uint64) + 2**63),
     "a list of large numbers": lambda x, y: (x, [2**63 - 1 + number for number in y.tolist()]),
     "numbers beyond 64 bits": lambda x, y: (x, [2**70 + number for number in y.tolist()]),
+    "a sparse tensor": lambda x, y: (x.to_sparse(), y),
     "tensors without sign": lambda x, y: (x, y.to(torch.uint16)),
     "big endian": lambda x, y: (x.numpy().astype(">f4"), y.numpy().astype(">i8")),
     "strided": lambda x, y: (np.repeat(x.numpy(), 2, 1)[:, ::2], np.repeat(y.numpy(), 2)[::2]),

@@ -122,6 +122,8 @@ def test_features_on_disk_serve_later_runs_with_the_same_backbone(flags, disk, t
     assert set((tmp_path / "cache").glob("*.npy")) == kept
     assert main.main([*flags, "--savename", "third", "--seed", "8"]) == 0
     assert len(set((tmp_path / "cache").glob("*.npy"))) == 4
+    assert main.main([*flags, "--savename", "fourth", "--checkpoint", start, "--no-tf32"]) == 0
+    assert len(set((tmp_path / "cache").glob("*.npy"))) == 6
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from criteria.base import PairWeights
-from criteria.method.health import held_out_advantage, policy_record, weight_correlation
+from criteria.method.health import (
+    held_out_advantage,
+    policy_record,
+    related_batches,
+    weight_correlation,
+)
 from criteria.method.policy import Actions
 from criteria.method.rewards import batch_ap
 from criteria.method.statistics import pairs_of
@@ -101,6 +106,16 @@ def test_held_out_classes_leave_every_draw_of_training_alone():
     assert found[0] == found[1]
     for state, part in zip(before, (method.relation, method.policy)):
         assert torch.equal(state, part.stream.state_dict()["state"])
+
+
+def test_held_out_batches_have_the_backbone_in_its_precision():
+    network, method = build()
+    step(network, method)
+    some = batches(1)
+    [[full, *_], [half, *_]] = (next(related_batches(method, network, some, torch.device("cpu"), amp))
+                                for amp in ("none", "bf16"))
+    assert not torch.equal(full.embedding, half.embedding)
+    torch.testing.assert_close(full.embedding, half.embedding, rtol=0.05, atol=0.05)
 
 
 def test_held_out_advantage_counts_its_batches():
