@@ -587,8 +587,9 @@ def add_policy_flags(parser: Parser) -> None:
         both.""")
     add("--policy_state", default="unit", choices=["unit", "raw"], help="""
         The relation's state as a unit row after a layer norm, or as it is (as published).""")
-    add("--policy_init", default="zero", choices=["zero", "default"], help="""
-        The first policy is uniform, or torch's default for a linear layer (as published).""")
+    add("--policy_init", default="zero", choices=["zero", "unweighted", "default"], help="""
+        The first policy is uniform, takes the loss as it is with probability 0.9, or is torch's
+        default for a linear layer (as published).""")
     add("--policy_levels", type=width, default=64, metavar="A", help="""
         Number of weights (--policy_action weight).""")
     add("--policy_largest", type=positive, default=1.0, metavar="WEIGHT", help="""

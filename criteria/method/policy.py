@@ -1,4 +1,5 @@
 """The policy over pair weights: from what it sees of a batch to a distribution over actions."""
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from utilities.seed import RandomStream
 
 GRANULARITIES = ("batch", "anchor")
 INPUTS = ("state", "statistics", "both")
+INITS = ("zero", "unweighted", "default")
+# probability of the unweighted action in a policy that starts there
+START = 0.9
 
 
 class Actions(NamedTuple):
@@ -81,8 +85,8 @@ class Policy(nn.Module):
     input: 'state' (of the relation), 'statistics' (of the pairs, which know the labels) or 'both'. All of it is
         detached: the policy learns from its reward alone.
     state: 'unit' rows after a layer norm, or 'raw' (as published).
-    init: the linear layers start at 'zero', so that the first policy is uniform, or at the library's 'default' (as
-        published).
+    init: the linear layers start at 'zero', so that the first policy is uniform; 'unweighted', so that it takes the
+        loss as it is, b = 0, with probability 0.9 for each sign; or at the library's 'default' (as published).
     """
 
     def __init__(self, state_dim: int, weighting: Weighting, granularity: str = "batch", input: str = "both",
@@ -90,6 +94,10 @@ class Policy(nn.Module):
         super().__init__()
         known_name(granularity, GRANULARITIES, "granularity", "--policy_granularity")
         known_name(input, INPUTS, "input", "--policy_input")
+        known_name(init, INITS, "first policy", "--policy_init")
+        if init == "unweighted" and isinstance(weighting, Factor):
+            raise UsageError("--policy_init unweighted starts at the action that leaves the loss as it is, and "
+                             "--policy_action weight has none: pass --policy_init zero.")
         one_factor = isinstance(weighting, Factor) and granularity == "batch"
         if one_factor and weighting.scale == "mean":
             raise UsageError("--policy_action weight with --policy_granularity batch has no effect, since one factor "
@@ -104,9 +112,13 @@ class Policy(nn.Module):
         width = self.input_width(state_dim)
         self.head_positive = nn.Linear(width, len(positive))
         self.head_negative = nn.Linear(width, len(negative))
-        if init == "zero":
+        if init != "default":
             for parameter in self.parameters():
                 nn.init.zeros_(parameter)
+        if init == "unweighted":
+            for head, grid in ((self.head_positive, positive), (self.head_negative, negative)):
+                odds = (len(grid) - 1) * START / (1 - START)
+                head.bias.data.masked_fill_(grid == 0, math.log(odds))
         self.stream = RandomStream(seed)
 
     @property

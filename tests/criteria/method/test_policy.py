@@ -66,6 +66,21 @@ def test_mode_and_permutation_follow_the_deciders():
     assert decision.permuted(torch.tensor([2, 0, 1])).mode().positive.tolist() == [[2, 0, 1]]
 
 
+@pytest.mark.parametrize("granularity", ["batch", "anchor"])
+def test_a_policy_may_start_at_the_loss_as_it_is(granularity):
+    policy = Policy(5, Sharpness(), granularity, init="unweighted")
+    z = unit(torch.randn(6, 4))
+    decision = policy(torch.randn(6, 5), pairs_of(z, torch.arange(6) // 2))
+    for chance, grid in zip((one.exp() for one in decision.signs), policy.grids):
+        torch.testing.assert_close(chance[:, grid == 0], torch.full((len(chance), 1), 0.9))
+        torch.testing.assert_close(chance[:, grid != 0], torch.full((len(chance), len(grid) - 1), 0.1 / 7))
+
+
+def test_a_factor_has_no_action_to_start_at():
+    with pytest.raises(UsageError, match="--policy_action weight has none: pass --policy_init zero"):
+        Policy(5, Factor(), "anchor", init="unweighted")
+
+
 def test_of_non_finite_probabilities_any_action_is_drawn():
     decision = Decision(torch.full((1, 4), torch.nan), torch.zeros(1, 4).log_softmax(-1))
     actions = decision.draw(50, torch.Generator().manual_seed(0))
