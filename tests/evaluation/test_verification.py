@@ -70,6 +70,14 @@ def test_a_pair_at_the_limit_is_rejected():
         assert fnmr(rows, torch.tensor(label), 0.999999) == 1
 
 
+def test_the_limit_is_not_rounded(monkeypatch):
+    rows = torch.tensor([[0.0], [4.0], [9.0]])
+    # as float32 both are 4
+    for limit, rejected in ((4 - 1e-8, 1), (4 + 1e-8, 0)):
+        monkeypatch.setattr(verification, "_quantile", lambda *_, limit=limit: limit)
+        assert fnmr(rows, torch.tensor([0, 0, 1]), 0.5) == rejected
+
+
 def test_order_of_rows_and_names_do_not_matter():
     rows, label = SETS["singletons"]()
     order = torch.randperm(len(rows), generator=generator(0))
