@@ -589,7 +589,8 @@ def add_policy_flags(parser: Parser) -> None:
         The relation's state as a unit row after a layer norm, or as it is (as published).""")
     add("--policy_init", default="zero", choices=["zero", "unweighted", "default"], help="""
         The first policy is uniform, takes the loss as it is with probability 0.9, or is torch's
-        default for a linear layer (as published).""")
+        default for a linear layer (as published). Default: 'unweighted' with a large backbone and
+        --policy_action sharpness, 'zero' with convnet.""")
     add("--policy_levels", type=width, default=64, metavar="A", help="""
         Number of weights (--policy_action weight).""")
     add("--policy_largest", type=positive, default=1.0, metavar="WEIGHT", help="""

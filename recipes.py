@@ -1,8 +1,8 @@
 """The defaults of an experiment: the file to edit for a new one.
 
 From first to last, each layer overrides those before it: the flag's own default (parameters.py),
-BY_GRANULARITY, SMALL or LARGE, RECIPES, WITHOUT_RELATION, WITHOUT_PROJECTION, BY_LOSS, the flags of
-the command line.
+BY_GRANULARITY, SMALL or LARGE, RECIPES, WITHOUT_RELATION, WITHOUT_PROJECTION, BY_LOSS, FACTORS, the
+flags of the command line.
 """
 import re
 
@@ -47,6 +47,7 @@ LARGE = {
     "gamma": 0.5,
     "warmup_epochs": 5,
     "xbm_start": 1000,
+    "policy_init": "unweighted",
 }
 # Farther than any two points of the unit sphere.
 NO_CUTOFF = 4.0
@@ -128,6 +129,8 @@ PAPER_PRODUCTS = {
     "data_sampler": "hierarchical",
     "steps_per_epoch": 660,
 }
+# No factor leaves the loss as it is.
+FACTORS = {"policy_init": "zero"}
 # Where its weights enter in other losses.
 PAPER_WEIGHT_ON = {
     "margin": "distance",
@@ -233,6 +236,9 @@ def layered_defaults(flags: dict) -> dict:
         defaults |= ANY_LOSS | BY_LOSS.get(inner, {})
         if recipe == "paper":
             defaults["pair_weight_on"] = PAPER_WEIGHT_ON.get(inner, "term")
+    action = flags.get("policy_action", defaults["policy_action"])
+    if action == "weight" and recipe != "paper":
+        defaults |= FACTORS
     # more workers than cores only wait for each other
     defaults["kernels"] = min(defaults["kernels"], usable_cores())
     granularity = flags.get("policy_granularity", defaults["policy_granularity"])

@@ -50,6 +50,19 @@ def test_layers_of_defaults():
     assert get_options(["--recipe", "paper", "--loss", "softmax"]).pair_weight_on == "term"
 
 
+@pytest.mark.parametrize("flags, first", [
+    ([], "zero"),
+    (["--arch", "resnet18_normalize"], "unweighted"),
+    (["--arch", "resnet18_normalize", "--policy_granularity", "anchor"], "unweighted"),
+    (["--arch", "resnet18_normalize", "--policy_action", "weight", "--policy_granularity", "anchor"], "zero"),
+    (["--arch", "resnet18_normalize", "--loss", "softmax"], "zero"),
+    (["--arch", "resnet18_normalize", "--recipe", "paper"], "default"),
+    (["--arch", "resnet18_normalize", "--policy_init", "zero"], "zero"),
+])
+def test_the_first_policy_of_a_large_backbone_takes_the_loss_as_it_is(flags, first):
+    assert get_options(flags).policy_init == first
+
+
 @pytest.mark.parametrize("cores, workers", [(1, 1), (3, 3), (8, 8), (64, 8)])
 def test_no_more_workers_than_cores_where_none_are_given(monkeypatch, cores, workers):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
