@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from architectures.backbones.listing import names as list_names
 from evaluation import QueryMetric, parse_metric
-from evaluation.embed import trained_on
+from evaluation.embed import notes_on_classes
 from training import resume
 from training.bookkeeping import adapt_miner, finish_epoch, log_step, remaining_batches, save_between_epochs
 from training.building import (
@@ -43,6 +43,7 @@ from utilities.bars import new_bar
 from utilities.cells import metric_table
 from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
 from utilities.errors import UsageError, answer
+from utilities.files import refuse_input
 from utilities.listing import print_names
 from utilities.logger import write_json
 from utilities.seed import seed_everything
@@ -112,7 +113,8 @@ def train(run: Run, bar: tqdm) -> None:
 def refuse_metrics(opt) -> None:
     """A UsageError for unknown metrics, before any work."""
     metrics = [parse_metric(name)[0] for name in opt.evaluation_metrics]
-    if opt.eval_per_class and not any(isinstance(metric, QueryMetric) for metric in metrics):
+    has_columns = any(isinstance(metric, QueryMetric) for metric in metrics)
+    if opt.eval_per_class and not opt.evaluate_only and not has_columns:
         raise UsageError("--eval_per_class has no metric of single images to write: add one such as e_recall@1 to "
                          "--evaluation_metrics.")
 
@@ -126,6 +128,8 @@ def run(opt) -> None:
         return
     device = prepared_device(opt)
     refuse_metrics(opt)
+    if opt.json:
+        refuse_input("--json", opt.json, [opt.checkpoint])
     if not opt.evaluate_only:
         refuse_settings(opt)
         note_lengths(opt)
@@ -181,7 +185,8 @@ def progress_bar(run: Run) -> tqdm:
 def evaluate_only(opt, splits, network, loaders: dict, device: torch.device) -> None:
     """Print the metrics of --evaluate_only, and write them where --json says."""
     present = [splits.test.class_names[label] for label in set(splits.test.labels)]
-    if note := trained_on(opt.checkpoint, present):
+    print(f"{opt.dataset}: {splits._replace(train=None, val=None)}.")
+    for note in notes_on_classes(opt.checkpoint, present, splits.test.class_names):
         print(printable(note))
     if note := note_of_all(vars(opt)):
         print(note)

@@ -1,6 +1,7 @@
 """What the folder of a run holds; the files may be unfinished, damaged, or of any origin."""
 import csv
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,10 +73,21 @@ class Run(NamedTuple):
 
 
 def find_runs(place: Path) -> list[Path]:
-    """The folder itself if it is that of a run, else the runs in it at any depth, by name."""
+    """The folder itself if it is that of a run, else the runs in it at any depth, by name; links to
+    folders are followed."""
     if _is_run(place):
         return [place]
-    return sorted(path for path in place.rglob("*") if path.is_dir() and _is_run(path))
+    found = []
+    seen = set()  # a link may lead to a folder that it is in
+    for folder, inside, _ in os.walk(place, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            inside.clear()
+        elif _is_run(Path(folder)):
+            found.append(Path(folder))
+        seen.add(real)
+        inside.sort()
+    return sorted(found)
 
 
 def _is_run(folder: Path) -> bool:

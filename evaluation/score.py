@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datasets.embeddings import numbers_in
 from evaluation import evaluate, parse_metric
-from evaluation.embed.files import refuse_context
+from evaluation.embed.files import DESCRIPTION, refuse_context
 from parameters import (
     add_context_flags,
     add_search_flags,
@@ -94,7 +94,8 @@ def run(opt: Namespace) -> None:
     if opt.gallery:
         files.append(opt.gallery)
     if opt.out:
-        refuse_input("--out", opt.out, chain.from_iterable(files))
+        described = [Path(embeddings).parent / DESCRIPTION for embeddings, _ in files]
+        refuse_input("--out", opt.out, chain(*files, described))
     sets = []
     tables = []
     for embeddings, table in files:

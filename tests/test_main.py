@@ -298,6 +298,8 @@ def test_intervals_and_classes_are_written_on_request(folder, tmp_path, capsys):
     assert list(lines[0]) == ["class", "images", "e_recall@1"] and {line["images"] for line in lines} == {"12"}
     assert values == sorted(values) and sum(values) / 4 == pytest.approx(final["e_recall@1"])
     assert "[{:.1f}, {:.1f}]".format(100 * final["nmi_low"], 100 * final["nmi_high"]) in capsys.readouterr().out
+    run(["--evaluate_only", "--checkpoint", str(tmp_path / "image_folder" / "a" / "last.pt"), "--device", "cpu",
+         "--evaluation_metrics", "nmi"])
 
 
 def test_evaluate_only_takes_what_is_not_given_from_the_checkpoint(folder, tmp_path, capsys):
@@ -310,10 +312,12 @@ def test_evaluate_only_takes_what_is_not_given_from_the_checkpoint(folder, tmp_p
     run(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--evaluation_metrics", "e_recall@1", "--amp",
          "none", "--json", str(tmp_path / "n"), "--storage_metrics", "e_recall@1"])
     assert list(json.loads((tmp_path / "n").read_text())) == ["e_recall@1"]
-    capsys.readouterr()
+    assert "\nimage_folder: test 48 images of 4 classes.\n" in capsys.readouterr().out
     refused(capsys, ["--evaluate_only", "--checkpoint", str(tmp_path / "absent.pt")], 2, "absent.pt: there is no")
     (tmp_path / "x.pt").write_bytes(b"x")
     refused(capsys, ["--evaluate_only", "--checkpoint", str(tmp_path / "x.pt")], 1, "not a readable checkpoint")
+    refused(capsys, ["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--json", str(made / "last.pt")], 2,
+            "last.pt is a file that this command reads")
     with pytest.raises(SystemExit):
         main.main(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--dataset", "cub200"])
     assert "needs --source_path" in capsys.readouterr().err
@@ -333,7 +337,10 @@ def test_evaluate_only_asks_for_nothing_that_only_training_needs(folder, tmp_pat
     lines = [f"class{c}/{i}.png,class{c},test" for c in (6, 7) for i in range(12)]
     (few / "labels.csv").write_text("\n".join(["path,label,split", *lines]))
     run([*evaluate, "--source_path", str(few)])
-    assert both == capsys.readouterr().out and "note" not in both
+    assert both == capsys.readouterr().out
+    notes = [line for line in both.splitlines() if line.startswith("note")]
+    assert notes == ["note: 2 of the 4 classes that the run tested are not tested here, such as class4; a folder "
+                     "without its training classes is halved anew."]
     lines = [line.replace("class6", "class0") for line in lines]
     (few / "labels.csv").write_text("\n".join(["path,label,split", *lines]))
     run([*evaluate, "--source_path", str(few)])

@@ -33,7 +33,7 @@ from evaluation.embed.collect import collect, fingerprint
 from evaluation.embed.embedder import Embedder, open_embedder
 from evaluation.embed.embedding import DAMAGED, Tolerant, embedded
 from evaluation.embed.files import WRITTEN, read_description, write_set
-from evaluation.embed.seen import trained_on
+from evaluation.embed.seen import notes_on_classes
 from evaluation.embed.unfinished import (
     ROWS,
     begin_or_continue,
@@ -79,9 +79,10 @@ def run(opt: Namespace) -> None:
         check_network(embedder, existing, out)
     if is_row_file(Path(opt.source)):
         refuse_width(embedder.network, images, opt)
-    note = None if settings is not None else trained_on(opt.checkpoint, images.class_names)
-    if note:
-        print(printable(note), file=sys.stderr)
+    if settings is None:
+        tested = images.class_names if opt.split == "test" and not existing else ()
+        for note in notes_on_classes(opt.checkpoint, images.class_names, tested):
+            print(printable(note), file=sys.stderr)
     try:
         with output_folder(out):
             rows = embed_into(out, embedder, images, existing, opt)

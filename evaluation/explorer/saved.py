@@ -1,5 +1,6 @@
 """The explorer of saved embeddings: read them, search, and write the page."""
 from argparse import Namespace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ def explore_saved(opt: Namespace) -> None:
     refuse_input("--out", opt.out, [path for file in files for path in file[:2]])
     out = output_path(opt.out, [Path(folder) for _, _, folder in files])
     lists = image_lists(files, [len(rows) for rows in embeddings])
+    refuse_input("--out", opt.out, chain.from_iterable(images.paths for images in lists))
     labels = [torch.tensor(images.labels) for images in lists]
     gallery = {}
     if opt.gallery:

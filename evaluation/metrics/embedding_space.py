@@ -129,7 +129,8 @@ def singular_values(embedding: Tensor, label: Tensor | None = None) -> Tensor:
     # of its rows, along each axis
     energy, _ = _class_sums(embedding, label, lambda rows: (rows @ axes.T).square())  # (C, S)
     left = value.square() - energy
-    return torch.cat([value[None], left.clamp(min=0).sqrt()])
+    left = left * (left > rounding_of(embedding) * value[0] * value)
+    return torch.cat([value[None], left.sqrt()])
 
 
 def _singular(embedding: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,5 +144,9 @@ def _singular(embedding: Tensor) -> tuple[Tensor, Tensor]:
     if value[0] == 0:
         raise RunError("evaluation: all embeddings are zero, so they have no spectrum; leave "
                        "rho_spectrum out.")
-    noise = value[0] * max(embedding.shape) * torch.finfo(torch.float64).eps
-    return value * (value > noise), axes
+    return value * (value > rounding_of(embedding) * value[0]), axes
+
+
+def rounding_of(embedding: Tensor) -> float:
+    """The share of the largest singular value of rows (N, D) that is rounding."""
+    return max(embedding.shape) * torch.finfo(torch.float64).eps

@@ -102,7 +102,7 @@ def row_names(runs: list[Run]) -> list[str]:
 def told_apart(names: list[str], texts: list[dict[str, str]]) -> list[str]:
     """The names, equal ones with the texts in which they differ."""
     flags = pd.DataFrame(texts).fillna("-")
-    is_differing = flags.groupby(names).nunique() > 1  # (names, flags)
+    is_differing = flags.groupby(pd.Index(names)).nunique() > 1  # (names, flags)
     found = []
     for name, (_, own) in zip(names, flags.iterrows()):
         words = [f"{flag} {own[flag]}" for flag in flags if is_differing.at[name, flag]]

@@ -149,6 +149,17 @@ def test_a_class_on_each_axis_leaves_the_others():
     assert energy.tolist() == [[0, 9, 4], [25, 0, 4], [25, 9, 0]]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_without_the_class_that_alone_fills_a_direction_nothing_is_left_there(seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(30, 4, generator=generator, dtype=torch.float64)
+    rows[:5, :3] = 0
+    rows[5:, 3] = 0
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64))[0]
+    value = singular_values(rows @ turn, torch.arange(6).repeat_interleave(5))
+    assert (value[1:] == 0).sum(1).tolist() == [1, 0, 0, 0, 0, 0]
+
+
 def test_in_small_blocks(monkeypatch):
     rows, label = scaled(4)
 

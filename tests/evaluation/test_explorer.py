@@ -367,6 +367,13 @@ def test_what_cannot_be_explored_is_one_sentence(page, six, tmp_path, capsys, ch
     assert len(said) == 1 and words in said[0]
 
 
+def test_a_file_that_is_read_is_not_written(six, tmp_path, capsys):
+    argv = saved(tmp_path, *six)
+    for path in (argv[1], six[2].paths[3]):
+        assert main([*argv, "--out", str(path), "--map_images", "0"]) == 2
+        assert "is a file that this command reads" in capsys.readouterr().err
+
+
 def test_a_wrong_metric_is_refused_before_anything_is_read(capsys):
     assert main(["absent.npy", "absent.csv", "absent", "--out", "x", "--metrics", "recall@1"]) == 2
     assert "e_recall@" in capsys.readouterr().err

@@ -186,7 +186,7 @@ def test_the_row_that_is_not_finite_is_named(tmp_path, capsys):
 
 def test_a_file_that_is_read_is_not_written(tmp_path, capsys):
     files = write(tmp_path, "set", np.ones((4, 2)), "0011")
-    for path in files:
+    for path in [*files, str(tmp_path / "embeddings.json")]:
         assert score.main([*files, "--out", path]) == 2
         assert "is a file that this command reads" in capsys.readouterr().err
 

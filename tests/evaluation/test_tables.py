@@ -105,6 +105,20 @@ def test_a_folder_is_searched_for_runs(tmp_path, capsys):
     assert shown(capsys, tmp_path)[0][3][0] == "a"
 
 
+def test_links_to_folders_of_runs_are_followed(tmp_path, capsys):
+    make_run(tmp_path / "here", "a-s1", 1, 0.5)
+    make_run(tmp_path / "there", "a-s2", 2, 0.5)
+    (tmp_path / "here" / "more").symlink_to(tmp_path / "there")
+    (tmp_path / "there" / "round").symlink_to(tmp_path / "here")
+    assert shown(capsys, tmp_path / "here")[0][3][:2] == ["a", "2"]
+
+
+@pytest.mark.parametrize("name", ["lr", "steps"])
+def test_a_row_may_have_the_name_of_a_flag(tmp_path, capsys, name):
+    make_run(tmp_path, name, 1, 0.5)
+    assert shown(capsys, tmp_path)[0][3][0] == name
+
+
 def test_two_runs_of_one_seed_are_refused(tmp_path, capsys):
     runs = [make_run(tmp_path, "a-s1", 1, 0.5),
             make_run(tmp_path, "a-s1-2", 1, 0.5, savename="a-s1")]
