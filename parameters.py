@@ -273,7 +273,7 @@ LOSS_HELP = {
         "hidden": "Hidden width of the regressors.",
         "weight": "Weight of the separation beside the loss.",
         "reg_weight": "Weight of the regulariser on the regressors' weights and biases.",
-        "lr": "Learning rate of the regressors; negative: that of --lr.",
+        "lr": "Learning rate of the regressors; negative: that of --fc_lr.",
     },
     "angular": {
         "alpha": "Bound on the angle at the negative (degrees).",

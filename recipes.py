@@ -262,7 +262,7 @@ def paper_defaults(arch: str, dataset: str, flags: dict) -> dict:
 def as_revisited(flags: dict, arch: str) -> dict:
     """What follows from the flags in the recipe 'revisiting' alone."""
     changed = {}
-    if {"tau", "gamma"} & flags.keys():
+    if {"tau", "gamma"} & flags.keys() and "scheduler" not in flags:
         changed["scheduler"] = "step"
     # transformers have no map to pool
     if re.search("vit|deit|beit", arch):

@@ -151,6 +151,7 @@ def checked_digest(path: Path, values: np.ndarray) -> str:
 def read_table(place: Path) -> Table:
     """The table, read line by line."""
     first: dict[str, Line] = {}
+    of_label: dict[str, Line] = {}
     numbers: dict[str, int] = {}
     label = array("q")
     names = Texts()
@@ -160,6 +161,10 @@ def read_table(place: Path) -> Table:
             first[name] = line
             numbers[name] = len(numbers)
         check_class(name, first[name], line)
+        own = of_label.setdefault(line["label"], line)
+        if own.get("class") != line.get("class"):
+            raise UsageError(f"{line.where}: label {line['label']!r} has the class {line['class']!r} here and "
+                             f"{own['class']!r} in line {own.number}; give a label one class.")
         label.append(numbers[name])
         names.append(line.get("path", ""))
     refuse_spellings((name, line.where) for name, line in first.items())

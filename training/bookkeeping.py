@@ -31,7 +31,8 @@ def adapt_miner(run: Run) -> None:
     miner = run.miner
     if miner and miner.adapts and run.progress.step % miner.every == 0:
         run.guard.check()
-        metrics = score_split(run.opt, run.network, run.loaders, "val", run.device, miner.metrics)
+        with run.optimisation.averaged():
+            metrics = score_split(run.opt, run.network, run.loaders, "val", run.device, miner.metrics)
         miner.adapt(metrics, progress=run.progress.step / (run.opt.n_epochs * run.epoch_steps))
 
 

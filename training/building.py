@@ -70,7 +70,7 @@ def read_splits(opt) -> datasets.Splits:
 
 def settle_width(opt, width: int) -> None:
     """Put the width of the rows into --arch; a UsageError where the network to start from has another."""
-    if opt.checkpoint:
+    if opt.checkpoint and not resume.checkpoint_of(opt):
         with_width(str(checkpoint.load(opt.checkpoint)["options"].get("arch")), width)
     opt.arch = with_width(opt.arch, width)
 

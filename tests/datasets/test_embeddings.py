@@ -188,6 +188,7 @@ def test_a_row_that_is_not_finite_is_named_in_any_block(tmp_path, rows, monkeypa
 @pytest.mark.parametrize("columns, words", [
     ({"name": CLASSES}, "there is no column label"),
     ({"label": range(12), "class": CLASSES}, "class 'a' has the label '4' here and '1' in line 3"),
+    ({"label": CLASSES, "class": ["fox", *CLASSES[1:]]}, "label 'd' has the class 'd' here and 'fox' in line 2"),
     ({"label": CLASSES, "split": ["train"] * 11 + ["test"]}, "class 'd' has the split 'test' here"),
     ({"label": CLASSES, "split": ["other"] * 12}, "split 'other' is unknown"),
     ({"label": ["1", "01", *CLASSES[2:]]}, "one name in two spellings"),

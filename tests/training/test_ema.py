@@ -9,6 +9,7 @@ import torch
 import architectures
 import main
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
+from training import bookkeeping
 from training.ema import AveragedWeights
 from utilities import checkpoint
 
@@ -131,6 +132,28 @@ def test_a_run_evaluates_and_saves_it_beside_the_weights_it_goes_on_with(folder,
                       str(tmp_path / "metrics.json")]) == 0
     final = json.loads((last.parent / "result.json").read_text())["final"]
     assert json.loads((tmp_path / "metrics.json").read_text()) == final
+
+
+def test_a_miner_adapts_to_it(folder, tmp_path, monkeypatch):  # noqa: F811
+    runs = []
+    equal = []
+    adapt, score = main.adapt_miner, bookkeeping.score_split
+
+    def adapting(run):
+        runs.append(run)
+        adapt(run)
+
+    def scoring(opt, network, *rest):
+        average = runs[-1].optimisation.average.average
+        equal.append(all(torch.equal(p, average[name]) for name, p in network.named_parameters() if name in average))
+        return score(opt, network, *rest)
+
+    monkeypatch.setattr(main, "adapt_miner", adapting)
+    monkeypatch.setattr(bookkeeping, "score_split", scoring)
+    assert main.main(flags(folder, tmp_path, "--ema", "0.9", "--loss", "margin", "--batch_mining", "parametric", "--bs",
+                           "8", "--miner_parametric_every", "2", "--use_tv_split", "--tv_split_perc", "0.5",
+                           *PLAIN)) == 0
+    assert len(equal) >= 2 and all(equal)
 
 
 @pytest.mark.gpu

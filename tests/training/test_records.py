@@ -175,6 +175,7 @@ COMMANDS = [
     ["--loss", "pml.TripletMarginLoss", "--loss_pml_args", "margin=0.1"], ["--relation", "none"],
     ["--pair_weighting", "constant", "--policy_constant", "5", "20"], ["--loss", "recallatk"],
     ["--use_tv_split", "--tv_split_perc", "0.5"], ["--checkpoint", "last.pt"], ["--no-relation_share_projection"],
+    ["--recipe", "revisiting", "--source_path", "x"], ["--recipe", "revisiting", "--source_path", "x", "--tau", "9"],
     ["--pooling", "gem", "--feature_norm", "--weights", "w.pth", "--input_mean", "0", "1.5", "2"],
 ]
 
@@ -197,6 +198,9 @@ def test_flags_of_the_command_line_go_before_those_of_the_file_with_their_conseq
     path = recorded(tmp_path, ["--lr", "0.5", "--memory", "none", "--gpu", "3"])
     opt = get_options(["--repeat", path, "--loss", "margin", "--lr", "0.25"])
     assert (opt.lr, opt.memory, opt.loss, opt.batch_mining, opt.gpu) == (0.25, "none", "margin", "distance", None)
+    opt = get_options(["--repeat", recorded(tmp_path, ["--recipe", "revisiting", "--source_path", "x"]),
+                       "--source_path", "x", "--tau", "9"])
+    assert (opt.scheduler, opt.tau) == ("step", [9])
 
 
 def test_no_file_decides_where_is_written(tmp_path):

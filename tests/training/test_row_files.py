@@ -94,6 +94,13 @@ def test_a_run_continues_bit_for_bit(rows, more):
         assert torch.equal(tensor, checkpoint.load(parts / "last.pt")["network"][name])
 
 
+def test_a_run_continues_without_the_checkpoint_that_it_began_with(rows):
+    first = trained(rows, "first", *PLAIN, "--n_epochs", "0")
+    second = trained(rows, "second", *PLAIN, "--n_epochs", "0", "--checkpoint", str(first / "last.pt"))
+    (first / "last.pt").unlink()
+    assert main.main(["--resume", str(second), "--n_epochs", "1"]) == 0
+
+
 def test_other_rows_are_refused_where_a_run_continues(rows, capsys):
     run = trained(rows, "a", *PLAIN)
     values = np.load(rows)
