@@ -60,7 +60,9 @@ all_gpus() {                    # the GPUs that this shell may use, or the CPU
 }
 
 on_every_core() {               # before begin: runs go to the CPU's cores where GPUS names nothing else, one on each
-    GPUS=${GPUS:-$(for ((i = 0; i < $(nproc 2> /dev/null || echo 1); i++)); do echo -n "cpu "; done)}
+    local cores
+    cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2> /dev/null || echo 1)  # else nproc gives these
+    GPUS=${GPUS:-$(for ((i = 0; i < cores; i++)); do echo -n "cpu "; done)}
     export OMP_NUM_THREADS=1
 }
 

@@ -335,6 +335,13 @@ def test_on_the_cpu_no_gpu_is_seen(queue, tmp_path):
 
 @pytest.mark.skipif(not shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
                     reason="needs shellcheck")
+def test_every_core_has_a_run_however_many_threads_one_has():
+    line = "source scripts/lib.sh; on_every_core; echo $GPUS"
+    environment = {name: value for name, value in os.environ.items() if name != "GPUS"} | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["cpu"] * len(os.sched_getaffinity(0))
+
+
 def test_shellcheck_finds_nothing():
     program = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     scripts = sorted(str(path) for path in (ROOT / "scripts").glob("*.sh"))
