@@ -210,6 +210,8 @@ OPTIONS = {"flags": {}}
     (["--eval_context", "8", "--eval_context_power", "-0.1"], "at least 0"),
     (["--eval_context", "8", "--eval_context_power", "inf"], "at least 0"),
     (["--dataset", "image_folder", "--source_path", "x", "--glyphs_classes", "9"], "no effect with --dataset"),
+    (["--evaluate_only", "--checkpoint", "x", "--no-figures", "--compile"],
+     "--figures, --compile have no effect with --evaluate_only"),
 ])
 def test_what_cannot_work_is_refused_in_one_sentence(capsys, tmp_path, argv, words):
     path = tmp_path / "options.json"

@@ -92,9 +92,12 @@ PLACES = ("resume", "checkpoint", "weights", "weights_dir", "source_path")
 def problems(opt: Namespace, explicit: dict) -> Iterator[str]:
     """One sentence for everything that cannot work; `explicit`: the flags of the command line."""
     check_names(opt)
+    idle: dict[str, list[str]] = {}
     for flag in explicit:
-        if sentence := cannot_apply(flag, opt):
-            yield sentence
+        if reason := why_idle(flag, opt):
+            idle.setdefault(reason, []).append(f"--{flag}")
+    for reason, flags in idle.items():
+        yield f"{', '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect {reason}"
     for flag in PLACES:
         if explicit.get(flag) == "":
             yield f"--{flag} has no value (is a variable of the shell not set?): give it one, or leave it out"
@@ -146,11 +149,9 @@ def check_names(opt: Namespace) -> None:
             lookup(registry(flag) | BESIDE.get(flag, {}), name, kind, f"--{flag}")
 
 
-def cannot_apply(flag: str, opt: Namespace) -> str | None:
-    """Why a flag has no effect with the others, or None."""
-    reasons = filter(None, reasons_of_no_effect(flag, opt))
-    reason = next(reasons, None)
-    return f"--{flag} has no effect {reason}" if reason else None
+def why_idle(flag: str, opt: Namespace) -> str | None:
+    """The first reason why a flag has no effect with the others, such as "with --evaluate_only"; or None."""
+    return next(filter(None, reasons_of_no_effect(flag, opt)), None)
 
 
 def reasons_of_no_effect(flag: str, opt: Namespace) -> Iterator[str | None]:

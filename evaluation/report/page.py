@@ -29,7 +29,7 @@ from parameters import chosen_flags
 from utilities.cells import metric_names
 from utilities.files import section
 from utilities.logger import write_text
-from utilities.rules import cannot_apply
+from utilities.rules import why_idle
 from utilities.tested import note_of_all, tested_on
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
@@ -88,7 +88,7 @@ def sorted_flags(flags: dict) -> tuple[list[str], list[str]]:
     try:
         chosen = list(chosen_flags(given))
         rest = [flag for flag in flags if flag not in chosen]
-        return chosen, [flag for flag in rest if not cannot_apply(flag, Namespace(**flags))]
+        return chosen, [flag for flag in rest if not why_idle(flag, Namespace(**flags))]
     except (AttributeError, KeyError, TypeError):
         return [], list(flags)
 

@@ -38,16 +38,15 @@ def options(**flags):
 
 def test_the_arguments_of_a_new_reward_apply_to_it_alone(new_reward):
     new, old = options(policy_reward="reciprocal"), options(policy_reward="lookahead")
-    assert rules.cannot_apply("policy_depth", new) is None
-    assert rules.cannot_apply("policy_step", old) is None
-    no_effect = "has no effect with --policy_reward"
-    assert rules.cannot_apply("policy_depth", old) == f"--policy_depth {no_effect} lookahead"
-    assert rules.cannot_apply("policy_step", new) == f"--policy_step {no_effect} reciprocal"
+    assert rules.why_idle("policy_depth", new) is None
+    assert rules.why_idle("policy_step", old) is None
+    assert rules.why_idle("policy_depth", old) == "with --policy_reward lookahead"
+    assert rules.why_idle("policy_step", new) == "with --policy_reward reciprocal"
 
 
 def test_arguments_of_no_reward_apply_to_all_and_an_own_class_takes_any(new_reward):
-    assert rules.cannot_apply("policy_samples", options(policy_reward="lookahead")) is None
-    assert rules.cannot_apply("policy_step", options(policy_reward="my_module.Mine")) is None
+    assert rules.why_idle("policy_samples", options(policy_reward="lookahead")) is None
+    assert rules.why_idle("policy_step", options(policy_reward="my_module.Mine")) is None
 
 
 def test_the_arguments_of_a_new_reward_are_flags(new_reward, capsys):
