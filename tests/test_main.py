@@ -341,6 +341,9 @@ def test_evaluate_only_asks_for_nothing_that_only_training_needs(folder, tmp_pat
     notes = [line for line in both.splitlines() if line.startswith("note")]
     assert notes == ["note: 2 of the 4 classes that the run tested are not tested here, such as class4; a folder "
                      "without its training classes is halved anew."]
+    (few / "labels.csv").write_text("\n".join(["path,label,split", *(line.replace(",class", ",x") for line in lines)]))
+    run([*evaluate, "--source_path", str(few)])
+    assert "note" not in capsys.readouterr().out                                   # other classes altogether
     lines = [line.replace("class6", "class0") for line in lines]
     (few / "labels.csv").write_text("\n".join(["path,label,split", *lines]))
     run([*evaluate, "--source_path", str(few)])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.run_files import find_runs
 from evaluation.tables.command import main
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,7 @@ def test_links_to_folders_of_runs_are_followed(tmp_path, capsys):
     (tmp_path / "here" / "more").symlink_to(tmp_path / "there")
     (tmp_path / "there" / "round").symlink_to(tmp_path / "here")
     assert shown(capsys, tmp_path / "here")[0][3][:2] == ["a", "2"]
+    assert len(find_runs(tmp_path / "here")) == 2
 
 
 @pytest.mark.parametrize("name", ["lr", "steps"])
