@@ -37,7 +37,7 @@ from utilities.ranges import (
     whole,
     width,
 )
-from utilities.rules import ARGUMENTS, completed, is_folder_name, problems
+from utilities.rules import ARGUMENTS, completed, is_folder_name, problems, why_idle
 
 # Where is written.
 WRITTEN = {"save_path", "cache_path"}
@@ -1033,17 +1033,24 @@ def flags_to_repeat(path: str, given_as: str) -> dict:
         chosen.pop("source_path", None)
     if not is_folder_name(chosen.get("savename", "")):
         del chosen["savename"]
-    return {flag: value for flag, value in chosen.items() if flag not in NOT_REPEATED}
+    # the defaults of flags without effect may have been others
+    used = argparse.Namespace(**(defaults_of(flags) | flags))
+    return {flag: value for flag, value in chosen.items() if flag not in NOT_REPEATED and not why_idle(flag, used)}
 
 
 def chosen_flags(flags: dict) -> dict:
     """Those of a run's flags that differ from the defaults that hold for such a run."""
+    defaults = defaults_of(flags)
+    return {flag: value for flag, value in flags.items()
+            if flag in defaults and as_recorded(value) != as_recorded(defaults[flag])}
+
+
+def defaults_of(flags: dict) -> dict:
+    """The defaults that hold for a run with these flags."""
     defaults = {flag: action.default for flag, action in flag_actions().items()}
     defaults |= layered_defaults(flags)
     data = {"dataset": flags["dataset"]} if "dataset" in flags else {}
-    defaults["arch"] = layered_defaults(data)["arch"]
-    return {flag: value for flag, value in flags.items()
-            if flag in defaults and as_recorded(value) != as_recorded(defaults[flag])}
+    return defaults | {"arch": layered_defaults(data)["arch"]}
 
 
 def recorded_flags(path: str, given_as: str = "--repeat") -> dict:

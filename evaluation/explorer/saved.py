@@ -28,10 +28,9 @@ def explore_saved(opt: Namespace) -> None:
     if opt.gallery:
         files.append(opt.gallery)
     embeddings = [read_embeddings(path) for path, _, _ in files]
-    refuse_input("--out", opt.out, [path for file in files for path in file[:2]])
     out = output_path(opt.out, [Path(folder) for _, _, folder in files])
     lists = image_lists(files, [len(rows) for rows in embeddings])
-    refuse_input("--out", opt.out, chain.from_iterable(images.paths for images in lists))
+    refuse_input("--out", opt.out, chain(*(file[:2] for file in files), *(images.paths for images in lists)))
     labels = [torch.tensor(images.labels) for images in lists]
     gallery = {}
     if opt.gallery:

@@ -194,6 +194,15 @@ def test_repeat_of_a_run_from_before_the_proxies_has_none(tmp_path):
     assert get_options(["--repeat", str(path)]).proxies_weight == 0
 
 
+@pytest.mark.parametrize("given", ["--repeat", "--config"])
+def test_a_flag_without_effect_whose_default_was_another_is_not_repeated(tmp_path, given):
+    argv = ["--arch", "resnet18_normalize", "--pair_weighting", "uniform"]
+    path = recorded(tmp_path, argv, policy_init="zero")
+    assert get_options([given, path]).policy_init == "unweighted"
+    path = recorded(tmp_path, argv[:2], policy_init="zero")
+    assert get_options([given, path]).policy_init == "zero"
+
+
 def test_flags_of_the_command_line_go_before_those_of_the_file_with_their_consequences(tmp_path):
     path = recorded(tmp_path, ["--lr", "0.5", "--memory", "none", "--gpu", "3"])
     opt = get_options(["--repeat", path, "--loss", "margin", "--lr", "0.25"])
