@@ -15,6 +15,7 @@ from evaluation.tables import NOT_PART_OF_THE_ROW, row_flags
 from parameters import get_options, kwargs_for, read_options
 from utilities.errors import UsageError, answer
 from utilities.flags import value_as_typed
+from utilities.rules import why_idle
 
 # Where no flag sets them, the run finds them.
 FOUND_BY_THE_RUN = ("image_size", "cache_side")
@@ -48,7 +49,7 @@ def decides(name: str, opt: Namespace) -> bool:
     """Whether a flag decides what a run computes."""
     if name == "source_path" and opt.dataset == "image_folder":
         return True
-    return name == "seed" or name not in NOT_PART_OF_THE_ROW
+    return name == "seed" or (name not in NOT_PART_OF_THE_ROW and not why_idle(name, opt))
 
 
 def refuse_twins(runs: list[Namespace]) -> None:

@@ -239,18 +239,21 @@ def test_without_data_nothing_begins(script, tmp_path):
 
 
 def test_rows_that_wait_for_their_choice_are_parsed_whatever_their_folders_hold(tmp_path, monkeypatch, capsys):
-    def code(*words):
-        command = ["python", "main.py", "--save_path", str(tmp_path), "--savename", "row-s1", "--lr", ".5", *words[1:]]
-        monkeypatch.setattr(sys, "argv", ["check_runs", *words[:1]])
+    def code(*more, own=()):
+        command = ["python", "main.py", "--save_path", str(tmp_path), "--savename", "row-s1", "--lr", ".5", *more]
+        monkeypatch.setattr(sys, "argv", ["check_runs", *own])
         monkeypatch.setattr(sys, "stdin", io.StringIO(shlex.join(command)))
         return scripts.check_runs.main()
     options = tmp_path / "glyphs" / "row-s1" / "options.json"
     options.parent.mkdir(parents=True)
     options.write_text(json.dumps({"flags": vars(get_options(["--lr", ".25"]))}, default=str))
-    assert code("--parse") == 0 and not capsys.readouterr().err
+    assert code(own=["--parse"]) == 0 and not capsys.readouterr().err
     assert code() == 2 and "other flags: --lr 0.25 instead of 0.5" in capsys.readouterr().err
+    plain = ["--lr", ".5", "--pair_weighting", "uniform"]
+    options.write_text(json.dumps({"flags": vars(get_options(plain)) | {"policy_init": "default"}}, default=str))
+    assert code("--pair_weighting", "uniform") == 0 and not capsys.readouterr().err
     with pytest.raises(SystemExit):
-        code("--parse", "--memory", "none", "--memory_decode", "mean")
+        code("--memory", "none", "--memory_decode", "mean", own=["--parse"])
     assert "--memory_decode has no effect" in (error := capsys.readouterr().err) and "so row-s1 could not run" in error
 
 
