@@ -119,7 +119,7 @@ def _finish_entropy(axes) -> None:
     high = max(math.log(2), *map(max, values))
     axes.set_ylim(1.12 * low, 1.12 * high)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower left")
+        axes.legend()
     label_axes(axes, "Entropy (dashed: uniform choice)", STEP, "nats")
 
 
