@@ -14,6 +14,7 @@ import architectures
 import batchminer
 import main
 from architectures import export
+from evaluation.embed import command as embed
 from tests.training.methods import same
 from training import held_out
 from utilities import checkpoint
@@ -341,6 +342,10 @@ def test_evaluate_only_asks_for_nothing_that_only_training_needs(folder, tmp_pat
     notes = [line for line in both.splitlines() if line.startswith("note")]
     assert notes == ["note: 2 of the 4 classes that the run tested are not tested here, such as class4; a folder "
                      "without its training classes is halved anew."]
+    last = evaluate[2]
+    (few / "labels.csv").unlink()
+    assert embed.main([last, str(few), "--split", "test", "--out", str(tmp_path / "rows"), "--device", "cpu"]) == 0
+    assert notes[0] in capsys.readouterr().err
     (few / "labels.csv").write_text("\n".join(["path,label,split", *(line.replace(",class", ",x") for line in lines)]))
     run([*evaluate, "--source_path", str(few)])
     assert "note" not in capsys.readouterr().out                                   # other classes altogether
