@@ -220,6 +220,16 @@ def test_what_cannot_work_is_refused_in_one_sentence(capsys, tmp_path, argv, wor
     assert words in refused(capsys, *argv)
 
 
+@pytest.mark.parametrize("trained", [
+    {"loss": "margin", "batch_mining": "parametric", "use_tv_split": True, "memory_dual_loss": "own"},
+    {"pair_weighting": "constant", "policy_constant": [1.0, 2.0], "policy_action": "weight",
+     "policy_granularity": "anchor", "policy_init": "zero"},
+])
+def test_what_an_older_version_has_trained_can_be_evaluated(trained):
+    trained = vars(get_options([])) | trained
+    assert get_options(["--evaluate_only", "--checkpoint", "x"], trained=trained).evaluate_only
+
+
 @pytest.mark.parametrize("flag,wrong,closest", [
     ("loss", "margn", "margin"),
     ("batch_mining", "semi_hard", "semihard"),

@@ -315,7 +315,8 @@ def problems_of_batches(opt: Namespace) -> Iterator[str]:
         yield ("--batch_mining parametric adapts to one batch and cannot serve a cross-batch "
                "memory: pass --xbm_size 0")
     own = (opt.memory_dual != "none" and opt.memory_dual_loss == "own") or opt.context_loss_weight
-    if opt.batch_mining == "parametric" and opt.relation != "none" and own:
+    trains = not opt.evaluate_only  # what an older version has trained can be evaluated
+    if trains and opt.batch_mining == "parametric" and opt.relation != "none" and own:
         yield ("--batch_mining parametric adapts the triplets of one loss: pass --memory_dual_loss shared "
                "and --context_loss_weight 0")
 
@@ -331,7 +332,8 @@ def problems_of_method(opt: Namespace) -> Iterator[str]:
         yield "--policy_input state needs a relation: pass --policy_input statistics"
     if opt.pair_weighting == "constant" and opt.policy_constant is None:
         yield "--pair_weighting constant needs --policy_constant POSITIVE NEGATIVE, such as 5 20"
-    if opt.pair_weighting == "constant" and opt.policy_action == "weight" and opt.policy_scale == "mean":
+    factor = opt.policy_action == "weight" and opt.policy_scale == "mean"
+    if opt.pair_weighting == "constant" and factor and not opt.evaluate_only:
         yield ("--pair_weighting constant has no effect with --policy_action weight, since a constant divided by "
                "its mean is one: pass --policy_scale none")
     if opt.policy_action == "weight" and min(opt.policy_constant or [0]) < 0:
