@@ -71,8 +71,10 @@ def in_range(gradient: Tensor) -> Tensor:
     Directions keep their bits; the square of a gradient below 1e-22, as of a low temperature where
     all classes are apart, would be zero.
     """
-    exponent = gradient.abs().amax((-2, -1), keepdim=True).frexp().exponent  # (K, 1, 1)
-    return gradient.ldexp(-exponent.clamp(min=-120, max=120))
+    largest = gradient.abs().amax((-2, -1), keepdim=True)  # (K, 1, 1)
+    exponent = largest.frexp().exponent.clamp(min=-120, max=120)
+    # ldexp of the whole gradient would compute the power for every entry
+    return gradient * torch.ones_like(largest).ldexp(-exponent)
 
 
 def batch_ap(z: Tensor, positive: Tensor) -> Tensor:

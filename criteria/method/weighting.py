@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from criteria.method.statistics import Pairs
+from utilities.pairwise import only
 from utilities.registry import known_name
 
 POSITIVE = 0
@@ -34,8 +35,8 @@ class Sharpness:
         mask = pairs.negative if sign == NEGATIVE else pairs.positive
         slope = b if sign == NEGATIVE else -b
         logit = slope[..., None] * pairs.similarity  # (K, A, N)
-        share = logit.masked_fill(~mask, -torch.inf).softmax(-1)  # NaN in a row without pairs
-        return share.masked_fill(~mask, 0) * mask.sum(-1, keepdim=True)
+        share = only(logit, mask).softmax(-1)  # zero outside the mask, but in a row without pairs
+        return share * mask.sum(-1, keepdim=True)
 
     def mean_weights(self, probability: Tensor, grid: Tensor, sign: int, pairs: Pairs) -> Tensor:
         """E_b[w] under probabilities (1 or A, G) of the grid (G,) -> (1, A, N)."""
