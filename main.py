@@ -193,7 +193,7 @@ def evaluate_only(opt, splits, network, loaders: dict, device: torch.device) -> 
     metrics = score_split(opt, network, loaders, "test", device, opt.evaluation_metrics,
                           **evaluation_arguments(opt))
     print(metric_table({opt.checkpoint: metrics}))
-    if opt.json:
+    if opt.json and distributed.rank() == 0:
         write_json(opt.json, metrics)
 
 

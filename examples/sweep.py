@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from parameters import get_options  # noqa: E402
+from parameters import explicit_flags, get_options  # noqa: E402
 from utilities.command_line import Formatter, Parser  # noqa: E402
 from utilities.errors import RunError, UsageError, answer  # noqa: E402
 from utilities.metric_names import is_lower_better  # noqa: E402
@@ -58,6 +58,9 @@ def objective(opt: argparse.Namespace, fixed: list[str]) -> Callable:
     """What Optuna optimises: a trial in, its score out."""
     def run(trial) -> float:
         chosen = suggest(trial)
+        clash = chosen.keys() & explicit_flags(fixed).keys()
+        if clash:
+            raise UsageError(f"--{min(clash)} is tuned by suggest: leave it out, or edit suggest.")
         trial.set_user_attr("flags", chosen)
         name = f"{opt.study}-{trial.number}"
         flags = [*fixed, *words(chosen), "--use_tv_split", "--savename", name]

@@ -10,11 +10,13 @@ plain=(--relation none --memory none --pair_weighting uniform)
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
 python -c 'import datasets; datasets.select("glyphs", ".cache")'    # drawn once, before two processes want it
+set -m    # a process group of its own, so that both its processes can be stopped
 (python main.py --save_path "$out" --resume auto --savename multisimilarity --map_images 0 --loss multisimilarity "${plain[@]}" &&
  python main.py --save_path "$out" --resume auto --savename smoothap --map_images 0 --loss smoothap "${plain[@]}") \
     > "$out/baselines.log" 2>&1 &
 baselines=$!
-trap 'kill $baselines 2>/dev/null || true' EXIT
+set +m
+trap 'kill -- -$baselines 2>/dev/null && wait $baselines || true' EXIT
 python main.py --save_path "$out" --resume auto --savename full-method
 echo "Waiting for the two baselines, which train beside it (log: $out/baselines.log) ..."
 wait $baselines || { tail -n 3 "$out/baselines.log"; exit 1; }

@@ -324,6 +324,15 @@ def test_evaluate_only_takes_what_is_not_given_from_the_checkpoint(folder, tmp_p
     assert "needs --source_path" in capsys.readouterr().err
 
 
+def test_only_the_first_process_writes_the_metrics(folder, tmp_path, monkeypatch):
+    run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0"))
+    last = tmp_path / "image_folder" / "a" / "last.pt"
+    monkeypatch.setattr(main, "score_split", lambda *parts, **more: {"e_recall@1": 0.5})
+    monkeypatch.setattr(main.distributed, "rank", lambda: 1)
+    run(["--evaluate_only", "--checkpoint", str(last), "--device", "cpu", "--json", str(tmp_path / "m")])
+    assert not (tmp_path / "m").exists()
+
+
 def test_evaluate_only_asks_for_nothing_that_only_training_needs(folder, tmp_path, capsys):
     run(flags(folder, tmp_path, "--savename", "a", "--n_epochs", "0", *PLAIN, "--no-figures", "--use_tv_split",
               "--bs", "8", "--evaluation_metrics", "e_recall@1"))

@@ -210,6 +210,7 @@ OPTIONS = {"flags": {}}
     (["--eval_context", "8", "--eval_context_power", "-0.1"], "at least 0"),
     (["--eval_context", "8", "--eval_context_power", "inf"], "at least 0"),
     (["--dataset", "image_folder", "--source_path", "x", "--glyphs_classes", "9"], "no effect with --dataset"),
+    (["--evaluate_only", "--checkpoint", "x", "--resume", "auto"], "--resume has no effect with --evaluate_only"),
     (["--evaluate_only", "--checkpoint", "x", "--no-figures", "--compile"],
      "--figures, --compile have no effect with --evaluate_only"),
 ])

@@ -8,7 +8,7 @@ import pytest
 
 from examples import sweep
 from parameters import get_options
-from utilities.errors import RunError
+from utilities.errors import RunError, UsageError
 
 
 class Trial:
@@ -61,6 +61,13 @@ def test_a_run_that_fails_is_a_failed_trial(monkeypatch, tmp_path):
     finished(monkeypatch, code=1)
     opt, fixed = sweep.build_parser().parse_known_args(["--save_path", str(tmp_path)])
     with pytest.raises(RunError, match="trial 3 has failed"):
+        sweep.objective(opt, fixed)(Trial())
+
+
+def test_a_flag_that_is_tuned_is_not_taken_as_well(monkeypatch, tmp_path):
+    finished(monkeypatch)
+    opt, fixed = sweep.build_parser().parse_known_args(["--embed_dim", "32", "--save_path", str(tmp_path)])
+    with pytest.raises(UsageError, match="--embed_dim is tuned by suggest"):
         sweep.objective(opt, fixed)(Trial())
 
 

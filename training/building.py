@@ -297,6 +297,9 @@ def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, met
               optimisation: Optimisation, device: torch.device, folder: RunFolder | None, state: dict | None) -> Run:
     """The run of these parts, new or at the state of a checkpoint."""
     step = restored.step_of(state, loaders["train"]) if state else 0
+    if state and folder and resume.checkpoint_of(opt).name != resume.LAST:
+        # what comes after it is given up: a run that is killed from here on continues from it
+        checkpoint.save(folder / resume.LAST, state)
     trackers = None
     if folder:
         flags = accepted(Trackers, vars(opt))

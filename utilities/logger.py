@@ -71,7 +71,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(
                 f"The run's folder cannot be made in {parent} ({reason(error)}). Choose a "
-                "--save_path that you may write to."
+                "--save_path that you may write to, or a shorter --savename."
             ) from error
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ NO_EFFECT = (
     ("proxies_", "with --proxies_weight 0"),
     ("relation_", "with --relation none"),
     ("tau gamma", "unless --scheduler step multistep"),
-    ("tensorboard log_online repeat compile figures", "with --evaluate_only"),
+    ("tensorboard log_online repeat resume compile figures", "with --evaluate_only"),
     ("map_ explorer_ eval_per_class", "with --evaluate_only"),
     ("test_by_images", "without --train_on_all"),
     ("tv_split_", "without --use_tv_split"),

@@ -147,6 +147,22 @@ def test_best_weights_of_a_future_that_is_given_up_are_removed(folder, tmp_path,
     assert (run / "best_e_recall@1.pt").is_file() and not (run / "best_nmi.pt").exists()
 
 
+def test_a_run_that_goes_back_to_its_best_and_is_killed_continues_there(folder, tmp_path, monkeypatch):  # noqa: F811
+    """Its last checkpoint would call it finished, without the records and best weights that were given up."""
+    argv = flags(folder, tmp_path, "--savename", "a", "--scheduler", "none", *PLAIN)
+    assert main.main([*argv, "--n_epochs", "1"]) == 0
+    run = tmp_path / "image_folder" / "a"
+    early = checkpoint.load(run / "last.pt")
+    assert main.main(["--resume", str(run), "--n_epochs", "2"]) == 0
+    checkpoint.save(run / "best_e_recall@1.pt", early)
+
+    def killed(run, bar):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(main, "train", killed)
+    main.main(["--resume", str(run / "best_e_recall@1.pt")])
+    assert checkpoint.load(run / "last.pt")["progress"]["epoch"] == 1
+
+
 def test_a_run_whose_policy_had_another_name_goes_on(folder, tmp_path):  # noqa: F811
     """In checkpoints from before criteria/method/ the policy is called weighting."""
     argv = flags(folder, tmp_path, "--scheduler", "none")
