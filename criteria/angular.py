@@ -36,14 +36,14 @@ class Angular(TripletCriterion):
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,), T triplets -> scalar."""
-        angular = self.angular(unit(x), negative_mask(label, anchors), triplets, weight)
+        angular = self.angular(unit(x), label, triplets, weight, anchors)
         if self.angular_only:
             return angular
         npair = self.npair.loss(x, label, triplets, weight, anchors)
         return npair + self.npair_ang_weight * angular
 
-    def angular(self, u: Tensor, is_negative: Tensor, triplets, weight) -> Tensor:
-        """ANG of unit rows u (N, D) with the mask (A, N) of negative pairs -> scalar."""
+    def angular(self, u: Tensor, label: Tensor, triplets, weight, anchors: int | None) -> Tensor:
+        """ANG of unit rows u (N, D) -> scalar."""
         anchor, positive, _ = triplets
         square_tan = math.tan(math.radians(self.alpha)) ** 2
         u_a = u[anchor]  # (T, D)
@@ -51,7 +51,10 @@ class Angular(TripletCriterion):
         w_negative = weight.negative
         if w_negative is not None:
             w_negative = w_negative[anchor]  # (T, 1 or N)
+        is_negative = negative_mask(label, anchors)[anchor]  # (T, N)
         exponent = 4 * square_tan * (u_a + u_p) @ u.T  # (T, N)
-        log_sum = weighted_logsumexp(exponent, w_negative, is_negative[anchor])  # (T,)
+        log_sum = weighted_logsumexp(exponent, w_negative, is_negative)  # (T,)
         own = 2 * (1 + square_tan) * (u_a * u_p).sum(-1)  # (T,)
-        return mean_over(softplus(log_sum - own), weight_of(weight.positive, anchor, positive))
+        is_positive = label[anchor] == label[positive]  # (T,)
+        w_positive = weight_of(weight.positive, anchor, positive, is_positive)
+        return mean_over(softplus(log_sum - own), w_positive)

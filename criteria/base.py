@@ -175,19 +175,25 @@ class TripletCriterion(PairCriterion):
     needs_triplets = True
 
 
-def weight_of(weight: Tensor | None, i: Tensor, j: Tensor) -> Tensor | float:
-    """The weight of the pairs (i, j) of given indices, (T,); one where none is given."""
+def weight_of(weight: Tensor | None, i: Tensor, j: Tensor, is_of_sign: Tensor) -> Tensor | float:
+    """The weight of the pairs (i, j) of given indices, (T,); one where none is given.
+
+    is_of_sign (T,): which pairs are of the weight's sign. One that is not, as a miner may choose it
+    on purpose, has the weight of its anchor, if the anchor has one, else one.
+    """
     if weight is None:
         return 1.0
-    column = j if weight.shape[-1] > 1 else 0
-    return weight[i, column]  # (T,)
+    if weight.shape[-1] == 1:
+        return weight[i, 0]  # (T,)
+    return torch.where(is_of_sign, weight[i, j], 1)  # (T,)
 
 
-def triplet_weights(weight: PairWeights, triplets: Triplets | Quadruplets) -> tuple:
+def triplet_weights(weight: PairWeights, triplets: Triplets | Quadruplets, label: Tensor) -> tuple:
     """The weights w+_ap and w-_an of every triplet, (T,) each; one where none are given."""
     anchor, positive, negative = triplets[:3]
-    w_ap = weight_of(weight.positive, anchor, positive)
-    w_an = weight_of(weight.negative, anchor, negative)
+    own = label[anchor]  # (T,)
+    w_ap = weight_of(weight.positive, anchor, positive, own == label[positive])
+    w_an = weight_of(weight.negative, anchor, negative, own != label[negative])
     return w_ap, w_an
 
 

@@ -25,7 +25,7 @@ class Contrastive(TripletCriterion):
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), T triplets -> scalar."""
         anchor, positive, negative = triplets
-        w_ap, w_an = triplet_weights(weight, triplets)  # (T,) each
+        w_ap, w_an = triplet_weights(weight, triplets, label)  # (T,) each
         d_ap = distance_between(x, anchor, positive)  # (T,)
         d_an = distance_between(x, anchor, negative)  # (T,)
         pull = mean_over(relu(d_ap - self.pos_margin), w_ap, nonzero=self.avg_nonzero)

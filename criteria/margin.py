@@ -57,7 +57,7 @@ class Margin(TripletCriterion):
             boundary = boundary[label[anchor]].to(x.dtype)  # (T,)
         w = 1.0
         if weight.positive is not None:
-            w = torch.stack(triplet_weights(weight, triplets))  # (2, T)
+            w = torch.stack(triplet_weights(weight, triplets, label))  # (2, T)
         d = (squared_distance_between(x, anchor, pair) + 1e-8).sqrt()  # (2, T)
         if self.weight_on == "distance":
             d = w * d

@@ -41,7 +41,8 @@ class NPair(TripletCriterion):
             w_negative = w_negative.expand(len(batch), -1)[row]  # (R, 1 or N)
         log_sum = weighted_logsumexp(s, w_negative, label[row, None] != label)  # (R,)
         term = softplus(log_sum[place] - s[place, positive])  # (T,)
-        loss = mean_over(term, weight_of(weight.positive, anchor, positive))
+        is_positive = label[anchor] == label[positive]  # (T,)
+        loss = mean_over(term, weight_of(weight.positive, anchor, positive, is_positive))
         if len(anchor) == 0:
             return loss
         return loss + self.l2 * mean_length(x[:anchors])

@@ -54,12 +54,15 @@ def grouped_logsumexp(logit: Tensor, weight: Tensor | None, group: Tensor, group
 
     Over no entries, or none of weight, it is a huge negative number with zero gradient.
     """
-    constant = logit.detach()
-    most = constant.new_full((groups,), -torch.inf)
-    most = most.scatter_reduce(0, group, constant, "amax")  # (G,)
+    if weight is not None:
+        weight = weight[:, 0].to(logit.dtype)  # (B,)
+        logit = logit.masked_fill(weight <= 0, -torch.inf)
+    most = logit.new_full((groups,), -torch.inf)
+    most = most.scatter_reduce(0, group, logit.detach(), "amax")  # (G,)
+    most = most.clamp(min=lowest(logit))
     share = (logit - most[group]).exp()  # (B,)
     if weight is not None:
-        share = weight[:, 0].to(logit.dtype) * share
+        share = weight * share
     total = torch.zeros_like(most).index_add(0, group, share)  # (G,)
     some = total > 0
     log_sum = torch.where(some, total, 1).log() + most

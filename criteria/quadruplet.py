@@ -33,7 +33,7 @@ class Quadruplet(TripletCriterion):
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), T quadruplets -> scalar."""
         anchor, positive, negative, second = triplets
-        weights = triplet_weights(weight, triplets)  # (T,) each
+        weights = triplet_weights(weight, triplets, label)  # (T,) each
         d_ap = self.between(x, anchor, positive)  # (T,)
         d_an = self.between(x, anchor, negative)  # (T,)
         d_nn = self.between(x, negative, second)  # (T,)

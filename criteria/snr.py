@@ -32,7 +32,7 @@ class SNR(TripletCriterion):
         has_signal = signal > 0  # (T,)
         ratio = (v_ap - v_an) / torch.where(has_signal, signal, 1)  # (T,)
         hinge = relu(ratio + self.margin) * has_signal  # (T,)
-        loss = mean_over(hinge, *triplet_weights(weight, triplets), nonzero=True)
+        loss = mean_over(hinge, *triplet_weights(weight, triplets, label), nonzero=True)
         regulariser = mean_over(x[anchor].sum(-1).abs())
         return loss + self.reg_lambda * regulariser
 

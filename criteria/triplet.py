@@ -39,4 +39,4 @@ class Triplet(TripletCriterion):
         d_an = self.between(x, triplets.anchor, triplets.negative)  # (T,)
         gap = d_ap - d_an
         term = softplus(gap) if self.soft_margin else relu(gap + self.margin)  # (T,)
-        return mean_over(term, *triplet_weights(weight, triplets), nonzero=self.avg_nonzero)
+        return mean_over(term, *triplet_weights(weight, triplets, label), nonzero=self.avg_nonzero)

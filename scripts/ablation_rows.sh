@@ -76,7 +76,7 @@ rows_of_weights() {             # controls, in the full method and without relat
     tuned_row full-uniform --pair_weighting uniform "${method[@]}" @full
     tuned_row full-random --pair_weighting random "${method[@]}" @full
     weights_on "" "${method[@]}" @full
-    tuned_row factor-random "${alone[@]}" "${anchor[@]}" --policy_action weight --pair_weighting random \
+    tuned_row factor-random "${alone[@]}" --policy_granularity anchor --policy_action weight --pair_weighting random \
         "${method[@]}" @full
 }
 

@@ -210,6 +210,15 @@ OPTIONS = {"flags": {}}
     (["--eval_context", "8", "--eval_context_power", "-0.1"], "at least 0"),
     (["--eval_context", "8", "--eval_context_power", "inf"], "at least 0"),
     (["--dataset", "image_folder", "--source_path", "x", "--glyphs_classes", "9"], "no effect with --dataset"),
+    (["--memory_samples", "4"], "no effect with --memory_decode mode"),
+    (["--memory_temperature", "1"], "no effect with --memory_decode mode"),
+    (["--memory_decode", "off", "--memory_gradient"], "no effect with --memory_decode off"),
+    (["--memory", "none", "--memory_lr", "1"], "no effect with --memory none"),
+    (["--relation", "none", "--memory", "none", "--memory_dual", "none"], "no effect with --relation none"),
+    (["--policy_mix", "1"], "no effect with --policy_granularity batch"),
+    (["--policy_input", "statistics", "--policy_state", "raw"], "no effect with --policy_input statistics"),
+    (["--pair_weighting", "random", "--policy_lr", "1"], "no effect with --pair_weighting random"),
+    (["--context_norm", "batch", "--bs", "1", "--samples_per_class", "1"], "pass --bs 2 or more"),
     (["--evaluate_only", "--checkpoint", "x", "--resume", "auto"], "--resume has no effect with --evaluate_only"),
     (["--evaluate_only", "--checkpoint", "x", "--no-figures", "--compile"],
      "--figures, --compile have no effect with --evaluate_only"),
@@ -219,6 +228,11 @@ def test_what_cannot_work_is_refused_in_one_sentence(capsys, tmp_path, argv, wor
     path.write_text(json.dumps(OPTIONS))
     argv = [str(path) if word == "OPTIONS" else word for word in argv]
     assert words in refused(capsys, *argv)
+
+
+def test_the_second_loss_can_be_left_out_where_there_is_no_memory():
+    opt = get_options(["--recipe", "paper", "--memory", "none", "--memory_dual", "none"])
+    assert (opt.memory, opt.memory_dual, opt.relation) == ("none", "none", "gru")
 
 
 @pytest.mark.parametrize("trained", [

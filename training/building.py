@@ -165,7 +165,9 @@ def build_method(opt, network: Network, n_classes: int) -> LMMetric:
 
 def build_criterion(opt, n_classes: int, width: int) -> Criterion:
     """The base criterion, for embeddings of this length."""
-    return criteria.select(opt.loss, n_classes=n_classes, embed_dim=width, weight_on=opt.pair_weight_on,
+    # without weights their place would only say what the loss cannot take
+    weight_on = "term" if opt.pair_weighting == "uniform" else opt.pair_weight_on
+    return criteria.select(opt.loss, n_classes=n_classes, embed_dim=width, weight_on=weight_on,
                            **loss_arguments(opt))
 
 

@@ -62,7 +62,7 @@ def refuse_batches(opt, method: LMMetric, miner: Miner | None) -> None:
     classes = 3 if method.base.needs_quadruplets else 2
     if miner and miner.positive_class == miner.negative_class == "same":
         images = 3
-        classes = 1
+        classes = 3 if method.base.needs_quadruplets else 1 + method.learns
     least = f"--loss {opt.loss} learns from {images} images of a class and {classes} classes or more"
     if method.learns:
         least += ", and the policy from average precision within a batch"

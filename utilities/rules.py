@@ -37,13 +37,24 @@ NO_EFFECT = (
     ("lr_min", "unless --scheduler cosine"),
     ("map_ explorer_ eval_per_class", "without --figures"),
     ("map_thumbnails", "with --map_images 0"),
-    ("memory_", "with --memory none"),
+    ("memory_decode memory_samples memory_temperature memory_gradient memory_condition memory_couplings",
+     "with --memory none"),
+    ("memory_hidden memory_levels memory_steps memory_channels memory_target memory_weight memory_nll memory_lr",
+     "with --memory none"),
+    ("memory_dual memory_dual_loss", "with --relation none"),
     ("memory_dual_loss", "with --memory_dual none"),
     ("memory_gradient", "unless --memory_dual decoded"),
+    ("memory_gradient", "with --memory_decode off"),
+    ("memory_samples", "unless --memory_decode mean"),
+    ("memory_temperature", "unless --memory_decode mean sample"),
     ("momentum", "unless --optim sgd rmsprop"),
     ("nesterov", "unless --optim sgd"),
     ("policy_ pair_weight_on", "with --pair_weighting uniform"),
     ("policy_constant", "unless --pair_weighting constant"),
+    ("policy_samples policy_baseline policy_reward policy_step policy_entropy_bonus policy_act policy_lr policy_init",
+     "unless --pair_weighting learned shuffled"),
+    ("policy_mix", "unless --policy_granularity anchor"),
+    ("policy_state", "with --policy_input statistics"),
     ("project group", "without --log_online"),
     ("projection_init", "with --checkpoint"),
     ("projection_init", "with --embed_dim none"),
@@ -328,6 +339,8 @@ def problems_of_method(opt: Namespace) -> Iterator[str]:
         yield from problems_without_projection(opt)
     if opt.relation == "none" and opt.memory != "none":
         yield "--memory has no context to learn with --relation none: pass --memory none"
+    if opt.context_norm == "batch" and opt.relation != "none" and opt.bs < 2 and not opt.evaluate_only:
+        yield "--context_norm batch standardises over a batch of two images or more: pass --bs 2 or more"
     if opt.relation == "none" and learned and opt.policy_input != "statistics":
         yield "--policy_input state needs a relation: pass --policy_input statistics"
     if opt.pair_weighting == "constant" and opt.policy_constant is None:

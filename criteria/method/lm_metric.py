@@ -65,6 +65,8 @@ class PolicyTraining:
     def __post_init__(self) -> None:
         known_name(self.baseline, BASELINES, "baseline", "--policy_baseline")
         known_name(self.act, ACTS, "way to act", "--policy_act")
+        if self.samples < 1:
+            raise UsageError(f"--policy_samples {self.samples}: pass at least one.")
 
 
 class LMMetric(nn.Module):

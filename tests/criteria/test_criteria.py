@@ -257,6 +257,10 @@ def test_entries_that_are_no_pair_of_that_sign_are_not_read(name, placement, arg
     criterion, (x, label, triplets) = build(name, placement, arguments), batch("mixed sizes", name)
     if criterion.accepts_weight != "pair":
         pytest.skip("takes one column only")
+    # also triplets whose negative is of the class and whose positive is not, as some miners choose
+    anchor, positive, negative, *more = triplets
+    crossed = zip(triplets, (anchor, negative, positive, *more))
+    triplets = type(triplets)(*map(torch.cat, crossed))
     weight = random_weights(len(label), len(label))
     same = label[:, None] == label
     spoilt = PairWeights(

@@ -92,6 +92,17 @@ def test_softtriplet_with_centroids_on_both_sides(number, distances):
     assert loss.item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_an_image_of_weight_zero_does_not_outshine_the_others_of_its_class():
+    """Its exponential is e^108 times theirs: more than float32 holds."""
+    criterion = placed("proxyanchor", torch.tensor([[1.0, 0]]), alpha=120.0).float()
+    x = torch.tensor([[-1.0, 0], [0, 1]], requires_grad=True)
+    weight = torch.tensor([[0.0], [1]])
+    loss = criterion(x, torch.tensor([0, 0]), None, PairWeights(weight, weight))
+    assert loss.item() == pytest.approx(12, abs=1e-4)
+    gradient, = torch.autograd.grad(loss, x)
+    assert gradient.isfinite().all() and (gradient[0] == 0).all()
+
+
 def test_weights_of_a_cross_entropy():
     """w+ scales the term, w- the others' exponentials; nothing pushes where w- is zero."""
     criterion, (x, label) = build("cosface", 3, 6), unit_batch(n_classes=3)

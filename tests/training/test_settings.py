@@ -51,6 +51,14 @@ def test_three_classes_for_quadruplets_and_three_images_for_triplets_of_one_clas
     settled(*intra, "--bs", "3", "--samples_per_class", "3")
     with pytest.raises(UsageError, match="3 images of a class"):
         settled(*intra, "--bs", "8", "--samples_per_class", "2")
+    with pytest.raises(UsageError, match="3 classes or more"):
+        settled("--loss", "quadruplet", "--batch_mining", "intra_random", "--bs", "6", "--samples_per_class", "3")
+    with pytest.raises(UsageError, match="2 classes or more, and the policy"):
+        refuse_settings(get_options([*intra, "--bs", "8", "--samples_per_class", "8"]))
+
+
+def test_where_weights_would_enter_says_nothing_of_a_loss_without_them():
+    settled("--recipe", "paper", "--arch", "convnet_normalize", "--xbm_size", "100")
 
 
 def test_random_batches_need_only_be_large_enough():
