@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from architectures.backbones.listing import names as list_names
+from datasets.folders import refuse_within
 from evaluation import QueryMetric, parse_metric
 from evaluation.embed import notes_on_classes
 from training import resume
@@ -131,6 +132,8 @@ def run(opt) -> None:
     if opt.json:
         refuse_input("--json", opt.json, [opt.checkpoint])
     if not opt.evaluate_only:
+        if path is None and opt.dataset == "image_folder":
+            refuse_within("--save_path", opt.save_path, opt.source_path)
         refuse_settings(opt)
         note_lengths(opt)
     seed_everything(opt.seed)

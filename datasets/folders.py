@@ -166,6 +166,16 @@ def _require_utf8(paths: Iterable[Path]) -> None:
                              "rename it.") from None
 
 
+def refuse_within(flag: str, path: str | Path, source: str | Path) -> None:
+    """A UsageError where a folder to be written is, or lies in, one whose images are found by
+    looking everywhere in it: pictures in it would be images of a class the next time."""
+    source = Path(source)
+    inside = Path(path).resolve().is_relative_to(source.resolve())
+    if inside and source.is_dir() and not (source / TABLE).is_file():
+        raise UsageError(f"{flag} {path} lies in {source}, where what is written would be taken for "
+                         "images and their table; name a folder outside.")
+
+
 # -------------------------------------------------------------------------------- what is not read
 
 

@@ -407,6 +407,12 @@ def refused(capsys, argv, code, words):
     assert error.startswith("main.py: ") and words in error and "Traceback" not in error, error
 
 
+def test_a_run_does_not_write_pictures_among_its_images(folder, tmp_path, capsys):
+    inside = folder / "runs"
+    refused(capsys, flags(folder, inside, *PLAIN), 2, "lies in")
+    assert not inside.exists()
+
+
 def test_an_evaluation_needs_no_batches_to_train_on(folder, tmp_path, capsys):
     argv = flags(folder, tmp_path, *PLAIN, "--bs", "512", "--savename", "a")
     refused(capsys, argv, 2, "--bs 512")

@@ -25,7 +25,7 @@ from utilities.logger import RunFolder, write_json
 from utilities.metric_names import reported, with_ends
 from utilities.seed import preserved_randomness
 from utilities.tested import note_of_all, tested_on
-from utilities.text import counted
+from utilities.text import counted, printable
 
 # side of an image in gallery.png where the network has no side of its own
 LONGEST = 224
@@ -199,7 +199,7 @@ def draw_pictures(opt, embedded: Embedded, splits: Splits, folder: RunFolder) ->
     pairs = confusions(index[:, 0], labels, images.class_names, gallery_labels)
     folder.write_csv("confusions.csv", [pair._asdict() for pair in pairs], Confusion._fields)
     for pair in pairs[:3]:
-        print(f"Mixed up most: {pair}")
+        print(printable(f"Mixed up most: {pair}"))
     if opt.eval_per_class:
         values, query = query_values(**embedded._asdict(), metrics=opt.evaluation_metrics, **search)
         folder.write_csv("per_class.csv", class_table(values, query, labels, images.class_names))

@@ -26,6 +26,7 @@ from architectures.pooling import OWN, POOLINGS
 from datasets import ImageDataset, ImageList
 from datasets.decode import ImageError, decode
 from datasets.embeddings import is_row_file
+from datasets.folders import refuse_within
 from evaluation import evaluate, parse_metric
 from evaluation.embed import library
 from evaluation.embed.adding import BEFORE, Existing, check_network, new_images, read_existing
@@ -60,6 +61,7 @@ METRICS = ("e_recall@1", "e_recall@4", "e_recall@8", "mAP_r")
 def run(opt: Namespace) -> None:
     """Embed the images of a folder; a setting that is not given is that of the network's run."""
     out = Path(opt.out or default_out(opt.checkpoint, opt.source, opt.split, opt.eval_context))
+    refuse_within("--out", out, opt.source)
     existing = existing_rows(opt, out)
     made = existing.description if existing else {}
     settings = made.get("model") or model_settings(opt)

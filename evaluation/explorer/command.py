@@ -34,8 +34,9 @@ def build_parser() -> Parser:
         help="Search in this set instead of among the other rows. Classes are matched as by "
              "evaluation.score.")
     add("--title", default=None, help="Heading of the page; default: the folder of the embeddings.")
-    add("--metrics", nargs="*", default=["c_recall@1", "c_mAP_r"], metavar="METRIC",
-        help="Metrics in its heading, any of those in docs/metrics.md, or none.")
+    add("--metrics", nargs="*", default=None, metavar="METRIC",
+        help="Metrics in its heading, any of those in docs/metrics.md, or none; default: c_recall@1 and "
+             "c_mAP_r, where an image has another of its class to find.")
     default = build_main_parser().get_default
     add("--explorer_images", type=positive_int, default=default("explorer_images"),
         metavar="IMAGES",

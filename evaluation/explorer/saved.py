@@ -10,6 +10,7 @@ from datasets.files import within
 from evaluation import evaluate, parse_metric
 from evaluation.explorer.data import NEIGHBOURS, explore
 from evaluation.explorer.page import Heading, write_explorer
+from evaluation.metrics.retrieval import relevant
 from evaluation.ranking import nearest, searched
 from evaluation.report import place_images
 from evaluation.run_files import REPORT
@@ -19,10 +20,12 @@ from utilities.errors import UsageError
 from utilities.files import refuse_input
 from utilities.text import counted
 
+METRICS = ("c_recall@1", "c_mAP_r")
+
 
 def explore_saved(opt: Namespace) -> None:
     """Write the page of the files that the flags name."""
-    for name in opt.metrics:
+    for name in opt.metrics or ():
         parse_metric(name, "--metrics")
     files = [(opt.embeddings, opt.labels, opt.images)]
     if opt.gallery:
@@ -38,7 +41,11 @@ def explore_saved(opt: Namespace) -> None:
         gallery = {"gallery": embeddings[1], "gallery_labels": labels[1]}
     search = search_arguments(opt)
     draws = opt.eval_bootstrap
-    metrics = evaluate(embeddings[0], labels[0], opt.metrics, bootstrap=draws, **gallery, **search)
+    names = opt.metrics
+    if names is None:
+        has_pairs = relevant(labels[0], gallery.get("gallery_labels")).any()
+        names = METRICS if has_pairs else ()
+    metrics = evaluate(embeddings[0], labels[0], names, bootstrap=draws, **gallery, **search)
     rows, others = searched(embeddings[0], gallery.get("gallery"), cosine=True)
     depth = min(NEIGHBOURS, len(others) - (not gallery))
     near = nearest(rows, others, depth, exclude_self=not gallery, **search)

@@ -224,6 +224,8 @@ def test_folders_are_read_as_a_run_reads_them(folder, tmp_path):
     ("{run}/other.pt {images}", 1, "another version"),
     ("{run}/older.pt {images}", 1, "another version"),
     ("{run}/last.pt {images} --out /proc/nothing/x", 1, "cannot be written"),
+    ("{run}/last.pt {images} --out {images}", 2, "name a folder outside"),
+    ("{run}/last.pt {images} --out {images}/a/out", 2, "name a folder outside"),
 ])
 def test_what_cannot_be_done_is_one_sentence(folder, trained, tmp_path, capsys, argv, code, words):
     run_folder = tmp_path / "run"

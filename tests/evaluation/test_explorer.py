@@ -318,6 +318,14 @@ def test_the_command_explores_saved_embeddings(page, six, tmp_path, capsys):
     assert {f"{100 * recall:.1f}", tmp_path.name} <= set(elements.text) and not elements.named("a")
 
 
+def test_the_command_explores_images_without_anything_to_find(page, tmp_path):
+    rows, _ = singletons()
+    label = torch.arange(len(rows))
+    images = pictures(tmp_path / "i", label, names(len(rows)))
+    assert main([*saved(tmp_path, rows, label, images), "--out", str(page)]) == 0
+    assert f"All {len(rows)} catalogue images can" in " ".join(read(page).text)
+
+
 def test_the_command_takes_a_title_and_leads_to_a_report(page, six, tmp_path):
     rows, label, images = six
     (tmp_path / "report.html").touch()
