@@ -35,7 +35,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, name, words):
     with pytest.raises(RunError) as caught:
         RunFolder.new(str(tmp_path), "glyphs", name)
     place = tmp_path / "glyphs"
-    advice = "Choose a --save_path that you may write to."
+    advice = "Choose a --save_path that you may write to, or a shorter --savename."
     assert str(caught.value) == f"The run's folder cannot be made in {place} ({words}). {advice}"
 
 
