@@ -299,9 +299,6 @@ def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, met
               optimisation: Optimisation, device: torch.device, folder: RunFolder | None, state: dict | None) -> Run:
     """The run of these parts, new or at the state of a checkpoint."""
     step = restored.step_of(state, loaders["train"]) if state else 0
-    if state and folder and resume.checkpoint_of(opt).name != resume.LAST:
-        # what comes after it is given up: a run that is killed from here on continues from it
-        checkpoint.save(folder / resume.LAST, state)
     trackers = None
     if folder:
         flags = accepted(Trackers, vars(opt))
@@ -317,12 +314,17 @@ def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, met
         device=device,
         guard=FiniteGuard(lambda i: str(splits.train.paths[i])),
         data=data_record(splits),
-        recorder=StepRecorder(folder / STEPS if folder else None, device, after=step),
+        recorder=StepRecorder(None, device),
         folder=folder,
         trackers=trackers,
     )
     if state:
         restored.load(run, state)
+        if folder and resume.checkpoint_of(opt).name != resume.LAST:
+            # what comes after it is given up: a run that is killed from here on continues from it
+            checkpoint.save(folder / resume.LAST, state)
         remove_later_best(run)
         print(f"Continuing at step {step}, in epoch {min(run.progress.epoch + 1, opt.n_epochs)} of {opt.n_epochs}.")
+    if folder:
+        run.recorder.write_to(folder / STEPS, after=step)
     return run

@@ -33,10 +33,16 @@ class StepRecorder:
     """
 
     def __init__(self, path: Path | None, device: torch.device, *, after: int = 0):
-        self.table = GrowingTable(path, after=after) if path else None
+        self.table = None
         self.device = device
         self.mark = time.perf_counter()
         self.interval = Interval()
+        if path:
+            self.write_to(path, after=after)
+
+    def write_to(self, path: Path, *, after: int = 0) -> None:
+        """Let the rows go to this file, cut off beyond step `after`."""
+        self.table = GrowingTable(path, after=after)
 
     def watch(self, batches: Iterable) -> Iterator:
         """The batches; measures how long each is waited for.

@@ -159,8 +159,14 @@ def test_a_run_that_goes_back_to_its_best_and_is_killed_continues_there(folder, 
     def killed(run, bar):
         raise KeyboardInterrupt
     monkeypatch.setattr(main, "train", killed)
+    whole = {name: (run / name).read_bytes() for name in ("last.pt", "steps.csv")}
+    broken = early | {"optimisation": {}}
+    checkpoint.save(run / "broken.pt", broken)
+    assert main.main(["--resume", str(run / "broken.pt")]) == 1
+    assert whole == {name: (run / name).read_bytes() for name in whole}
     main.main(["--resume", str(run / "best_e_recall@1.pt")])
     assert checkpoint.load(run / "last.pt")["progress"]["epoch"] == 1
+    assert (run / "steps.csv").read_bytes() != whole["steps.csv"]
 
 
 def test_a_run_whose_policy_had_another_name_goes_on(folder, tmp_path):  # noqa: F811
