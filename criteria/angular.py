@@ -44,7 +44,7 @@ class Angular(TripletCriterion):
 
     def angular(self, u: Tensor, label: Tensor, triplets, weight, anchors: int | None) -> Tensor:
         """ANG of unit rows u (N, D) -> scalar."""
-        anchor, positive, _ = triplets
+        anchor, positive, _ = triplets[:3]
         square_tan = math.tan(math.radians(self.alpha)) ** 2
         u_a = u[anchor]  # (T, D)
         u_p = u[positive]  # (T, D)

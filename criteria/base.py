@@ -112,7 +112,7 @@ class Criterion(nn.Module):
         """
         refuse_shapes("A loss compares", embedding, label)
         x = at_least_float32(embedding)
-        self._refuse_what_cannot_work(triplets, weight, anchors)
+        self._refuse_what_cannot_work(x, triplets, anchors)
         if weight is not None:
             self._refuse_weights(weight, len(embedding), anchors)
         with torch.autocast(embedding.device.type, enabled=False):
@@ -133,8 +133,15 @@ class Criterion(nn.Module):
         """The formula: x (B, D) in float32 or float64, weights or None in both -> scalar like x."""
         raise NotImplementedError(f"{type(self).__name__} has no method loss")
 
-    def _refuse_what_cannot_work(self, triplets, weight, anchors) -> None:
+    def _refuse_what_cannot_work(self, x, triplets, anchors) -> None:
         name = type(self).__name__
+        rows, dim = x.shape
+        known = getattr(self, "embed_dim", dim)  # of a loss with proxies
+        if dim != known:
+            raise UsageError(f"{name} has parameters of {known} dimensions and was given {shown(x)}: pass "
+                             f"--embed_dim {dim}.")
+        if anchors is not None and not 0 < anchors <= rows:
+            raise UsageError(f"{name} was given anchors {anchors} of {rows} rows: pass 1 to {rows}.")
         if self.needs_triplets and triplets is None:
             raise UsageError(f"{name} compares triplets and was given none: "
                              "pass --batch_mining distance.")

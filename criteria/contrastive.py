@@ -24,7 +24,7 @@ class Contrastive(TripletCriterion):
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), T triplets -> scalar."""
-        anchor, positive, negative = triplets
+        anchor, positive, negative = triplets[:3]
         w_ap, w_an = triplet_weights(weight, triplets, label)  # (T,) each
         d_ap = distance_between(x, anchor, positive)  # (T,)
         d_an = distance_between(x, anchor, negative)  # (T,)

@@ -27,7 +27,7 @@ class NPair(TripletCriterion):
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), label (N,), T triplets -> scalar."""
-        anchor, positive, _ = triplets
+        anchor, positive, _ = triplets[:3]
         # The sum over n depends on the anchor alone: R = min(T, A) rows.
         batch = torch.arange(len(x[:anchors]), device=x.device)  # (A,)
         row = batch  # (R,)

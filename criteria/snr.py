@@ -25,7 +25,7 @@ class SNR(TripletCriterion):
 
     def loss(self, x, label, triplets, weight, anchors):
         """x (N, D), T triplets -> scalar."""
-        anchor, positive, negative = triplets
+        anchor, positive, negative = triplets[:3]
         signal = variance(x[anchor])  # (T,)
         v_ap = variance(x[anchor] - x[positive])  # (T,)
         v_an = variance(x[anchor] - x[negative])  # (T,)

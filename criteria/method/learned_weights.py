@@ -35,7 +35,7 @@ class LearnedWeights(nn.Module):
     loss: a criterion that takes pair weights.
     weighting: what an action means; None: Sharpness, or Factor where the loss takes one weight an
         image.
-    granularity: one action for the 'batch', or one for each 'anchor'; None: as the weighting needs.
+    granularity: one action for the 'batch', or one for each 'anchor'; None: 'anchor' for a Factor.
     reward: of an action; None: Lookahead. training: of the policy. lr: of the policy; None: 1e-2,
         and 1e-3 for 'anchor'. seed: of the actions drawn.
 
@@ -52,7 +52,7 @@ class LearnedWeights(nn.Module):
         of_images = loss.accepts_weight == "anchor"
         if weighting is None:
             weighting = Factor() if of_images else Sharpness()
-        granularity = granularity or ("anchor" if of_images else "batch")
+        granularity = granularity or ("anchor" if isinstance(weighting, Factor) else "batch")
         settings = lookup(BY_GRANULARITY, granularity, "granularity", "--policy_granularity")
         self.lr = settings["policy_lr"] if lr is None else lr
         bonus = settings["policy_entropy_bonus"]

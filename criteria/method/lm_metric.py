@@ -129,6 +129,10 @@ class LMMetric(nn.Module):
         if self.pair_weighting == "shuffled" and self.policy.granularity != "anchor":
             raise UsageError("--pair_weighting shuffled permutes the weights over the anchors, which needs "
                              "--policy_granularity anchor.")
+        if self.pair_weighting == "constant" and self.constant is None:
+            raise UsageError("--pair_weighting constant needs the values of its action: pass --policy_constant.")
+        if self.learns and self.relation is None and self.policy.input != "statistics":
+            raise UsageError("--policy_input state needs a relation: pass --policy_input statistics.")
         training = self.policy_training
         if self.learns and training.samples < 2 and training.baseline == "leave_one_out":
             raise UsageError("--policy_baseline leave_one_out needs at least --policy_samples 2.")

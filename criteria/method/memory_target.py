@@ -7,6 +7,7 @@ from torch import Tensor
 from criteria.method.xbm import CrossBatchMemory
 from utilities.errors import UsageError
 from utilities.pairwise import positive_mask, unit
+from utilities.registry import known_name
 
 NEAREST = 8  # neighbours in the cross-batch memory
 Rows = Callable[[Tensor, Tensor, Tensor, CrossBatchMemory | None], Tensor]
@@ -46,6 +47,7 @@ class MemoryTarget:
     """
 
     def __init__(self, name: str, xbm: CrossBatchMemory | None = None):
+        known_name(name, TARGETS, "target", "--memory_target")
         if name == "neighbours" and xbm is None:
             raise UsageError("--memory_target neighbours looks for them in the cross-batch memory: pass --xbm_size, "
                              "such as 1000.")

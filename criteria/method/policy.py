@@ -17,6 +17,7 @@ from utilities.seed import RandomStream
 
 GRANULARITIES = ("batch", "anchor")
 INPUTS = ("state", "statistics", "both")
+STATES = ("unit", "raw")
 INITS = ("zero", "unweighted", "default")
 # probability of the unweighted action in a policy that starts there
 START = 0.9
@@ -94,6 +95,7 @@ class Policy(nn.Module):
         super().__init__()
         known_name(granularity, GRANULARITIES, "granularity", "--policy_granularity")
         known_name(input, INPUTS, "input", "--policy_input")
+        known_name(state, STATES, "state", "--policy_state")
         known_name(init, INITS, "first policy", "--policy_init")
         if init == "unweighted" and isinstance(weighting, Factor):
             raise UsageError("--policy_init unweighted starts at the action that leaves the loss as it is, and "

@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from criteria.method.recurrence import gru
 from utilities.errors import UsageError
+from utilities.registry import known_name
 from utilities.seed import RandomStream
+
+ORDERS = ("permuted", "batch")
 
 
 class Relation(nn.Module):
@@ -25,6 +28,7 @@ class Relation(nn.Module):
     def __init__(self, feature_dim: int, embed_dim: int, hidden: int = 512, order: str = "permuted",
                  share_projection: bool = False, seed: int = 0):
         super().__init__()
+        known_name(order, ORDERS, "order", "--relation_order")
         self.state_dim = hidden or feature_dim
         if share_projection and self.state_dim != feature_dim:
             raise UsageError(f"--relation_share_projection needs states as wide as the feature ({feature_dim}), not "

@@ -231,10 +231,13 @@ def output_folder(out: Path) -> Iterator[None]:
 def work_of(embedder: Embedder, images: ImageList) -> dict[str, Any]:
     """What decides the rows to the last bit; a call that continues must have the same."""
     device = embedder.device.type
+    pixels = embedder.network.preprocessing
     return {
         "checkpoint": embedder.digests[0],
+        "pooling": (embedder.settings or {}).get("pooling"),  # of a checkpoint it is in the file
         "images": fingerprint(images),
         "preprocessing": embedder.geometry,
+        "pixels": pixels | {"mean": list(pixels["mean"]), "std": list(pixels["std"])},
         "batch size": embedder.bs,
         "precision": embedder.amp,
         "device": device,

@@ -274,6 +274,29 @@ def test_entries_that_are_no_pair_of_that_sign_are_not_read(name, placement, arg
     assert torch.equal(*results) and torch.isfinite(results[0]).all()
 
 
+@over_names
+def test_a_second_negative_is_left_unread_where_triplets_are_enough(name):
+    criterion, (x, label, triplets) = build(name), batch("mixed sizes", name)
+    if not criterion.needs_triplets or criterion.needs_quadruplets:
+        pytest.skip("takes no triplets")
+    four = Quadruplets(*triplets, triplets.negative)
+    assert torch.equal(criterion(x, label, four), criterion(x, label, triplets))
+
+
+@pytest.mark.parametrize("anchors", [-1, 0, 10])
+def test_anchors_that_are_not_rows_are_refused(anchors):
+    x, label, _ = batch("mixed sizes")
+    with pytest.raises(UsageError, match=f"SmoothAP was given anchors {anchors} of 9 rows: pass 1 to 9"):
+        build("smoothap")(x, label, anchors=anchors)
+
+
+@pytest.mark.parametrize("name", ["softmax", "proxyanchor", "softtriplet"])
+def test_rows_of_other_dimensions_than_the_proxies_are_refused(name):
+    x, label, _ = batch("mixed sizes")
+    with pytest.raises(UsageError, match=rf"parameters of {DIM} dimensions .*: pass --embed_dim {DIM + 1}"):
+        build(name)(torch.nn.functional.pad(x, (0, 1)), label)
+
+
 @over_cases
 def test_order_of_the_batch_does_not_matter(name, placement, arguments):
     criterion, (x, label, triplets) = build(name, placement, arguments), batch("mixed sizes", name)

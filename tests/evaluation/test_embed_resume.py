@@ -182,6 +182,25 @@ def test_it_does_not_continue_with_another_checkpoint(half, trained, tmp_path, c
     check_refused(capsys, out, "checkpoint", tmp_path / "other.pt", images)
 
 
+@pytest.mark.parametrize("change", ["pooling", "model.json"])
+def test_it_does_not_continue_with_a_library_s_model_of_other_settings(folder, tmp_path, capsys, monkeypatch,
+                                                                       change):
+    out = tmp_path / "out"
+    weights = tmp_path / "w.pt"
+    model = architectures.select("convnet", embed_dim=0, pretrained=False)
+    torch.save(model.backbone.state_dict(), weights)
+    argv = ["convnet", folder, "--weights", weights, "--image_size", "16", "--bs", "2", "--pooling"]
+    with monkeypatch.context() as patch:
+        signal_at_each_batch(patch, signal.SIGTERM)
+        assert run(*argv, "avg", "--out", out) == 143
+    if change == "pooling":
+        check_refused(capsys, out, "pooling avg there, max now", *argv, "max")
+        return
+    pixels = {"mean": [.1] * 3, "std": [.2] * 3, "image_size": 16, "channels": "RGB", "value_range": 1.0}
+    (tmp_path / "model.json").write_text(json.dumps({"preprocessing": pixels}))
+    check_refused(capsys, out, "pixels", *argv, "avg")
+
+
 CHANGES = {
     "touched": lambda images: os.utime(images / "a" / "0.png", (1, 1)),
     "added": lambda images: shutil.copy(images / "a" / "0.png", images / "a" / "99.png"),

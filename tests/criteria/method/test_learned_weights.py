@@ -12,6 +12,7 @@ from architectures.network import Features, Network
 from batchminer import DistanceWeighted
 from criteria import CRITERIA, Margin, SmoothAP, select
 from criteria.method import GRU, Factor, LearnedWeights, LMMetric, Lookahead, Policy, PolicyTraining, Sharpness
+from criteria.method.memory_target import MemoryTarget
 from parameters import get_options
 from training.building import build_method, build_miner
 from training.optimisation import parameter_groups
@@ -173,17 +174,24 @@ def test_a_saved_state_continues_its_draws():
      "takes no pair weights: use it without them."),
     (lambda: LearnedWeights(CRITERIA["arcface"](4, 4), Sharpness()),
      r'pass weighting=Factor\(\), granularity="anchor"\.'),
-    (lambda: LearnedWeights(SmoothAP(), Factor()), r'granularity="batch" has no effect.*pass granularity="anchor"'),
+    (lambda: LearnedWeights(SmoothAP(), Factor(), granularity="batch"),
+     r'granularity="batch" has no effect.*pass granularity="anchor"'),
     (lambda: LearnedWeights(SmoothAP(), granularity="anchors"), "^granularity anchors: .*mean anchor.*batch, anchor"),
     (lambda: LearnedWeights(SmoothAP(), training=PolicyTraining(samples=1)), "needs at least samples=2"),
     (lambda: PolicyTraining(act="expcted"), "^act expcted: .*mean expected.*sample, expected, greedy"),
     (lambda: PolicyTraining(baseline="leaveoneout"), "^baseline leaveoneout: .*mean leave_one_out"),
     (lambda: Policy(4, Sharpness(), granularity="anchors"), "^granularity anchors: .*mean anchor"),
     (lambda: Policy(4, Sharpness(), input="statistic"), "^input statistic: .*mean statistics"),
+    (lambda: Policy(4, Sharpness(), state="row"), "^state row: .*mean raw"),
+    (lambda: GRU(8, 4, order="permute"), "^order permute: .*mean permuted"),
+    (lambda: MemoryTarget("positive"), "^name positive: .*mean positives"),
     (lambda: Factor(scale="avg"), "^scale avg: .*mean, none"),
     (lambda: LMMetric(SmoothAP(), memory_dual="non"), "^memory_dual non: .*mean none"),
     (lambda: LMMetric(SmoothAP(), pair_weighting="lerned"), "^pair_weighting lerned: .*mean learned"),
     (lambda: LMMetric(SmoothAP(), pair_weighting="learned"), "^pair_weighting learned needs a policy"),
+    (lambda: LMMetric(SmoothAP(), policy=Policy(0, Sharpness()), pair_weighting="learned"), "pass input statistics"),
+    (lambda: LMMetric(SmoothAP(), policy=Policy(0, Sharpness(), input="statistics"), pair_weighting="constant"),
+     "^pair_weighting constant needs the values of its action: pass constant"),
     (lambda: LearnedWeights(Margin(6))(rows(), LABEL), "given none: pass triplets, as a miner of batchminer gives"),
     (lambda: LearnedWeights(SmoothAP())(rows(), LABEL[:, None]), r"\(B,\), not Tensor \(24, 8\) with Tensor \(24, 1\)"),
     (lambda: LearnedWeights(SmoothAP()).record(rows()[0], LABEL), r"not Tensor \(8,\) with Tensor \(24,\)"),
@@ -193,6 +201,11 @@ def test_errors_name_arguments(make, sentence, monkeypatch):
     with pytest.raises(UsageError, match=sentence) as caught:
         make()
     assert "--" not in str(caught.value)
+
+
+def test_a_factor_is_of_each_anchor_unless_said_otherwise():
+    assert LearnedWeights(SmoothAP(), Factor()).policy.granularity == "anchor"
+    assert LearnedWeights(SmoothAP()).policy.granularity == "batch"
 
 
 def test_the_use_in_the_docstring_runs_in_five_lines():
