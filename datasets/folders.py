@@ -110,6 +110,11 @@ def _entries(folder: Path) -> list[os.DirEntry]:
                          "give another.") from None
 
 
+def _names_of_files(folder: Path) -> list[str]:
+    """The names of what a folder holds itself and is no folder, sorted."""
+    return sorted(entry.name for entry in _entries(folder) if not _is_folder(entry))
+
+
 def images_below(folder: Path) -> list[Path]:
     """All images of a folder and the folders in it, at any depth, sorted."""
     return contents(folder).images
@@ -171,7 +176,9 @@ def refuse_within(flag: str, path: str | Path, source: str | Path) -> None:
     looking everywhere in it: pictures in it would be images of a class the next time."""
     source = Path(source)
     inside = Path(path).resolve().is_relative_to(source.resolve())
-    if inside and source.is_dir() and not (source / TABLE).is_file():
+    if not inside or not source.is_dir():
+        return
+    if TABLE not in map(str.lower, _names_of_files(source)):
         raise UsageError(f"{flag} {path} lies in {source}, where what is written would be taken for "
                          "images and their table; name a folder outside.")
 
@@ -195,7 +202,7 @@ def print_unread(folder: Path, others: Counter[str]) -> None:
 
 def find_table(source: Path) -> Path | None:
     """The table of a folder, its name in any case; None, and a line, for one of another kind."""
-    names = sorted(entry.name for entry in _entries(source) if not _is_folder(entry))
+    names = _names_of_files(source)
     tables = [name for name in names if name.lower() == TABLE]
     if TABLE in tables:
         return source / TABLE

@@ -14,6 +14,7 @@ the rows of a network by 1e-4 and more.
 import json
 import math
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,8 @@ def opened(path: str | Path) -> Image.Image:
     with open(path, "rb") as file:
         is_jpeg = file.read(len(JPEG)) == JPEG
     if not is_jpeg:
-        return Image.open(path, formats=FORMATS)
+        # of a TIFF that it reads by its path Pillow loses the orientation
+        return Image.open(BytesIO(Path(path).read_bytes()), formats=FORMATS)
     image = JpegImageFile(path)
     if image.width * image.height > LARGEST:
         raise ValueError(f"{path}: {image.width} x {image.height} pixels are too many")

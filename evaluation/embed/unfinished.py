@@ -29,8 +29,8 @@ def begin_or_continue(out: Path, work: dict[str, Any], dimensions: int, batch_si
     be zero. Raises UsageError where other work was begun.
     """
     if not is_begun(out):
-        (out / ROWS).write_bytes(b"")
         write_json(out / WORK, work)
+        (out / ROWS).write_bytes(b"")
     _refuse_other_work(out, work)
     rows = read_rows(out, dimensions)
     square = np.einsum("nd,nd->n", rows, rows)  # (n,)

@@ -124,7 +124,8 @@ def _information(table: Contingency) -> tuple[Tensor, Tensor]:
         return (total.log() - part / total).clamp(min=0)
 
     both = entropy(sums.classes) + entropy(sums.clusters)
-    return both - entropy(sums.cells), both / 2
+    information = both - entropy(sums.cells)  # of nothing in common rounding leaves -1e-16
+    return information.clamp(min=0), both / 2
 
 
 def _expected_information(table: Contingency) -> Tensor:

@@ -43,7 +43,7 @@ def draw_map(
     class. A legend names the groups where they are few; classes without a place in it are named
     where their names fit. thumbnails: images at their points, where no other lies.
     """
-    label = np.asarray(images.labels)[places.row]  # (n,)
+    label = np.asarray(images.labels)[places.row.numpy()]  # (n,)
     groups = _groups(label, images)
     has_legend = len(groups) <= LEGEND
     side = WIDE if thumbnails else SIDE

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from datasets import DATASETS, prepare, select
-from datasets.folders import contents, images_by_class, within
+from datasets.folders import contents, images_by_class, refuse_within, within
 from datasets.image_folder import image_folder
 from evaluation.embed.collect import collect
 from tests.datasets import trees
@@ -154,3 +154,11 @@ def test_a_part_of_a_benchmark_is_named(tmp_path, capsys):
 def test_a_folder_of_other_images_says_nothing_of_benchmarks(tmp_path, capsys):
     select("image_folder", save_tree(tmp_path))
     assert capsys.readouterr().out == ""
+
+
+def test_a_folder_with_a_table_of_its_own_may_hold_what_is_written(tmp_path):
+    inside = tmp_path / "runs"
+    with pytest.raises(UsageError, match="--out .* lies in"):
+        refuse_within("--out", inside, tmp_path)
+    (tmp_path / "Labels.CSV").write_text("path,label\n")
+    refuse_within("--out", inside, tmp_path)

@@ -35,6 +35,13 @@ def turned(folder, orientation):
     return path
 
 
+def turned_tiff(folder, mode):
+    """Not compressed, so that Pillow may map the file."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    return saved(Image.fromarray(scene()).convert(mode), folder / "t.tif", exif=exif)
+
+
 def saved(image, path, **options):
     image.save(path, **options)
     return path
@@ -64,6 +71,9 @@ FILES = {
     "orientation 6": lambda folder: turned(folder, 6),
     "orientation 8": lambda folder: turned(folder, 8),
     "upright": lambda folder: turned(folder, 1),
+    "a TIFF": lambda folder: turned_tiff(folder, "RGB"),
+    "a grey TIFF": lambda folder: turned_tiff(folder, "L"),
+    "a TIFF with alpha": lambda folder: turned_tiff(folder, "RGBA"),
     "large JPEG": lambda folder: saved(Image.fromarray(scene(700, 500)), folder / "l.jpg"),
     "grey JPEG": lambda folder: saved(Image.fromarray(scene()[:, :, 1]), folder / "g.jpg"),
     "RGBA": see_through,

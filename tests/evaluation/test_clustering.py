@@ -96,6 +96,11 @@ def test_equal_to_pytorch_metric_learning():
     assert ami(table)[0].item() == pytest.approx(accuracy["AMI"])
 
 
+def test_nothing_in_common_is_no_information():
+    label = torch.arange(18) // 6
+    assert nmi(contingency(label, torch.arange(18) % 6))[0] == 0
+
+
 def test_by_hand():
     table = contingency(torch.tensor([0, 0, 0, 1, 1]), torch.tensor([4, 4, 9, 9, 9]))
     # one pair in cluster 4 is of one class, and one in 9

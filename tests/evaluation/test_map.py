@@ -130,6 +130,11 @@ def test_thumbnails_stand_where_their_points_are_and_do_not_overlap(tmp_path):
     assert tuple(pixels[y, x]) == colours[0] and shows(pixels[y, x - THUMBNAIL // 2:x], COLOURS[0])
 
 
+def test_one_image_has_a_map(tmp_path, texts):
+    draw(tmp_path / "m.png", np.zeros((1, 2)), [1], ["ant", "bee"])
+    assert "1 of 1 test images, 1 of 2 classes" in " ".join(texts)
+
+
 def test_a_map_is_the_same_twice(tmp_path):
     rows, label = clusters(1, classes=4, per_class=6)
     paths = write_images(tmp_path, [(10 * i, 0, 99) for i in range(24)], size=(9, 12))
