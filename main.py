@@ -44,9 +44,10 @@ from utilities.bars import new_bar
 from utilities.cells import metric_table
 from utilities.device import autocast, choose_device, full_precision, require_compiler, set_arithmetic
 from utilities.errors import UsageError, answer
-from utilities.files import refuse_input
+from utilities.files import refuse_input, refuse_place
 from utilities.listing import print_names
 from utilities.logger import write_json
+from utilities.ranges import NO_PROJECTION
 from utilities.seed import seed_everything
 from utilities.tested import note_of_all
 from utilities.text import counted, printable
@@ -112,9 +113,14 @@ def train(run: Run, bar: tqdm) -> None:
 
 
 def refuse_metrics(opt) -> None:
-    """A UsageError for unknown metrics, before any work."""
-    metrics = [parse_metric(name)[0] for name in opt.evaluation_metrics]
-    has_columns = any(isinstance(metric, QueryMetric) for metric in metrics)
+    """A UsageError for metrics that cannot be computed, before any work."""
+    parsed = {name: parse_metric(name) for name in opt.evaluation_metrics}
+    for name, (_, number) in parsed.items():
+        few = opt.embed_dim != NO_PROJECTION and abs(number) > opt.embed_dim
+        if name.startswith("rho_spectrum@") and few:
+            raise UsageError(f"--evaluation_metrics {name} drops more singular values than --embed_dim {opt.embed_dim} "
+                             "has: name others, or a larger --embed_dim.")
+    has_columns = any(isinstance(metric, QueryMetric) for metric, _ in parsed.values())
     if opt.eval_per_class and not opt.evaluate_only and not has_columns:
         raise UsageError("--eval_per_class has no metric of single images to write: add one such as e_recall@1 to "
                          "--evaluation_metrics.")
@@ -131,13 +137,18 @@ def run(opt) -> None:
     refuse_metrics(opt)
     if opt.json:
         refuse_input("--json", opt.json, [opt.checkpoint])
+        refuse_place("--json", opt.json)
+    rows_decide = opt.dataset == "embeddings" and opt.embed_dim == NO_PROJECTION  # the width of all parts
     if not opt.evaluate_only:
         if path is None and opt.dataset == "image_folder":
             refuse_within("--save_path", opt.save_path, opt.source_path)
-        refuse_settings(opt)
+        if not rows_decide:
+            refuse_settings(opt)
         note_lengths(opt)
     seed_everything(opt.seed)
     splits = read_splits(opt)
+    if rows_decide and not opt.evaluate_only:
+        refuse_settings(opt)
     if past:
         refuse_other_images(past, splits, path)
     asked = dict(vars(opt))

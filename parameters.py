@@ -114,9 +114,9 @@ def add_record_flags(parser: Parser) -> None:
     """Where else the numbers go."""
     group = parser.add_argument_group("records", "Where numbers go besides the run's folder.")
     add = group.add_argument
-    add("--tensorboard", action="store_true", help="""
+    add("--tensorboard", action=argparse.BooleanOptionalAction, default=False, help="""
         Write steps and epochs for TensorBoard too, into the folder tensorboard of the run.""")
-    add("--log_online", action="store_true", help="""
+    add("--log_online", action=argparse.BooleanOptionalAction, default=False, help="""
         Send steps and epochs to Weights & Biases too; WANDB_MODE=offline keeps them for a later
         upload. The key is that of wandb login or WANDB_API_KEY.""")
     add("--project", default="lm-metric", help="Project of --log_online.")
@@ -140,12 +140,12 @@ def add_data_flags(parser: Parser) -> None:
         datasets.prepare made it (docs/datasets.md). image_folder: a folder with one folder per
         class, or with labels.csv (path,label[,super_label][,split]). embeddings: a .npy file of rows
         with labels.csv beside it. glyphs: where the images are kept.""")
-    add("--use_tv_split", action="store_true", help="""
+    add("--use_tv_split", action=argparse.BooleanOptionalAction, default=False, help="""
         Take validation classes out of the training half. They then choose the best checkpoint, and
         the test classes are only reported.""")
     add("--tv_split_perc", type=share, default=0.8, metavar="SHARE", help="""
         Share of the training classes that stays for training.""")
-    add("--tv_split_by_samples", action="store_true", help="""
+    add("--tv_split_by_samples", action=argparse.BooleanOptionalAction, default=False, help="""
         Take images of every class instead of classes.""")
     add("--train_on_all", action=argparse.BooleanOptionalAction, default=False, help="""
         The final model: train on all classes, those for validation and test too, without a test.""")
@@ -204,14 +204,14 @@ def add_batch_flags(parser: Parser) -> None:
         Random images from which the samplers by embeddings choose a batch.""")
     add("--data_batchmatch_ncomps", type=width, default=10, metavar="BATCHES", help="""
         Random batches of which disthist_batchmatch and fid_batchmatch take the best.""")
-    add("--data_gc_softened", action="store_true", help="""
+    add("--data_gc_softened", action=argparse.BooleanOptionalAction, default=False, help="""
         greedy_coreset draws each image from the farthest 3 %% instead of taking the farthest.""")
     add("--data_d2_coreset_lambda", type=non_negative, default=1.0, metavar="POWER", help="""
         Power of the distances in d2_coreset; 0: the density alone.""")
     add("--data_sampler_lowproj_dim", type=whole(-1, 16_384), default=-1, metavar="D", help="""
         Choose in a random projection of the embeddings to D dimensions; below 1: in the embeddings
         themselves.""")
-    add("--data_storage_no_update", action="store_true", help="""
+    add("--data_storage_no_update", action=argparse.BooleanOptionalAction, default=False, help="""
         Choose by the embeddings of the untrained network; otherwise those of each training batch
         replace them.""")
     add("--data_mb_mom", type=finite, default=-1.0, metavar="MOMENTUM", help="""
@@ -241,9 +241,9 @@ def add_network_flags(parser: Parser) -> None:
         How the backbone's map becomes a feature: average, average plus maximum, generalised mean
         with a learned power, maximum, or 'own': what the library's last linear layer sees. Default:
         avg+max. A transformer on tokens has its own pooling and takes no other.""")
-    add("--feature_norm", action="store_true", help="""
+    add("--feature_norm", action=argparse.BooleanOptionalAction, default=False, help="""
         Layer norm of the feature before the projection, without learned scale and shift.""")
-    add("--not_pretrained", action="store_true", help="""
+    add("--not_pretrained", action=argparse.BooleanOptionalAction, default=False, help="""
         Start from random weights instead of ImageNet's.""")
     add("--weights", metavar="FILE", help="""
         Start the backbone from these weights instead of the library's: a safetensors file, or one
@@ -512,10 +512,8 @@ def add_constructor_flag(group, flag: str, explained: Explained) -> None:
     default = explained.default
     kind = explained.limits or (str if isinstance(default, tuple) else type(default))
     settings = {"type": kind, "default": default}
-    if default is False:
-        settings = {"action": "store_true"}
-    elif default is True:
-        settings = {"action": argparse.BooleanOptionalAction, "default": True}
+    if isinstance(default, bool):
+        settings = {"action": argparse.BooleanOptionalAction, "default": default}
     elif isinstance(default, tuple):
         settings["nargs"] = "+"
     group.add_argument(*names, help=explained.help, **settings)
@@ -702,7 +700,7 @@ def add_training_flags(parser: Parser) -> None:
     add("--warmup_epochs", type=non_negative_int, metavar="EPOCHS", help="""
         First epochs in which only new layers train; the backbone stays as it is, batch norm
         statistics too.""")
-    add("--freeze", action="store_true", help="""
+    add("--freeze", action=argparse.BooleanOptionalAction, default=False, help="""
         Keep the backbone as it is in all epochs. Its features are then computed once, and an epoch
         of the new layers takes seconds; with --cache disk they are kept for later runs in
         --cache_path.""")
@@ -717,11 +715,12 @@ def add_optimizer_flags(add) -> None:
     add("--optim", default="adam", choices=["adam", "adamw", "sgd", "rmsprop"], help="""
         Optimizer; 'adamw': Adam with decoupled weight decay.""")
     add("--momentum", type=below_one, default=0.9, help="Momentum of sgd and rmsprop.")
-    add("--nesterov", action="store_true", help="Nesterov's momentum, for sgd.")
+    add("--nesterov", action=argparse.BooleanOptionalAction, default=False, help="""
+        Nesterov's momentum, for sgd.""")
     add("--decay", type=non_negative, default=1e-4, help="""
         Weight decay of backbone, new layers, relation and memory; criterion and policy have
         none.""")
-    add("--frozen_bn_affine", action="store_true", help="""
+    add("--frozen_bn_affine", action=argparse.BooleanOptionalAction, default=False, help="""
         Keep scale and shift of batch norm fixed too, if --arch has the suffix _frozen.""")
     add("--grad_clip", type=non_negative, default=0.0, metavar="NORM", help="""
         Upper limit of the gradient's norm over all parameters together; 0: no limit.""")
@@ -747,10 +746,10 @@ def add_speed_flags(parser: Parser) -> None:
     add("--channels_last", action=argparse.BooleanOptionalAction, default=True, help="""
         Store images and convolutions with the channel as the last axis in memory, which makes them
         a fifth to a third faster.""")
-    add("--compile", action="store_true", help="""
+    add("--compile", action=argparse.BooleanOptionalAction, default=False, help="""
         Compile the backbone for training: the first steps take seconds to minutes longer, all
         others less. Needs a C++ compiler, or Triton on a GPU; evaluation does not use it.""")
-    add("--deterministic", action="store_true", help="""
+    add("--deterministic", action=argparse.BooleanOptionalAction, default=False, help="""
         On a GPU, give the same numbers in every run, where torch can; slower. On a CPU this is
         always so.""")
     add("--log_every", type=positive_int, default=10, metavar="STEPS", help="""
@@ -771,7 +770,7 @@ def add_evaluation_flags(parser: Parser) -> None:
     add_context_flags(group)
     add("--eval_every", type=positive_int, metavar="EPOCHS", help="""
         Epochs between evaluations (the untrained and the final network are always evaluated).""")
-    add("--eval_per_class", action="store_true", help="""
+    add("--eval_per_class", action=argparse.BooleanOptionalAction, default=False, help="""
         Write per_class.csv after training: the retrieval metrics of every test class, worst
         first.""")
     add("--figures", action=argparse.BooleanOptionalAction, default=True, help="""
@@ -780,7 +779,8 @@ def add_evaluation_flags(parser: Parser) -> None:
     add("--map_images", type=non_negative_int, default=2000, metavar="IMAGES", help="""
         Test images in embedding.png, the 2-D map drawn after training (some 10 s for 3000); 0: no
         map.""")
-    add("--map_thumbnails", action="store_true", help="Show images in the map where there is room.")
+    add("--map_thumbnails", action=argparse.BooleanOptionalAction, default=False, help="""
+        Show images in the map where there is room.""")
     add("--explorer_images", type=non_negative_int, default=5000, metavar="IMAGES", help="""
         Test images in explorer.html, the page of thumbnails with their nearest neighbours; 0: no
         page. 5000 photographs make some 15 MB, 5000 of 60000 some 40.""")
@@ -789,7 +789,7 @@ def add_evaluation_flags(parser: Parser) -> None:
 def add_search_flags(group) -> None:
     """How metrics are computed; evaluation.score takes the same flags."""
     add = group.add_argument
-    add("--evaluate_on_gpu", action="store_true", help="""
+    add("--evaluate_on_gpu", action=argparse.BooleanOptionalAction, default=False, help="""
         Search and cluster with faiss on all visible GPUs.""")
     add("--search_backend", default="auto", choices=["auto", "faiss", "torch"], help="""
         Library of the exact neighbour search; 'auto': faiss if it is installed and rows are on the

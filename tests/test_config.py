@@ -48,6 +48,12 @@ def test_the_command_line_overrides_files_and_a_later_file_an_earlier_one(tmp_pa
     assert (opt.bs, opt.lr, opt.decay) == (40, 2, 4)
 
 
+def test_a_switch_of_a_file_is_off_again(tmp_path):
+    path = written(tmp_path, "compile: true\nfreeze: false")
+    opt = get_options(["--config", path, "--no-compile"])
+    assert (opt.compile, opt.freeze) == (False, False)
+
+
 def test_the_layers_of_defaults_follow_from_the_file(tmp_path):
     path = written(tmp_path, "recipe: paper\nloss: margin")
     assert vars(get_options(["--config", path])) == vars(get_options(["--recipe", "paper", "--loss", "margin"]))
@@ -62,7 +68,6 @@ def test_the_layers_of_defaults_follow_from_the_file(tmp_path):
     ("tau: [[1]]", "nothing nested"),
     ("[a]: 1", "nothing nested"),
     ("bs: 4\nlr: 1\nbs: 8", "line 3: bs is there twice"),
-    ("compile: false", "line 1: --compile is a switch: leave it out"),
     ("memory: nune", "Did you mean none?"),
     ("loss_margin_nu: 1", "--loss_margin_nu has no effect with --loss smoothap"),
     ("debug: true", "line 1: debug stands on the command line alone"),

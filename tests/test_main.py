@@ -279,6 +279,21 @@ def test_a_run_is_repeated_from_its_options(folder, tmp_path, capsys):
         same(last[0][part], last[1][part], part)
 
 
+def test_a_switch_of_a_run_is_off_where_it_is_repeated_so(folder, tmp_path):
+    run(flags(folder, tmp_path, "--savename", "a", *PLAIN, "--n_epochs", "0", "--use_tv_split"))
+    options = tmp_path / "image_folder" / "a" / "options.json"
+    run(["--repeat", str(options), "--savename", "b", "--save_path", str(tmp_path), "--no-use_tv_split"])
+    assert "val_e_recall@1" in rows_of(read(tmp_path, "a"))[0]
+    assert "val_e_recall@1" not in rows_of(read(tmp_path, "b"))[0]
+    assert json.loads(options.with_name("options.json").read_text())["flags"]["use_tv_split"] is True
+
+
+def test_a_metric_of_more_dimensions_than_there_are_is_refused_at_once(folder, tmp_path, capsys):
+    argv = flags(folder, tmp_path, *PLAIN, "--embed_dim", "8", "--evaluation_metrics", "e_recall@1", "rho_spectrum@-9")
+    refused(capsys, argv, 2, "--evaluation_metrics rho_spectrum@-9 drops more singular values than --embed_dim 8 has")
+    assert not list(tmp_path.rglob("options.json"))
+
+
 def test_checkpoint_gives_the_metrics_of_its_run(folder, tmp_path, capsys):
     run(flags(folder, tmp_path, "--savename", "a", *PLAIN[:4], "--pair_weighting", "random"))
     last = tmp_path / "image_folder" / "a" / "last.pt"
@@ -319,6 +334,8 @@ def test_evaluate_only_takes_what_is_not_given_from_the_checkpoint(folder, tmp_p
     refused(capsys, ["--evaluate_only", "--checkpoint", str(tmp_path / "x.pt")], 1, "not a readable checkpoint")
     refused(capsys, ["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--json", str(made / "last.pt")], 2,
             "last.pt is a file that this command reads")
+    for place, words in ((tmp_path / "absent" / "x.json", "there is no folder"), (tmp_path, "is a folder")):
+        refused(capsys, ["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--json", str(place)], 2, words)
     with pytest.raises(SystemExit):
         main.main(["--evaluate_only", "--checkpoint", str(made / "last.pt"), "--dataset", "cub200"])
     assert "needs --source_path" in capsys.readouterr().err

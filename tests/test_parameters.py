@@ -219,9 +219,13 @@ OPTIONS = {"flags": {}}
     (["--policy_input", "statistics", "--policy_state", "raw"], "no effect with --policy_input statistics"),
     (["--pair_weighting", "random", "--policy_lr", "1"], "no effect with --pair_weighting random"),
     (["--context_norm", "batch", "--bs", "1", "--samples_per_class", "1"], "pass --bs 2 or more"),
+    (["--pair_weighting", "random", "--policy_input", "state"], "no effect with --pair_weighting random"),
+    (["--pair_weighting", "constant", "--policy_constant", "1", "2", "--policy_action", "weight", "--policy_scale",
+      "none", "--policy_levels", "9"], "no effect with --pair_weighting constant"),
+    (["--freeze", "--augmentation", "none", "--freeze_views", "2"], "no effect with --augmentation none"),
     (["--evaluate_only", "--checkpoint", "x", "--resume", "auto"], "--resume has no effect with --evaluate_only"),
     (["--evaluate_only", "--checkpoint", "x", "--no-figures", "--compile"],
-     "--figures, --compile have no effect with --evaluate_only"),
+     "--no-figures, --compile have no effect with --evaluate_only"),
 ])
 def test_what_cannot_work_is_refused_in_one_sentence(capsys, tmp_path, argv, words):
     path = tmp_path / "options.json"

@@ -34,7 +34,8 @@ def frozen_loader(opt, network: Network, images: ImageList, transform, *, worker
     With a sampler they are of the augmented views, without one of the images as they are tested.
     """
     purpose = "train" if batch_sampler else "test"
-    n_views = opt.freeze_views if batch_sampler else 1
+    varies = batch_sampler and opt.augmentation != "none"
+    n_views = opt.freeze_views if varies else 1
     loader = make_loader(images, transform, workers=workers, seed=SEED, device=device)
     rows = torch.arange(len(loader.dataset))
     compute = partial(features_of, network, loader, rows, views=n_views, bs=opt.bs, amp=opt.amp,

@@ -15,7 +15,7 @@ from training.building import build_method, build_miner
 from utilities.choices import loss_names
 from utilities.errors import UsageError
 from utilities.ranges import NO_PROJECTION
-from utilities.rules import LENGTHS, has_unit_rows
+from utilities.rules import LENGTHS, has_length_term, has_unit_rows
 from utilities.text import counted
 
 # whose papers compare rows of any length, or make unit rows themselves
@@ -44,7 +44,7 @@ def note_lengths(opt) -> None:
     if loss in CRITERIA and loss not in ANY_LENGTH and not has_unit_rows(opt.arch):
         print(f"note: --arch {opt.arch} gives --loss {loss} rows of any length; {opt.arch}_normalize "
               "gives the unit rows that it is published for.")
-    if loss in LENGTHS and has_unit_rows(opt.arch):
+    if has_length_term(vars(opt)) and has_unit_rows(opt.arch):
         print(f"note: --loss {loss} has a term of the rows' length, which is constant on the unit rows of --arch "
               f"{opt.arch}; pass an --arch without _normalize and --relation none --memory none --pair_weighting "
               "uniform to train it as published.")

@@ -84,6 +84,15 @@ def refuse_input(flag: str, path: str | Path, inputs: Iterable[str | Path]) -> N
         raise UsageError(f"{flag} {path} is a file that this command reads; name another one.")
 
 
+def refuse_place(flag: str, path: str | Path) -> None:
+    """A UsageError where no file can be written, before the work whose result it will hold."""
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{flag} {path} is a folder; name a file.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it, or name another.")
+
+
 def remove(path: Path) -> None:
     """Delete a file, or a folder with all that is in it, if it is there."""
     if path.is_dir():

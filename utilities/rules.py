@@ -28,6 +28,7 @@ NO_EFFECT = (
     ("data_mb_", "with --data_storage_no_update"),
     ("eval_context_power", "with --eval_context 0"),
     ("freeze_views", "without --freeze"),
+    ("freeze_views", "with --augmentation none"),
     ("glyphs_", "unless --dataset glyphs"),
     ("image_size crop_size augmentation cache input_ kernels", "with --dataset embeddings"),
     ("pooling feature_norm not_pretrained weights weights_dir freeze warmup_epochs amp compile channels_last",
@@ -53,6 +54,8 @@ NO_EFFECT = (
     ("policy_constant", "unless --pair_weighting constant"),
     ("policy_samples policy_baseline policy_reward policy_step policy_entropy_bonus policy_act policy_lr policy_init",
      "unless --pair_weighting learned shuffled"),
+    ("policy_input policy_state policy_mix", "unless --pair_weighting learned shuffled"),
+    ("policy_levels policy_largest", "with --pair_weighting constant"),
     ("policy_mix", "unless --policy_granularity anchor"),
     ("policy_state", "with --policy_input statistics"),
     ("project group", "without --log_online"),
@@ -78,8 +81,8 @@ ARGUMENTS = (
     ("policy_", "policy_reward"),
     ("relation_", "relation"),
 )
-# Losses with a term of the rows' length, which says nothing of unit rows.
-LENGTHS = ("angular", "lifted", "npair")
+# Losses with a term of the rows' length, which says nothing of unit rows, and the flag of its weight.
+LENGTHS = {"angular": "loss_angular_npair_l2", "lifted": "loss_lifted_l2", "npair": "loss_npair_l2"}
 # Bytes of a number, and of the largest tensor that is tried.
 FLOAT = 4
 MOST = 2**40
@@ -104,9 +107,9 @@ def problems(opt: Namespace, explicit: dict) -> Iterator[str]:
     """One sentence for everything that cannot work; `explicit`: the flags of the command line."""
     check_names(opt)
     idle: dict[str, list[str]] = {}
-    for flag in explicit:
+    for flag, value in explicit.items():
         if reason := why_idle(flag, opt):
-            idle.setdefault(reason, []).append(f"--{flag}")
+            idle.setdefault(reason, []).append(f"--no-{flag}" if value is False else f"--{flag}")
     for reason, flags in idle.items():
         yield f"{', '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect {reason}"
     for flag in PLACES:
@@ -289,11 +292,12 @@ def is_folder_name(name: str) -> bool:
 def problems_of_images(opt: Namespace) -> Iterator[str]:
     """Where images come from, and their size."""
     takes_rows = re.match(r"features(\.|_|$)", opt.arch) is not None
+    network = f"--checkpoint {opt.checkpoint}" if opt.evaluate_only else f"--arch {opt.arch}"
     if opt.dataset == "embeddings" and not takes_rows:
-        yield (f"--arch {opt.arch} takes images, and --dataset embeddings has features in their place: "
-               "leave --arch out")
+        cure = "give images" if opt.evaluate_only else "leave --arch out"
+        yield f"{network} takes images, and --dataset embeddings has features in their place: {cure}"
     elif opt.dataset != "embeddings" and takes_rows:
-        yield f"--arch {opt.arch} takes features: pass --dataset embeddings --source_path FILE.npy"
+        yield f"{network} takes features: pass --dataset embeddings --source_path FILE.npy"
     if opt.dataset != "glyphs" and not opt.source_path:
         yield f"--dataset {opt.dataset} needs --source_path FOLDER, where your images are"
     if opt.freeze and opt.pooling == "gem":
@@ -380,9 +384,16 @@ def needs_unit_rows(flags: dict) -> bool:
     return flags.get("relation") != "none" or flags.get("pair_weighting") != "uniform"
 
 
+def has_length_term(flags: dict) -> bool:
+    """Whether the loss has a term of the rows' length under these flags; its weights have a default."""
+    weight = LENGTHS.get(loss_names(flags)[-1])
+    is_left_out = weight == LENGTHS["angular"] and flags.get("loss_angular_angular_only")
+    return weight is not None and not is_left_out and flags.get(weight) != 0
+
+
 def completed(flags: dict) -> str:
     """`--arch` with the suffix that the method needs; as it is typed for a loss of row lengths."""
     arch = flags["arch"]
-    if has_unit_rows(arch) or not needs_unit_rows(flags) or loss_names(flags)[-1] in LENGTHS:
+    if has_unit_rows(arch) or not needs_unit_rows(flags) or has_length_term(flags):
         return arch
     return f"{arch}_normalize"

@@ -62,6 +62,12 @@ def test_features_are_those_of_the_views(flags, disk, cached):
     assert not np.array_equal(views[0], views[1])
 
 
+def test_images_without_augmentation_have_one_view(flags):
+    plain = [flag for flag in flags if flag not in ("--freeze_views", "3")]
+    _, _, _, loaders = built([*plain, "--augmentation", "none"])
+    assert len(loaders["train"].dataset.views) == 1
+
+
 def test_evaluation_sees_what_it_sees_without_stored_features(flags):
     _, _, network, loaders = built(flags)
     _, _, _, images = built([flag for flag in flags if flag not in ("--freeze", "--freeze_views", "3")])

@@ -16,8 +16,8 @@ from utilities.table import read_rows
 METRICS = ["--evaluation_metrics", "e_recall@1", "mAP_r", "nmi"]
 COMMON = ["--device", "cpu", "--embed_dim", "16", "--bs", "8", "--n_epochs", "2", "--eval_every", "1", "--log_every",
           "1", "--fc_lr", "0.01", "--no-figures", *METRICS]
-FROZEN = ["--arch", "convnet_normalize", "--image_size", "16", "--kernels", "0", "--freeze", "--freeze_views", "1",
-          "--augmentation", "none", "--tau", "1", "--gamma", ".5", "--lr", "1e-4"]
+FROZEN = ["--arch", "convnet_normalize", "--image_size", "16", "--kernels", "0", "--freeze", "--augmentation", "none",
+          "--tau", "1", "--gamma", ".5", "--lr", "1e-4"]
 
 pytestmark = pytest.mark.slow
 

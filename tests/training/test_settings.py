@@ -1,4 +1,5 @@
 """Settings under which nothing can be learned are refused before there are data or weights."""
+import numpy as np
 import pytest
 
 import main
@@ -37,6 +38,19 @@ def test_a_loss_over_pairs_needs_two_images_of_two_classes(loss, batch):
 def test_a_loss_with_proxies_does_not(loss):
     settled("--loss", loss, "--bs", "4", "--samples_per_class", "1")
     settled("--loss", loss, "--bs", "4", "--samples_per_class", "4")
+
+
+@pytest.mark.parametrize("width,words", [(20, None), (18, "its width is 18: pass a multiple of 4")])
+def test_parts_without_a_projection_are_as_wide_as_the_rows(tmp_path, capsys, width, words):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(24, width)).astype(np.float32))
+    lines = [f"{i},{'abcdef'[i // 4]}\n" for i in range(24)]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(lines))
+    code = main.main(["--dataset", "embeddings", "--source_path", str(tmp_path / "x.npy"), "--embed_dim", "none",
+                      "--relation", "attention", "--relation_hidden", "0", "--memory", "mlp", "--bs", "6",
+                      "--samples_per_class", "2", "--n_epochs", "1", "--no-figures", "--device", "cpu",
+                      "--save_path", str(tmp_path / "runs")])
+    error = capsys.readouterr().err
+    assert code == (2 if words else 0) and (words or "") in error, error
 
 
 def test_a_cross_batch_memory_brings_pairs():
@@ -133,6 +147,8 @@ def test_an_unknown_architecture_is_answered_with_a_known_one(capsys):
     (["--loss", "proxynca", "--arch", "resnet18"], None),
     (["--loss", "npair", "--arch", "resnet18_normalize"], "which is constant on the unit rows"),
     (["--loss", "angular", "--arch", "resnet18_normalize_frozen"], "which is constant on the unit rows"),
+    (["--loss", "angular", "--loss_angular_angular_only", "--arch", "resnet18_normalize"], None),
+    (["--loss", "npair", "--loss_npair_l2", "0", "--arch", "resnet18_normalize"], None),
 ])
 def test_a_loss_says_where_rows_have_not_the_length_that_it_is_published_for(argv, words, capsys):
     note_lengths(get_options([*PLAIN, *argv]))

@@ -100,6 +100,7 @@ def test_the_defaults_have_no_problem():
     ({"data_mb_mom": 1.0}, "--data_mb_mom 1 never forgets: pass less than 1"),
     ({"freeze": True, "pooling": "gem"}, "--pooling gem learns its power, which --freeze cannot"),
     ({"dataset": "embeddings"}, "--dataset embeddings has features in their place"),
+    ({"dataset": "embeddings", "evaluate_only": True, "checkpoint": "x.pt"}, "--checkpoint x.pt takes images, and"),
     ({"arch": "features"}, "--arch features takes features: pass --dataset embeddings"),
     ({"embed_dim": "none", "warmup_epochs": 2}, "which --embed_dim none leaves out"),
     ({"embed_dim": "none", "freeze": True, "memory": "none"}, "leaves nothing of the network"),
