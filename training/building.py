@@ -314,7 +314,7 @@ def build_run(opt, splits: datasets.Splits, loaders: dict, network: Network, met
         device=device,
         guard=FiniteGuard(lambda i: str(splits.train.paths[i])),
         data=data_record(splits),
-        recorder=StepRecorder(None, device),
+        recorder=StepRecorder(device),
         folder=folder,
         trackers=trackers,
     )

@@ -27,21 +27,19 @@ class StepRecorder:
             if step % log_every == 0:
                 row = recorder.record(epoch, step, optimisation.rates())
 
-    path: the file, or None where nothing is written (all processes but the first). after: the step
-    from which a resumed run continues; rows beyond it are cut off. The averages have a state, so
-    that a run which was left between two rows records the same losses when it is resumed.
+    Without write_to, as in all processes but the first, no file is written. The averages have a
+    state, so that a run which was left between two rows records the same losses when it is resumed.
     """
 
-    def __init__(self, path: Path | None, device: torch.device, *, after: int = 0):
-        self.table = None
+    def __init__(self, device: torch.device):
+        self.table: GrowingTable | None = None
         self.device = device
         self.mark = time.perf_counter()
         self.interval = Interval()
-        if path:
-            self.write_to(path, after=after)
 
     def write_to(self, path: Path, *, after: int = 0) -> None:
-        """Let the rows go to this file, cut off beyond step `after`."""
+        """Write the rows to this file; those beyond `after`, the step that a resumed run continues from, are cut off.
+        """
         self.table = GrowingTable(path, after=after)
 
     def watch(self, batches: Iterable) -> Iterator:

@@ -52,9 +52,8 @@ NO_EFFECT = (
     ("nesterov", "unless --optim sgd"),
     ("policy_ pair_weight_on", "with --pair_weighting uniform"),
     ("policy_constant", "unless --pair_weighting constant"),
-    ("policy_samples policy_baseline policy_reward policy_step policy_entropy_bonus policy_act policy_lr policy_init",
-     "unless --pair_weighting learned shuffled"),
-    ("policy_input policy_state policy_mix", "unless --pair_weighting learned shuffled"),
+    ("policy_samples policy_baseline policy_reward policy_step policy_entropy_bonus policy_act policy_lr policy_init"
+     " policy_input policy_state policy_mix", "unless --pair_weighting learned shuffled"),
     ("policy_levels policy_largest", "with --pair_weighting constant"),
     ("policy_mix", "unless --policy_granularity anchor"),
     ("policy_state", "with --policy_input statistics"),

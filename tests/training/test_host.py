@@ -59,7 +59,7 @@ def step_of(loss, **settings):
     take = Optimisation(build_optimizer(groups), Schedule("cosine", 5, 2), grad_clip=1.0,
                         average=AveragedWeights(network, 0.9))
     compute, guard = LargeBatchStep(network, method, miner), FiniteGuard(str)
-    recorder = StepRecorder(None, batch().image.device)
+    recorder = StepRecorder(batch().image.device)
     sampler = select_sampler("d2_coreset", labels=[*range(100)] * 8, bs=16, samples_per_class=4, seed=0, mb_mom=0.5)
     sampler.fill(torch.randn(800, network.embed_dim))
 

@@ -18,7 +18,10 @@ CPU = torch.device("cpu")
 
 
 def recorder(path=None, after=0):
-    return StepRecorder(path, CPU, after=after)
+    made = StepRecorder(CPU)
+    if path:
+        made.write_to(path, after=after)
+    return made
 
 
 def test_a_row_holds_the_means_since_the_last_one(tmp_path):
@@ -91,7 +94,7 @@ def test_averages_continue_after_a_resume():
 
 @pytest.mark.gpu
 def test_adding_does_not_wait_for_the_gpu():
-    rows = StepRecorder(None, torch.device("cuda"))
+    rows = StepRecorder(torch.device("cuda"))
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
