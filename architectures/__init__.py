@@ -9,8 +9,7 @@ from architectures.backbones import BACKBONES, find
 from architectures.backbones.base import run_blank_image
 from architectures.backbones.features import width_of
 from architectures.memory import select as select_memory
-from architectures.network import Features, Network
-from architectures.pooling import OWN
+from architectures.network import OWN_POOLING, Features, Network
 from datasets import transforms
 from parameters import kwargs_for, wrong_flag
 from utilities import checkpoint
@@ -56,10 +55,10 @@ def select(
         "pretrained": pretrained,
         "weights_dir": weights_dir,
         "image_size": image_size,
-        "own_pooling": head.get("pooling") == OWN,
+        "own_pooling": head.get("pooling") == OWN_POOLING,
     }
     backbone = replace(build(**accepted(build, arguments)), **preprocessing or {})
-    if backbone.pooled and head.get("pooling") not in (None, OWN):
+    if backbone.pooled and head.get("pooling") not in (None, OWN_POOLING):
         raise UsageError(
             f"--pooling {head['pooling']}: --arch {base} has no map to pool, for its tokens become "
             "one vector by its own pooling; leave --pooling out."

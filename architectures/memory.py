@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from flows import FLOWS, Flow
 from flows.noise import counter_noise
 from utilities.errors import UsageError
-from utilities.pairwise import at_least_float32, unit
+from utilities.pairwise import unit
 from utilities.registry import accepted, known_name, lookup
 
 Condition = Callable[[Tensor], Tensor]
@@ -59,11 +59,11 @@ class ContextualMemory(nn.Module):
         """Context logits u (B, D), embedding (B, D) -> loss in nats per dimension, (B,).
 
         Both are detached: a likelihood that could move its own data would shrink the context to a
-        point. Half precision becomes float32: log-determinants sum over many dimensions.
+        point.
         """
         with torch.autocast(embedding.device.type, enabled=False):
-            u = at_least_float32(logit.detach())
-            e = at_least_float32(embedding.detach())
+            u = self._in_own_precision(logit.detach())
+            e = self._in_own_precision(embedding.detach())
             return self.compute_nll(u, e)
 
     def decode(self, embedding: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -74,9 +74,13 @@ class ContextualMemory(nn.Module):
         """
         wanted = self.gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(wanted), torch.autocast(embedding.device.type, enabled=False):
-            e = at_least_float32(embedding)
+            e = self._in_own_precision(embedding)
             noise = torch.zeros_like(e) if noise is None else noise.to(e.dtype)
             return self.decode_context(e, noise)
+
+    def _in_own_precision(self, x: Tensor) -> Tensor:
+        """x as precise as the parameters: log-determinants sum over many dimensions."""
+        return x.to(next(self.parameters(), x).dtype)
 
     def compute_nll(self, logit: Tensor, embedding: Tensor) -> Tensor:
         """(B, D), (B, D) -> (B,)."""

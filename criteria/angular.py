@@ -4,9 +4,9 @@ import math
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from criteria.base import TripletCriterion, mean_over, weight_of, weighted_logsumexp
+from criteria.base import TripletCriterion, mean_over, weight_of
 from criteria.npair import NPair
-from utilities.pairwise import negative_mask, unit
+from utilities.pairwise import negative_mask, unit, weighted_logsumexp
 from utilities.ranges import Degrees, NonNegative
 
 

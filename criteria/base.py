@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from batchminer.base import Quadruplets, Triplets
 from utilities.errors import UsageError
-from utilities.pairwise import at_least_float32, masked_logsumexp, refuse_shapes
+from utilities.pairwise import at_least_float32, refuse_shapes
 from utilities.ranges import with_arguments
 from utilities.text import shown
 
@@ -217,38 +217,3 @@ def mean_over(term: Tensor, *weights: Tensor | float, nonzero: bool = False) -> 
     for weight in weights:
         term = weight * term  # (T,)
     return term.sum() / count
-
-
-def mean_over_pairs(term: Tensor, mask: Tensor) -> Tensor:
-    """Mean of each row over the pairs of its mask (A, N), outside which the term is zero."""
-    return term.sum(-1) / mask.sum(-1).clamp(min=1)  # (A,)
-
-
-def mean_over_anchors(term: Tensor, anchor: Tensor) -> Tensor:
-    """Mean of the terms (A,) where the mask `anchor` (A,) is true; over none of them zero."""
-    return (term * anchor).sum() / anchor.sum().clamp(min=1)
-
-
-def masked_weight(weight: Tensor | None, mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight of every entry of the mask (A, N), one where none is given, and zero outside it.
-
-    Unweighted losses use it too: with weights of one they are then the same numbers, bit for bit.
-    """
-    if weight is None:
-        return mask.to(dtype)  # (A, N)
-    return weight.to(dtype).expand_as(mask).masked_fill(~mask, 0)  # (A, N)
-
-
-def masked_weights(weight: PairWeights, masks: tuple, dtype: torch.dtype) -> list[Tensor]:
-    """`masked_weight` of both signs, whose masks are those of `pair_masks`."""
-    return [masked_weight(w, mask, dtype) for w, mask in zip(weight, masks)]  # (A, N) each
-
-
-def weighted_logsumexp(logit: Tensor, weight: Tensor | None, mask: Tensor, dim: int = -1) -> Tensor:
-    """log sum w exp(logit) over the mask's entries; a weight of zero leaves its entry out."""
-    if weight is None:
-        return masked_logsumexp(logit, mask, dim)
-    weight = weight.to(logit.dtype)  # (A, 1) or (A, N)
-    counted = weight > 0
-    log_weight = torch.where(counted, weight, 1).log()
-    return masked_logsumexp(logit + log_weight, mask & counted, dim)

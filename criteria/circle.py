@@ -1,8 +1,8 @@
 """Circle loss: every pair pulled or pushed by as much as it is away from where it should be."""
 from torch.nn.functional import relu, softplus
 
-from criteria.base import PairCriterion, mean_over_anchors, weighted_logsumexp
-from utilities.pairwise import pair_masks, similarity
+from criteria.base import PairCriterion
+from utilities.pairwise import masked_mean, pair_masks, similarity, weighted_logsumexp
 from utilities.ranges import Finite, Positive
 
 
@@ -35,4 +35,4 @@ class Circle(PairCriterion):
         pull = weighted_logsumexp(positive_logit, weight.positive, positive)  # (A,)
         push = weighted_logsumexp(negative_logit, weight.negative, negative)  # (A,)
         # zero where one of them is over no pairs
-        return mean_over_anchors(softplus(pull + push), positive.any(-1))
+        return masked_mean(softplus(pull + push), positive.any(-1))

@@ -1,11 +1,6 @@
 """The plain pair loss: its gradient with respect to a similarity is the pair's weight itself."""
-from criteria.base import (
-    PairCriterion,
-    masked_weights,
-    mean_over_anchors,
-    mean_over_pairs,
-)
-from utilities.pairwise import pair_masks, similarity
+from criteria.base import PairCriterion
+from utilities.pairwise import masked_mean, masked_weights, pair_masks, similarity
 
 
 class GPW(PairCriterion):
@@ -25,7 +20,7 @@ class GPW(PairCriterion):
         s = similarity(x[:anchors], x)  # (A, N)
         positive, negative = masks = pair_masks(label, anchors)  # (A, N) each
         w_positive, w_negative = masked_weights(weight, masks, x.dtype)  # (A, N) each
-        pull = mean_over_pairs(s * w_positive, positive)  # (A,)
-        push = mean_over_pairs(s * w_negative, negative)  # (A,)
+        pull = masked_mean(s * w_positive, positive, -1)  # (A,)
+        push = masked_mean(s * w_negative, negative, -1)  # (A,)
         both_signs = positive.any(-1) & negative.any(-1)  # (A,)
-        return mean_over_anchors(push - pull, both_signs)
+        return masked_mean(push - pull, both_signs)

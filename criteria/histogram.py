@@ -2,9 +2,9 @@
 import torch
 from torch import Tensor
 
-from criteria.base import PairCriterion, masked_weights
+from criteria.base import PairCriterion
 from utilities.errors import UsageError
-from utilities.pairwise import pair_masks, similarity
+from utilities.pairwise import masked_weights, pair_masks, similarity
 from utilities.ranges import Width
 
 

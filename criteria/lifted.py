@@ -2,8 +2,8 @@
 from torch import Tensor
 from torch.nn.functional import relu
 
-from criteria.base import PairCriterion, mean_over_anchors, weighted_logsumexp
-from utilities.pairwise import distance, pair_masks, root
+from criteria.base import PairCriterion
+from utilities.pairwise import distance, masked_mean, pair_masks, root, weighted_logsumexp
 from utilities.ranges import Finite, NonNegative
 
 
@@ -31,7 +31,7 @@ class Lifted(PairCriterion):
         pull = weighted_logsumexp(d, weight.positive, positive)  # (A,)
         push = weighted_logsumexp(self.neg_margin - d, weight.negative, negative)  # (A,)
         # zero where one of them is over no pairs
-        hinge = mean_over_anchors(relu(pull + push), positive.any(-1))
+        hinge = masked_mean(relu(pull + push), positive.any(-1))
         return hinge + self.l2 * mean_length(x[:anchors])
 
 

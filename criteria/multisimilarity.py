@@ -3,8 +3,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from batchminer.multisimilarity import hard_pairs
-from criteria.base import PairCriterion, weighted_logsumexp
-from utilities.pairwise import similarity
+from criteria.base import PairCriterion
+from utilities.pairwise import similarity, weighted_logsumexp
 from utilities.ranges import Finite, Positive
 
 

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from criteria.base import TripletCriterion, mean_over, weight_of, weighted_logsumexp
+from criteria.base import TripletCriterion, mean_over, weight_of
 from criteria.lifted import mean_length
-from utilities.pairwise import similarity
+from utilities.pairwise import similarity, weighted_logsumexp
 from utilities.ranges import NonNegative
 
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
-from criteria.base import Criterion, PairWeights, weighted_logsumexp
-from utilities.pairwise import lowest, similarity
+from criteria.base import Criterion, PairWeights
+from utilities.pairwise import lowest, similarity, weighted_logsumexp
 
 
 def new_proxies(*shape: int) -> nn.Parameter:

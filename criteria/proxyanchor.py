@@ -3,9 +3,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from criteria.base import mean_over_anchors, weighted_logsumexp
 from criteria.proxies import ProxyCriterion, cosine
-from utilities.pairwise import lowest
+from utilities.pairwise import lowest, masked_mean, weighted_logsumexp
 from utilities.ranges import Finite, NonNegative, Positive
 
 
@@ -45,7 +44,7 @@ class ProxyAnchor(ProxyCriterion):
         pull = grouped_logsumexp(own_logit, weight.positive, label, self.n_classes)  # (C,)
         w_negative = weight.positive if self.weight_on == "positive" else weight.negative
         push = weighted_logsumexp(a_s, w_negative, ~is_own, dim=0)  # (C,)
-        pull = mean_over_anchors(softplus(pull + a_d), present)
+        pull = masked_mean(softplus(pull + a_d), present)
         return pull + softplus(push + a_d).mean()
 
 

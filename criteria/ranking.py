@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
-from criteria.base import mean_over_anchors, mean_over_pairs
-
 # most comparisons at once: anchors x ranked items x items
 ENTRIES = 2**24
 
@@ -78,5 +76,6 @@ def sigmoids(gap: Tensor, weight: Tensor) -> Tensor:
 def mean_over_queries(term: Tensor, real: Tensor, *more: Tensor) -> Tensor:
     """Mean of the terms (A, P) over a query's ranked items, plus `more` (A,), over the queries that
     rank any."""
-    of_query = mean_over_pairs(term * real, real)  # (A,)
-    return mean_over_anchors(sum(more, of_query), real.any(-1))
+    of_query = (term * real).sum(-1) / real.sum(-1).clamp(min=1)  # (A,)
+    ranks_any = real.any(-1)  # (A,)
+    return (sum(more, of_query) * ranks_any).sum() / ranks_any.sum().clamp(min=1)

@@ -1,9 +1,9 @@
 """Recall@k surrogate: the share of positives among the first k, with sigmoids for both steps."""
 import torch
 
-from criteria.base import PairCriterion, masked_weights
+from criteria.base import PairCriterion
 from criteria.ranking import mean_over_queries, sigmoids, standing_above
-from utilities.pairwise import listed, pair_masks, similarity
+from utilities.pairwise import listed, masked_weights, pair_masks, similarity
 from utilities.ranges import Positive, PositiveInt
 
 

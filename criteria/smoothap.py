@@ -1,9 +1,9 @@
 """Smooth-AP: average precision with sigmoids for steps."""
 from torch import Tensor
 
-from criteria.base import PairCriterion, PairWeights, masked_weights
+from criteria.base import PairCriterion, PairWeights
 from criteria.ranking import mean_over_queries, sigmoids, standing_above
-from utilities.pairwise import identity, listed, pair_masks, similarity
+from utilities.pairwise import identity, listed, masked_weights, pair_masks, similarity
 from utilities.ranges import Positive
 
 

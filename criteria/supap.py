@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from criteria.base import PairCriterion, masked_weights, mean_over_pairs
+from criteria.base import PairCriterion
 from criteria.ranking import mean_over_queries, standing_above
-from utilities.pairwise import identity, listed, pair_masks, similarity
+from utilities.pairwise import identity, listed, masked_mean, masked_weights, pair_masks, similarity
 from utilities.ranges import Finite, NonNegative, Positive, Probability
 
 
@@ -52,8 +52,8 @@ class SupAP(PairCriterion):
         item, real = listed(relevant)  # (A, P) each
         above = standing_above(self.steps, s / self.tau, item, w_relevant, w_negative)
         r_positive, r_negative = above.unbind(-1)  # (A, P) each
-        pull = mean_over_pairs(relu(self.alpha - s) * w_positive, positive)  # (A,)
-        push = mean_over_pairs(relu(s - self.beta) * w_negative, negative)  # (A,)
+        pull = masked_mean(relu(self.alpha - s) * w_positive, positive, -1)  # (A,)
+        push = masked_mean(relu(s - self.beta) * w_negative, negative, -1)  # (A,)
         imprecision = (1 - self.calibration) * r_negative / (1 + r_positive + r_negative)  # (A, P)
         return mean_over_queries(imprecision, real, self.calibration * (pull + push))
 

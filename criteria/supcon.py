@@ -1,14 +1,15 @@
 """Supervised contrastive loss: every positive against all other images."""
 import torch
 
-from criteria.base import (
-    PairCriterion,
+from criteria.base import PairCriterion
+from utilities.pairwise import (
+    identity,
+    masked_mean,
     masked_weight,
-    mean_over_anchors,
-    mean_over_pairs,
+    pair_masks,
+    similarity,
     weighted_logsumexp,
 )
-from utilities.pairwise import identity, pair_masks, similarity
 from utilities.ranges import Positive
 
 
@@ -38,4 +39,4 @@ class SupCon(PairCriterion):
         log_denominator = weighted_logsumexp(s, w_negative, others)  # (A,)
         surprise = log_denominator[:, None] - s  # (A, N)
         surprise = surprise * masked_weight(weight.positive, positive, x.dtype)
-        return mean_over_anchors(mean_over_pairs(surprise, positive), positive.any(-1))
+        return masked_mean(masked_mean(surprise, positive, -1), positive.any(-1))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from architectures.backbones import BACKBONES, weight_files
-from architectures.pooling import POOLINGS
+from architectures.network import POOLINGS
 from batchminer import MINERS
 from criteria import CRITERIA
 from evaluation import METRICS

@@ -18,7 +18,7 @@ REGISTRIES = {  # flag or list: file and name of the registry
     "memory_target": ("criteria/method/memory_target.py", "TARGETS"),
     "policy_action": ("criteria/method/weighting.py", "WEIGHTINGS"),
     "policy_reward": ("criteria/method/rewards.py", "REWARDS"),
-    "pooling": ("architectures/pooling.py", "POOLINGS"),
+    "pooling": ("architectures/network.py", "POOLINGS"),
     "relation": ("criteria/method/relation.py", "RELATIONS"),
 }
 BESIDE = {  # further names that a flag takes, and what they stand for

@@ -1,4 +1,4 @@
-"""The one definition of distance, label mask, masked log-sum-exp and average precision.
+"""The one definition of distance, label mask, masked weight and sum, and average precision.
 
 Losses, miners, the policy's reward and the reports share these; none of them synchronises with the
 host. All functions take rows along the second last axis and accept leading batch axes, so they run
@@ -6,12 +6,18 @@ under torch.func.vmap. Where a function takes `anchors`, the first A rows (defau
 compared with all N rows: the others are only compared with, as the rows of a cross-batch memory
 are.
 """
+from collections.abc import Iterable
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from utilities.errors import UsageError
 from utilities.text import shown
+
+# Rows of length one, (..., D) -> (..., D); a zero row stays zero.
+unit = partial(normalize, dim=-1)
 
 
 def refuse_shapes(what: str, embedding: Tensor, label: Tensor) -> None:
@@ -34,11 +40,6 @@ def at_least_float32(x: Tensor) -> Tensor:
     """Half precision as float32, everything else as it is."""
     half = x.dtype in (torch.float16, torch.bfloat16)
     return x.float() if half else x
-
-
-def unit(x: Tensor) -> Tensor:
-    """Rows of length one; a zero row stays zero."""
-    return normalize(x, dim=-1)  # (..., D)
 
 
 def similarity(x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -105,6 +106,16 @@ def pair_masks(label: Tensor, anchors: int | None = None) -> tuple[Tensor, Tenso
     return positive_mask(label, anchors), negative_mask(label, anchors)
 
 
+def lowest(x: Tensor) -> float:
+    """A huge negative number of x's type; two of them can be added."""
+    return torch.finfo(x.dtype).min / 2
+
+
+def only(x: Tensor, mask: Tensor) -> Tensor:
+    """x with a huge negative number where mask is false."""
+    return x.masked_fill(~mask, lowest(x))
+
+
 def masked_logsumexp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     """log sum exp over the entries where mask is true.
 
@@ -114,14 +125,35 @@ def masked_logsumexp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     return only(x, mask).logsumexp(dim)
 
 
-def only(x: Tensor, mask: Tensor) -> Tensor:
-    """x with a huge negative number where mask is false."""
-    return x.masked_fill(~mask, lowest(x))
+def weighted_logsumexp(logit: Tensor, weight: Tensor | None, mask: Tensor, dim: int = -1) -> Tensor:
+    """log sum w exp(logit) over the mask's entries; a weight of zero leaves its entry out."""
+    if weight is None:
+        return masked_logsumexp(logit, mask, dim)
+    weight = weight.to(logit.dtype)  # (A, 1) or (A, N)
+    counted = weight > 0
+    log_weight = torch.where(counted, weight, 1).log()
+    return masked_logsumexp(logit + log_weight, mask & counted, dim)
 
 
-def lowest(x: Tensor) -> float:
-    """A huge negative number of x's type; two of them can be added."""
-    return torch.finfo(x.dtype).min / 2
+def masked_weight(weight: Tensor | None, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weight of every entry of the mask (A, N), one where none is given, and zero outside it.
+
+    Unweighted losses use it too: with weights of one they are then the same numbers, bit for bit.
+    """
+    if weight is None:
+        return mask.to(dtype)  # (A, N)
+    return weight.to(dtype).expand_as(mask).masked_fill(~mask, 0)  # (A, N)
+
+
+def masked_weights(weights: Iterable, masks: Iterable, dtype: torch.dtype) -> list[Tensor]:
+    """`masked_weight` of both signs, for the masks of `pair_masks`."""
+    return [masked_weight(w, mask, dtype) for w, mask in zip(weights, masks)]  # (A, N) each
+
+
+def masked_mean(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
+    """Mean of x over the entries where mask is true, along `dim` or over all; zero over none."""
+    dims = tuple(range(x.ndim)) if dim is None else dim
+    return (x * mask).sum(dims) / mask.sum(dims).clamp(min=1)
 
 
 def listed(positive: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,9 +18,10 @@ context_health   whether the context lives, in numbers
 from criteria.method.class_proxies import ClassProxies
 from criteria.method.contract import EmbeddingNetwork
 from criteria.method.learned_weights import LearnedWeights
-from criteria.method.lm_metric import LMMetric, LossTerms, PolicyTraining, Related
+from criteria.method.lm_metric import LMMetric, LossTerms, Related
 from criteria.method.memory_target import MemoryTarget
 from criteria.method.policy import Policy
+from criteria.method.policy_gradient import PolicyTraining
 from criteria.method.relation import GRU, RELATIONS
 from criteria.method.rewards import REWARDS, Lookahead
 from criteria.method.second_loss import SecondLoss

@@ -8,11 +8,11 @@ from torch import Tensor
 from architectures.network import Network
 from batchminer.base import Miner, Triplets
 from criteria.base import PairWeights
+from criteria.method.decision import Actions, Decision
 from criteria.method.lm_metric import LMMetric, Related
-from criteria.method.policy import Actions, Decision
+from criteria.method.pairs import Pairs, pairs_of
 from criteria.method.policy_gradient import credit, leave_one_out
 from criteria.method.rewards import Lookahead, batch_ap
-from criteria.method.statistics import Pairs, pairs_of
 from utilities.device import autocast
 
 
@@ -28,7 +28,7 @@ def policy_record(method: LMMetric, related: Related, label: Tensor, triplets: T
     with unchanged_streams(method):
         decision, actions = draw(method, related, pairs)
     weights = method.policy.weights(method.policy.values(actions), pairs)
-    reward = method.action_rewards(actions, related.z, label, triplets, pairs)  # (K, B)
+    reward = method.reward(method.base, related.z, label, triplets, weights, pairs)  # (K, B)
     credited = credit(reward, len(decision.positive), method.policy_training.mix)  # (K, N)
     record = {
         "reward": reward.mean().item(),
@@ -141,4 +141,4 @@ def unchanged_streams(method: LMMetric) -> Iterator[None]:
 def draw(method: LMMetric, related: Related, pairs: Pairs) -> tuple[Decision, Actions]:
     """The policy's decision on a batch, and K actions drawn from it, two or more."""
     decision = method.policy(related.state, pairs)
-    return decision, method.policy.sample(decision, max(method.policy_training.samples, 2))
+    return decision, decision.draw(max(method.policy_training.samples, 2), method.policy.stream)

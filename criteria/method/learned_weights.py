@@ -7,8 +7,9 @@ from batchminer.base import Quadruplets, Triplets
 from criteria.base import Criterion
 from criteria.method.contract import UnitRows
 from criteria.method.health import policy_record
-from criteria.method.lm_metric import LMMetric, PolicyTraining
+from criteria.method.lm_metric import LMMetric
 from criteria.method.policy import Policy
+from criteria.method.policy_gradient import PolicyTraining
 from criteria.method.rewards import Reward
 from criteria.method.weighting import Factor, Sharpness, Weighting
 from recipes import BY_GRANULARITY

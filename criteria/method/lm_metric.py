@@ -1,5 +1,4 @@
 """LM-Metric: a base criterion whose pair weights are learned, on embeddings that carry the batch's context."""
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -11,13 +10,14 @@ from batchminer.base import Triplets
 from criteria.base import Criterion, PairWeights
 from criteria.method.class_proxies import ClassProxies
 from criteria.method.contract import EmbeddingNetwork
+from criteria.method.decision import Actions, Decision
 from criteria.method.memory_target import MemoryTarget
-from criteria.method.policy import Actions, Decision, Policy
-from criteria.method.policy_gradient import advantage, credit, score_function_loss
+from criteria.method.pairs import Pairs, pairs_of
+from criteria.method.policy import Policy
+from criteria.method.policy_gradient import PolicyTraining
 from criteria.method.relation import Relation
 from criteria.method.rewards import Lookahead, Reward
 from criteria.method.second_loss import SecondLoss
-from criteria.method.statistics import Pairs, pairs_of
 from criteria.method.weighting import Factor
 from criteria.method.xbm import CrossBatchMemory
 from utilities.errors import UsageError
@@ -29,8 +29,6 @@ LossTerms = dict[str, Tensor]
 Values = tuple[Tensor, Tensor]
 
 PAIR_WEIGHTINGS = ("learned", "uniform", "random", "constant", "shuffled")
-BASELINES = ("leave_one_out", "none")
-ACTS = ("sample", "expected", "greedy")
 DUALS = ("decoded", "embedding", "none")
 
 
@@ -44,29 +42,6 @@ class Related(NamedTuple):
     embedding: Tensor
     context_logit: Tensor | None
     state: Tensor | None
-
-
-@dataclass(frozen=True)
-class PolicyTraining:
-    """How the policy is trained, and what the network trains with meanwhile.
-
-    samples: K, actions drawn for each decider. baseline: 'leave_one_out' or 'none'.
-    mix: share of the batch's mean reward in an anchor's. entropy_bonus: coefficient of the entropy.
-    act: which action the network trains with: the policy's mean weight ('expected'), one 'sample', or the most likely
-        ('greedy'). The reward scores all K actions without touching the network, whatever it trains with.
-    """
-
-    samples: int = 8
-    baseline: str = "leave_one_out"
-    mix: float = 0.0
-    entropy_bonus: float = 0.02
-    act: str = "sample"
-
-    def __post_init__(self) -> None:
-        known_name(self.baseline, BASELINES, "baseline", "--policy_baseline")
-        known_name(self.act, ACTS, "way to act", "--policy_act")
-        if self.samples < 1:
-            raise UsageError(f"--policy_samples {self.samples}: pass at least one.")
 
 
 class LMMetric(nn.Module):
@@ -177,18 +152,16 @@ class LMMetric(nn.Module):
     @torch.autocast("cpu", enabled=False)
     def forward(self, network: EmbeddingNetwork, features: Features, related: Related, label: Tensor,
                 index: Tensor | None = None, triplets: Triplets | None = None) -> LossTerms:
-        """The named, weighted terms of the loss, for labels (B,) and images' numbers (B,); `total` is their sum.
-
-        The numbers are needed by a cross-batch memory alone.
-        """
+        """The named terms of the loss, and their sum as `total`; index (B,) is needed by a cross-batch memory alone."""
         u = related.z
+        v = self.test_time_embedding(network, features)
         pairs = pairs_of(u, label) if self.policy else None
         decision, actions = self.decide(related.state, pairs)
         choice = self.training_action(decision, actions, label)
         terms = {"metric": self.base(u, label, triplets, self.pair_weights(choice, pairs))}
-        v = self.test_time_embedding(network, features)
         if v is not None:
-            terms["metric_memory"] = self.loss_of_v(v, label, triplets, self.pair_weights(choice, pairs, v))
+            second = self.second_loss or self.base
+            terms["metric_memory"] = second(v, label, triplets, self.pair_weights(choice, pairs, v))
         if self.xbm is not None:
             terms["metric_xbm"] = self.xbm(self.base, u, label, index, partial(self.reference_weights, choice))
         if self.proxies is not None:
@@ -197,11 +170,11 @@ class LMMetric(nn.Module):
             terms["metric_context"] = self.context_loss(unit(related.context_logit.sigmoid()), label)
         if network.memory is not None:
             target = self.memory_logit(related, label, index)  # (B, D)
-            nll = network.memory.nll(target, features.embedding)  # (B,)
-            terms["memory_nll"] = self.memory_weight * nll.mean()
+            terms["memory_nll"] = self.memory_weight * network.memory.nll(target, features.embedding).mean()
         if self.learns:
-            reward = self.action_rewards(actions, u, label, triplets, pairs)  # (K, B)
-            terms |= self.policy_terms(decision, actions, reward)
+            weights = self.policy.weights(self.policy.values(actions), pairs)  # (K, B, 1 or B) each
+            reward = self.reward(self.base, u, label, triplets, weights, pairs)  # (K, B)
+            terms |= self.policy_training.terms(decision.log_prob(actions), decision.entropy(), reward)
         return terms | {"total": torch.stack(list(terms.values())).sum()}
 
     def decide(self, state: Tensor | None, pairs: Pairs | None) -> tuple[Decision | None, Actions | None]:
@@ -209,7 +182,7 @@ class LMMetric(nn.Module):
         if not self.learns:
             return None, None
         decision = self.policy(state, pairs)
-        return decision, self.policy.sample(decision, self.policy_training.samples)
+        return decision, decision.draw(self.policy_training.samples, self.policy.stream)
 
     def training_action(self, decision: Decision | None, actions: Actions | None,
                         label: Tensor) -> Values | Decision | None:
@@ -220,8 +193,8 @@ class LMMetric(nn.Module):
         if self.pair_weighting == "constant":
             return tuple(self.policy.grid_positive.new_full((1, 1), value) for value in self.constant)
         if self.pair_weighting == "random":
-            drawn = self.policy.sample(self.policy.uniform_decision(len(label)), 1)
-            return self.policy.values(drawn)
+            uniform = self.policy.uniform_decision(len(label))
+            return self.policy.values(uniform.draw(1, self.policy.stream))
         if self.pair_weighting == "shuffled":
             decision, actions = self.shuffled(decision, actions)
         if act == "expected":
@@ -271,24 +244,3 @@ class LMMetric(nn.Module):
         if self.memory_target is None:
             return related.context_logit
         return self.memory_target(related.z, label, index)
-
-    def loss_of_v(self, v: Tensor, label: Tensor, triplets: Triplets | None, weights: PairWeights | None) -> Tensor:
-        """L(v; w), by the loss of u or by its own."""
-        if self.second_loss is None:
-            return self.base(v, label, triplets, weights)
-        return self.second_loss(v, label, weights)
-
-    def action_rewards(self, actions: Actions, z: Tensor, label: Tensor,
-                       triplets: Triplets | None, pairs: Pairs) -> Tensor:
-        """The reward of each of K actions for each image, (K, B)."""
-        weights = self.policy.weights(self.policy.values(actions), pairs)  # (K, B, 1 or B) each
-        return self.reward(self.base, z, label, triplets, weights, pairs)
-
-    def policy_terms(self, decision: Decision, actions: Actions, reward: Tensor) -> LossTerms:
-        """What trains the policy, of rewards (K, B)."""
-        training = self.policy_training
-        log_prob = decision.log_prob(actions)  # (K, N)
-        entropy = decision.entropy().sum()
-        credited = credit(reward, len(decision.positive), training.mix)  # (K, N)
-        loss = score_function_loss(log_prob, advantage(credited, training.baseline))
-        return {"policy": loss, "entropy": -training.entropy_bonus * entropy}

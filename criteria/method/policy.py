@@ -1,14 +1,14 @@
 """The policy over pair weights: from what it sees of a batch to a distribution over actions."""
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from criteria.base import PairWeights
-from criteria.method.statistics import Pairs, anchor_statistics, batch_statistics
+from criteria.method.decision import Actions, Decision
+from criteria.method.pairs import Pairs
+from criteria.method.statistics import anchor_statistics, batch_statistics
 from criteria.method.weighting import Factor, Weighting, grid_tensors
 from utilities.errors import UsageError
 from utilities.pairwise import unit
@@ -21,61 +21,6 @@ STATES = ("unit", "raw")
 INITS = ("zero", "unweighted", "default")
 # probability of the unweighted action in a policy that starts there
 START = 0.9
-
-
-class Actions(NamedTuple):
-    """K actions of each of N deciders (N = 1: the batch; N = B: every anchor), (K, N) indices into the two grids."""
-
-    positive: Tensor
-    negative: Tensor
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Log-probabilities of the actions on both grids, positive (N, G+) and negative (N, G-), of N deciders."""
-
-    positive: Tensor
-    negative: Tensor
-
-    @property
-    def signs(self) -> tuple[Tensor, Tensor]:
-        """Both signs."""
-        return self.positive, self.negative
-
-    def log_prob(self, actions: Actions) -> Tensor:
-        """log pi of the joint action, (K, N)."""
-        both = [log_p.gather(1, action.T).T for log_p, action in zip(self.signs, actions)]
-        return torch.stack(both, -1).sum(-1)  # (K, N)
-
-    def entropy(self) -> Tensor:
-        """Mean entropy in nats of each sign over the deciders, (2,)."""
-        entropies = [-(log_p.exp() * log_p).sum(-1) for log_p in self.signs]
-        return torch.stack(entropies, -1).mean(0)  # (2,)
-
-    def probability(self) -> list[Tensor]:
-        """Mean probability of every action over the deciders, (G+) and (G-)."""
-        return [log_p.detach().exp().mean(0) for log_p in self.signs]
-
-    def draw(self, number: int, generator: torch.Generator) -> Actions:
-        """`number` independent actions of every decider.
-
-        Two are drawn where one is asked for: a single draw would make the host wait for a check of the probabilities.
-        Of non-finite probabilities any action is drawn, so that the guard of the loss can tell where they came from.
-        """
-        draws = []
-        for log_p in self.signs:
-            chance = log_p.detach().exp().nan_to_num(nan=1.0)  # (N, G)
-            drawn = torch.multinomial(chance, max(number, 2), replacement=True, generator=generator)
-            draws.append(drawn.T[:number])  # (K, N)
-        return Actions(*draws)
-
-    def mode(self) -> Actions:
-        """The most likely action, (1, N)."""
-        return Actions(*(log_p.argmax(-1)[None] for log_p in self.signs))
-
-    def permuted(self, order: Tensor) -> "Decision":
-        """The decisions of the deciders `order` (N)."""
-        return Decision(self.positive[order], self.negative[order])
 
 
 class Policy(nn.Module):
@@ -157,10 +102,6 @@ class Policy(nn.Module):
             parts.append(statistics(pairs))
         return torch.cat(parts, -1)  # (N, W)
 
-    def sample(self, decision: Decision, number: int) -> Actions:
-        """Draw `number` actions of every decider, (K, N) each."""
-        return decision.draw(number, self.stream.on(decision.positive.device))
-
     def uniform_decision(self, images: int) -> Decision:
         """The decision of a policy that has learned nothing, for a batch of so many images."""
         deciders = 1 if self.granularity == "batch" else images
@@ -178,7 +119,7 @@ class Policy(nn.Module):
     def mean_weights(self, decision: Decision, pairs: Pairs) -> PairWeights:
         """The pair weights in the mean over the decision's actions, (1, A, 1 or N) each, without gradient."""
         weights = []
-        for sign, (log_p, grid) in enumerate(zip(decision.signs, self.grids)):
+        for sign, (log_p, grid) in enumerate(zip(decision, self.grids)):
             weights.append(self.weighting.mean_weights(log_p.detach().exp(), grid, sign, pairs))
         return PairWeights(*weights)
 

@@ -1,10 +1,47 @@
-"""The policy gradient of the pair weights, in the order of its formula; nothing else.
+"""The policy gradient of the pair weights, in the order of its formula, and how the policy is trained by it.
 
     grad E_a[r(a)] = E_a[(r(a) - b) grad log pi(a)]    for any b that does not depend on a  (Williams 1992)
 
 A reward that does not depend on the action therefore has gradient zero on average, whatever it measures.
 """
+from dataclasses import dataclass
+
 from torch import Tensor
+
+from utilities.errors import UsageError
+from utilities.registry import known_name
+
+BASELINES = ("leave_one_out", "none")
+ACTS = ("sample", "expected", "greedy")
+
+
+@dataclass(frozen=True)
+class PolicyTraining:
+    """How the policy is trained, and what the network trains with meanwhile.
+
+    samples: K, actions drawn for each decider. baseline: 'leave_one_out' or 'none'.
+    mix: share of the batch's mean reward in an anchor's. entropy_bonus: coefficient of the entropy.
+    act: which action the network trains with: the policy's mean weight ('expected'), one 'sample', or the most likely
+        ('greedy'). The reward scores all K actions without touching the network, whatever it trains with.
+    """
+
+    samples: int = 8
+    baseline: str = "leave_one_out"
+    mix: float = 0.0
+    entropy_bonus: float = 0.02
+    act: str = "sample"
+
+    def __post_init__(self) -> None:
+        known_name(self.baseline, BASELINES, "baseline", "--policy_baseline")
+        known_name(self.act, ACTS, "way to act", "--policy_act")
+        if self.samples < 1:
+            raise UsageError(f"--policy_samples {self.samples}: pass at least one.")
+
+    def terms(self, log_prob: Tensor, entropy: Tensor, reward: Tensor) -> dict[str, Tensor]:
+        """What trains the policy: log pi (K, N) of its actions, its entropies (2,), rewards (K, B) -> loss terms."""
+        credited = credit(reward, log_prob.shape[1], self.mix)  # (K, N)
+        loss = score_function_loss(log_prob, advantage(credited, self.baseline))
+        return {"policy": loss, "entropy": -self.entropy_bonus * entropy.sum()}
 
 
 def credit(reward: Tensor, deciders: int, mix: float) -> Tensor:

@@ -11,7 +11,7 @@ from torch.func import grad, vmap
 
 from batchminer.base import Triplets
 from criteria.base import Criterion, PairWeights
-from criteria.method.statistics import Pairs
+from criteria.method.pairs import Pairs
 from utilities.pairwise import average_precision, similarity, unit
 
 Reward = Callable[[Criterion, Tensor, Tensor, Triplets | None, PairWeights, Pairs], Tensor]

@@ -1,7 +1,7 @@
 """The loss of v, or of the context alone, where it shares nothing with that of u."""
 from torch import Tensor, nn
 
-from batchminer.base import Miner
+from batchminer.base import Miner, Triplets
 from criteria.base import Criterion, PairWeights
 
 
@@ -17,8 +17,9 @@ class SecondLoss(nn.Module):
         self.miner = miner
         self.weight = weight
 
-    def forward(self, v: Tensor, label: Tensor, pair_weights: PairWeights | None = None) -> Tensor:
-        """v (B, D), label (B,) -> scalar."""
+    def forward(self, v: Tensor, label: Tensor, triplets: Triplets | None = None,
+                pair_weights: PairWeights | None = None) -> Tensor:
+        """v (B, D), label (B,) -> scalar; the triplets of u are not used."""
         triplets = self.miner(v, label) if self.miner else None
         return self.weight * self.criterion(v, label, triplets, pair_weights)
 

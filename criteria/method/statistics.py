@@ -1,42 +1,9 @@
-"""The pairs of a batch, computed once a step for all who ask, and the statistics of them that the policy sees."""
-from typing import NamedTuple
-
+"""The statistics of a batch's pairs that the policy sees."""
 import torch
 from torch import Tensor
 
-from utilities.pairwise import average_precision, negative_mask, positive_mask, similarity, unit
-
-
-class Pairs(NamedTuple):
-    """All pairs (i, j) of A anchors and N rows; without references both are the batch's B images.
-
-    rows (N, D): unit rows, detached. similarity (A, N): their dot products.
-    positive, negative (A, N): which pairs are of one class (an image and itself is none), which of two.
-    """
-
-    rows: Tensor
-    similarity: Tensor
-    positive: Tensor
-    negative: Tensor
-
-    def with_rows(self, z: Tensor) -> "Pairs":
-        """The same images with other embeddings z (B, D)."""
-        rows = unit(z.detach())
-        return self._replace(rows=rows, similarity=similarity(rows))
-
-
-def pairs_of(z: Tensor, label: Tensor, anchors: int | None = None) -> Pairs:
-    """The pairs of embeddings z (N, D) with labels (N,).
-
-    With `anchors` A, the rows after the first A are only compared with, as those of a cross-batch memory.
-    """
-    rows = unit(z.detach())
-    return Pairs(
-        rows,
-        similarity(rows[:anchors], rows),
-        positive_mask(label, anchors),
-        negative_mask(label, anchors),
-    )
+from criteria.method.pairs import Pairs
+from utilities.pairwise import average_precision, masked_mean
 
 
 def batch_statistics(pairs: Pairs) -> Tensor:
@@ -80,9 +47,3 @@ def anchor_statistics(pairs: Pairs) -> Tensor:
     # of a single row the deviation is zero, and not undefined
     deviation = rows.std(0, correction=min(1, len(rows) - 1))
     return (rows - rows.mean(0)) / deviation.clamp(min=1e-6)
-
-
-def masked_mean(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
-    """Mean of x over the entries where mask is true, along `dim` or over all; zero over none."""
-    dims = tuple(range(x.ndim)) if dim is None else dim
-    return (x * mask).sum(dims) / mask.sum(dims).clamp(min=1)

@@ -6,13 +6,14 @@ Sign 0 stands for positive pairs, sign 1 for negative ones.
 import torch
 from torch import Tensor
 
-from criteria.method.statistics import Pairs
-from utilities.pairwise import only
+from criteria.method.pairs import Pairs
 from utilities.registry import known_name
 
 POSITIVE = 0
 NEGATIVE = 1
 SCALES = ("mean", "none")
+# a logit whose exponential is zero; finite, for rows without pairs
+OUTSIDE = -1e30
 
 
 class Sharpness:
@@ -35,7 +36,7 @@ class Sharpness:
         mask = pairs.negative if sign == NEGATIVE else pairs.positive
         slope = b if sign == NEGATIVE else -b
         logit = slope[..., None] * pairs.similarity  # (K, A, N)
-        share = only(logit, mask).softmax(-1)  # zero outside the mask, but in a row without pairs
+        share = logit.masked_fill(~mask, OUTSIDE).softmax(-1)  # zero outside the mask, but in a row without pairs
         return share * mask.sum(-1, keepdim=True)
 
     def mean_weights(self, probability: Tensor, grid: Tensor, sign: int, pairs: Pairs) -> Tensor:

@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
-from architectures.network import Network
-from architectures.pooling import OWN, POOLINGS
+from architectures.network import OWN_POOLING, POOLINGS, Network
 from datasets import ImageDataset, ImageList
 from datasets.decode import ImageError, decode
 from datasets.embeddings import is_row_file
@@ -183,7 +182,7 @@ def model_settings(opt: Namespace) -> dict[str, Any] | None:
         if "weights" in given and given.keys() & {"weights_dir", "not_pretrained"}:
             raise UsageError("--weights says where the weights come from: pass it alone, without "
                              "--weights_dir and --not_pretrained.")
-        return {"pooling": OWN} | given
+        return {"pooling": OWN_POOLING} | given
     if given:
         raise UsageError(f"--{next(iter(given))} is for a library's model, such as timm.resnet18, "
                          f"and {opt.checkpoint} is none: leave it out.")

@@ -8,8 +8,7 @@ from typing import Any
 
 import architectures
 from architectures.backbones import BACKBONES, LIBRARIES
-from architectures.network import Network
-from architectures.pooling import OWN, POOLINGS
+from architectures.network import OWN_POOLING, POOLINGS, Network
 from architectures.weights import flags_beside, load_file
 from utilities.ranges import NO_PROJECTION
 from utilities.seed import seeded
@@ -34,7 +33,7 @@ def holds_settings(content: object) -> bool:
     return (isinstance(content, dict)
             and content.keys() <= SETTINGS.keys()
             and all(isinstance(value, SETTINGS[name]) for name, value in content.items())
-            and content.get("pooling", OWN) in POOLINGS)
+            and content.get("pooling", OWN_POOLING) in POOLINGS)
 
 
 def restore(name: str, settings: dict[str, Any],
@@ -45,7 +44,7 @@ def restore(name: str, settings: dict[str, Any],
         "arch": name,
         "embed_dim": NO_PROJECTION,
         "memory": "none",
-        "pooling": settings.get("pooling", OWN),
+        "pooling": settings.get("pooling", OWN_POOLING),
         "bs": 32,
         "augmentation": "base",
     }

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from architectures.pooling import POOLINGS, GeM, select
+from architectures.network import POOLINGS, GeM
+from architectures.network import select_pooling as select
 from utilities.errors import UsageError
 
 MAP = torch.rand(3, 4, 2, 5, dtype=torch.float64)

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from architectures.backbones import Backbone, ConvNet
-from architectures.network import Network
-from architectures.pooling import GeM
+from architectures.network import GeM, Network
 from criteria import CRITERIA, select
 from criteria.method import LMMetric
 from criteria.method.class_proxies import ClassProxies

@@ -8,7 +8,7 @@ import pytest
 import main
 from architectures.backbones import BACKBONES
 from architectures.memory import MEMORIES
-from architectures.pooling import POOLINGS
+from architectures.network import POOLINGS
 from batchminer import MINERS
 from criteria import CRITERIA
 from datasets import DATASETS

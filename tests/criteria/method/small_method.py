@@ -36,3 +36,9 @@ def step(network, method, triplets=None, image=None):
     features = network(torch.randn(12, 3, 16, 16) if image is None else image)
     related = method.relate(network, features)
     return features, related, method(network, features, related, LABEL, torch.arange(12), triplets)
+
+
+def rewards_of(method, actions, z, pairs):
+    """The reward of each of K actions for each image, (K, B)."""
+    weights = method.policy.weights(method.policy.values(actions), pairs)
+    return method.reward(method.base, z, LABEL, None, weights, pairs)

@@ -6,7 +6,7 @@ import torch
 
 from criteria import PairWeights, select
 from criteria.method.class_proxies import ClassProxies
-from criteria.method.statistics import pairs_of
+from criteria.method.pairs import pairs_of
 from criteria.method.weighting import Sharpness
 from utilities.pairwise import unit
 

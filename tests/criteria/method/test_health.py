@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from criteria.base import PairWeights
+from criteria.method.decision import Actions
 from criteria.method.health import (
     held_out_advantage,
     policy_record,
     related_batches,
     weight_correlation,
 )
-from criteria.method.policy import Actions
+from criteria.method.pairs import pairs_of
 from criteria.method.rewards import batch_ap
-from criteria.method.statistics import pairs_of
 from datasets.base import Batch
-from tests.criteria.method.small_method import DIM, LABEL, build, step
+from tests.criteria.method.small_method import DIM, LABEL, build, rewards_of, step
 from tests.oracles.policy import naive_average_precision
 from utilities.pairwise import unit
 
@@ -35,8 +35,9 @@ def test_the_reward_that_is_recorded_is_the_reward_that_trains(reward):
     _, related, _ = step(network, method)
     record = policy_record(method, related, LABEL, None)
     pairs = pairs_of(related.z, LABEL)
-    actions = method.policy.sample(method.policy(related.state, pairs), 8)  # as the record's copy of the stream drew
-    expected = method.action_rewards(actions, related.z, LABEL, None, pairs).mean()
+    # as the record's copy of the stream drew
+    actions = method.policy(related.state, pairs).draw(8, method.policy.stream)
+    expected = rewards_of(method, actions, related.z, pairs).mean()
     assert record["reward"] == pytest.approx(expected.item(), abs=1e-6)
 
 

@@ -6,10 +6,10 @@ import torch
 
 from batchminer import select as select_miner
 from criteria.method import ClassProxies
-from criteria.method.policy import Actions
+from criteria.method.decision import Actions
+from criteria.method.pairs import pairs_of
 from criteria.method.policy_gradient import advantage, credit, score_function_loss
-from criteria.method.statistics import pairs_of
-from tests.criteria.method.small_method import DIM, LABEL, build, step
+from tests.criteria.method.small_method import DIM, LABEL, build, rewards_of, step
 from utilities.errors import UsageError
 from utilities.pairwise import unit
 
@@ -129,7 +129,7 @@ def test_a_policy_that_is_sure_trains_with_its_action(act):
     z = unit(torch.randn(12, DIM))
     pairs = pairs_of(z, LABEL)
     decision = method.policy(torch.randn(12, 8), pairs)
-    choice = method.training_action(decision, method.policy.sample(decision, 2), LABEL)
+    choice = method.training_action(decision, decision.draw(2, method.policy.stream), LABEL)
     weights = method.pair_weights(choice, pairs)
     expected = fixed_weights(method, 5.0, 20.0, z)
     torch.testing.assert_close(weights.positive, expected.positive)
@@ -149,12 +149,12 @@ def test_policy_learns_the_best_sharpness_of_a_fixed_batch():
     z = unit(torch.randn(12, DIM, generator=torch.Generator().manual_seed(5)))
     pairs = pairs_of(z, LABEL)
     every = torch.cartesian_prod(torch.arange(8), torch.arange(8))
-    table = method.action_rewards(Actions(every[:, :1], every[:, 1:]), z, LABEL, None, pairs).mean(-1)  # (64,)
+    table = rewards_of(method, Actions(every[:, :1], every[:, 1:]), z, pairs).mean(-1)  # (64,)
     optimizer = torch.optim.Adam(method.policy.parameters(), lr=5e-2)
     for _ in range(300):
         decision = method.policy(None, pairs)
-        actions = method.policy.sample(decision, 8)
-        reward = credit(method.action_rewards(actions, z, LABEL, None, pairs), 1, 0.0)
+        actions = decision.draw(8, method.policy.stream)
+        reward = credit(rewards_of(method, actions, z, pairs), 1, 0.0)
         loss = score_function_loss(decision.log_prob(actions), advantage(reward, "leave_one_out"))
         optimizer.zero_grad()
         loss.backward()

@@ -3,11 +3,14 @@ import pytest
 import torch
 
 from criteria.method import WEIGHTINGS
-from criteria.method.policy import Actions, Decision, Policy
-from criteria.method.statistics import anchor_statistics, batch_statistics, pairs_of
+from criteria.method.decision import Actions, Decision
+from criteria.method.pairs import pairs_of
+from criteria.method.policy import Policy
+from criteria.method.statistics import anchor_statistics, batch_statistics
 from criteria.method.weighting import Factor, Sharpness
 from utilities.errors import UsageError
 from utilities.pairwise import unit
+from utilities.seed import RandomStream
 
 LABEL = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 3])
 
@@ -34,7 +37,7 @@ def test_policy_starts_uniform_and_samples_what_it_says(pairs, granularity, deci
     with torch.no_grad():
         policy.head_positive.bias[3] += 2.0
     decision = policy(state(), pairs)
-    actions = policy.sample(decision, 4000)
+    actions = decision.draw(4000, policy.stream)
     assert actions.positive.shape == (4000, deciders)
     share = (actions.positive[:, 0] == 3).double().mean().item()
     expected = decision.positive[0, 3].exp().item()
@@ -71,7 +74,7 @@ def test_a_policy_may_start_at_the_loss_as_it_is(granularity):
     policy = Policy(5, Sharpness(), granularity, init="unweighted")
     z = unit(torch.randn(6, 4))
     decision = policy(torch.randn(6, 5), pairs_of(z, torch.arange(6) // 2))
-    for chance, grid in zip((one.exp() for one in decision.signs), policy.grids):
+    for chance, grid in zip((one.exp() for one in decision), policy.grids):
         torch.testing.assert_close(chance[:, grid == 0], torch.full((len(chance), 1), 0.9))
         torch.testing.assert_close(chance[:, grid != 0], torch.full((len(chance), len(grid) - 1), 0.1 / 7))
 
@@ -83,7 +86,7 @@ def test_a_factor_has_no_action_to_start_at():
 
 def test_of_non_finite_probabilities_any_action_is_drawn():
     decision = Decision(torch.full((1, 4), torch.nan), torch.zeros(1, 4).log_softmax(-1))
-    actions = decision.draw(50, torch.Generator().manual_seed(0))
+    actions = decision.draw(50, RandomStream())
     assert actions.positive.min() >= 0
     assert actions.positive.max() < 4
 
@@ -122,11 +125,11 @@ def test_values_are_those_of_the_grid():
 def test_the_policys_stream_is_in_its_state_dict(pairs):
     policy = Policy(0, Sharpness(), input="statistics").double()
     decision = policy(None, pairs)
-    policy.sample(decision, 4)
+    decision.draw(4, policy.stream)
     saved = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in policy.state_dict().items()}
-    expected = policy.sample(decision, 4)
+    expected = decision.draw(4, policy.stream)
     other = Policy(0, Sharpness(), input="statistics", seed=9).double()
     other.load_state_dict(saved)
-    found = other.sample(decision, 4)
+    found = decision.draw(4, other.stream)
     assert torch.equal(found.positive, expected.positive)
     assert torch.equal(found.negative, expected.negative)

@@ -4,7 +4,7 @@ import itertools
 import pytest
 import torch
 
-from criteria.method.policy import Actions, Decision
+from criteria.method.decision import Actions, Decision
 from criteria.method.policy_gradient import advantage, credit, leave_one_out, score_function_loss, standardise
 
 

@@ -7,9 +7,10 @@ import torch
 from criteria import SmoothAP, select
 from criteria.base import PairWeights
 from criteria.method import REWARDS
-from criteria.method.policy import Actions, Policy
+from criteria.method.decision import Actions
+from criteria.method.pairs import pairs_of
+from criteria.method.policy import Policy
 from criteria.method.rewards import Lookahead, batch_ap, in_range
-from criteria.method.statistics import pairs_of
 from criteria.method.weighting import Sharpness
 from tests.oracles.policy import naive_average_precision
 from utilities.pairwise import positive_mask, unit

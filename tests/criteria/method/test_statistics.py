@@ -2,7 +2,8 @@
 import pytest
 import torch
 
-from criteria.method.statistics import anchor_statistics, batch_statistics, pairs_of
+from criteria.method.pairs import pairs_of
+from criteria.method.statistics import anchor_statistics, batch_statistics
 from tests.oracles.policy import naive_anchor_statistics
 from utilities.pairwise import unit
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from criteria.method import WEIGHTINGS
-from criteria.method.statistics import pairs_of
+from criteria.method.pairs import pairs_of
 from criteria.method.weighting import NEGATIVE, POSITIVE, Factor, Sharpness, grid_tensors
 from tests.oracles.policy import naive_sharpness_weights
 from utilities.pairwise import unit

@@ -6,7 +6,7 @@ import torch
 
 from batchminer import select as select_miner
 from criteria import PairWeights, select
-from criteria.method.statistics import pairs_of
+from criteria.method.pairs import pairs_of
 from criteria.method.weighting import Sharpness
 from criteria.method.xbm import CrossBatchMemory
 from utilities.errors import UsageError
