@@ -131,7 +131,8 @@ def fetch(name: str, source: Source) -> Path:
         with Lock(folder):
             if not path.is_file():
                 digits = digits_of(path.name) or None
-                download(source.url, path, digits, sum_of=sha256, waits=WAITS)
+                download(source.url, path, digits, sum_of=sha256, waits=WAITS,
+                         elsewhere="set TORCH_HOME to another folder")
     except Unreachable as failure:
         raise unreachable(name, source, failure.reason) from failure
     except OSError as error:
@@ -156,7 +157,8 @@ def require_answer(name: str, source: Source) -> None:
         urlopen(Request(source.url, method="HEAD"), timeout=TIMEOUT).close()
     except HTTPError as answer:
         answer.close()
-    except OSError as error:
+    # a ValueError: not an address, as HF_ENDPOINT may give
+    except (OSError, ValueError) as error:
         raise unreachable(name, source, in_brief(getattr(error, "reason", error))) from error
 
 

@@ -36,7 +36,7 @@ CHUNK = 2**20  # bytes
 TOO_LARGE = f"it unpacks to more than {MAX_RATIO} times its size"
 FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError,
-          RuntimeError, ValueError)
+          RuntimeError, ValueError, LookupError)
 
 # the new path of a member, or None
 Place = Callable[[str], str | None]

@@ -17,9 +17,10 @@ from datasets.base import ImageList, Splits, of_rows
 from datasets.folders import TABLE, find_table
 from datasets.image_folder import SPLITS, check_class, supers
 from datasets.row_paths import RowFile, RowPaths, Texts
+from utilities.cells import FORMULA
 from utilities.errors import UsageError, in_brief
 from utilities.files import read_json
-from utilities.labels import Line, each_line, refuse_spellings
+from utilities.labels import Line, each_line, refuse_spellings, refuse_two_classes
 
 ROWS = "embeddings.npy"
 DESCRIPTION = "embeddings.json"
@@ -161,10 +162,7 @@ def read_table(place: Path) -> Table:
             first[name] = line
             numbers[name] = len(numbers)
         check_class(name, first[name], line)
-        own = of_label.setdefault(line["label"], line)
-        if own.get("class") != line.get("class"):
-            raise UsageError(f"{line.where}: label {line['label']!r} has the class {line['class']!r} here and "
-                             f"{own['class']!r} in line {own.number}; give a label one class.")
+        refuse_two_classes(of_label.setdefault(line["label"], line), line)
         label.append(numbers[name])
         names.append(line.get("path", ""))
     refuse_spellings((name, line.where) for name, line in first.items())
@@ -192,6 +190,10 @@ def row_names(images: ImageList, source: Path) -> list[str]:
 
 
 def as_listed(path: Path) -> str:
-    """A path as tables name it: one that begins with a space begins with ./, or the space is lost."""
+    """A path as tables name it.
+
+    One that begins with a space begins with ./, or the space is lost; so does one that a
+    spreadsheet would compute.
+    """
     name = path.as_posix()
-    return f"./{name}" if name[:1].isspace() else name
+    return f"./{name}" if name[:1].isspace() or name.startswith(FORMULA) else name

@@ -23,6 +23,7 @@ from utilities.command_line import Parser, command_parser
 from utilities.cores import usable_cores
 from utilities.download import download
 from utilities.errors import RunError, UsageError, answer, reason
+from utilities.lock import Lock
 from utilities.ranges import non_negative_int
 from utilities.text import printable
 
@@ -151,18 +152,20 @@ def prepare(name: str, source: Path, url: str | None = None, any_md5: bool = Fal
         if found != file.md5:
             raise UsageError(f"{path}: the MD5 sum is {found} instead of {file.md5}; delete the "
                              "file to fetch it again, or take it all the same by --any_md5.")
-    _fetch(missing, source, url)
-    _fill(name, own, source, target)
-    return target
-
-
-def _fetch(missing: list[File], source: Path, url: str | None) -> None:
-    """Download these files."""
     try:
         source.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--source_path {source}: this folder cannot be made ({reason(error)}); "
                          "choose another.") from None
+    with Lock(source, f"{source}: another process is preparing a data set there; run again when it "
+                      "has ended."):
+        _fetch(missing, source, url)
+        _fill(name, own, source, target)
+    return target
+
+
+def _fetch(missing: list[File], source: Path, url: str | None) -> None:
+    """Download these files."""
     for file in missing:
         address = url or file.url
         if address.endswith("/"):

@@ -118,6 +118,8 @@ def _rows(counts: Counts, known: Counts) -> dict[str, dict[str, str]]:
 def _in_no_split(name: str, source: Path, paths: list[Path]) -> list[str]:
     """Images beside those of the splits, which nobody reads."""
     folder = source
+    if not paths:
+        return []
     if name in BENCHMARKS:
         folder = Path(os.path.commonpath([path.parent for path in paths]))
     used = set(paths)

@@ -150,6 +150,6 @@ def row_numbers(row: dict) -> dict[str, float]:
     for name, value in row.items():
         try:
             numbers[str(name)] = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
     return numbers

@@ -27,8 +27,8 @@ from parameters import build_parser as build_main_parser
 from utilities.cells import metric_table
 from utilities.command_line import Parser, command_parser
 from utilities.errors import UsageError, answer
-from utilities.files import refuse_input
-from utilities.labels import Line, read_lines, refuse_spellings
+from utilities.files import refuse_input, refuse_place
+from utilities.labels import Line, read_lines, refuse_spellings, refuse_two_classes
 from utilities.logger import write_json
 from utilities.text import counted
 
@@ -54,6 +54,9 @@ def read_table(path: str, rows: int, needed: Sequence[str] = ("label",)) -> list
     if len(lines) != rows:
         raise UsageError(f"{path} has {counted(len(lines), 'line')} for {counted(rows, 'row')} of "
                          "embeddings; give files of one set.")
+    of_label: dict[str, Line] = {}
+    for line in lines:
+        refuse_two_classes(of_label.setdefault(line["label"], line), line)
     return lines
 
 
@@ -96,6 +99,7 @@ def run(opt: Namespace) -> None:
     if opt.out:
         described = [Path(embeddings).parent / DESCRIPTION for embeddings, _ in files]
         refuse_input("--out", opt.out, chain(*files, described))
+        refuse_place("--out", opt.out)
     sets = []
     tables = []
     for embeddings, table in files:

@@ -24,6 +24,9 @@ CHUNK = 2**13  # bytes
 # answers that may soon change
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
 WEB = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+# how an answer says which bytes of how many it holds
+RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)")
+ELSEWHERE = "choose another folder by --source_path"
 HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; LM-Metric)", "Accept-Encoding": "identity"}
 
 
@@ -73,7 +76,7 @@ class Part:
 
 def download(url: str, path: Path, wanted: str | None = None, *,
              sum_of: Callable[[Path], str] = digest.md5,
-             waits: Sequence[float] | None = None) -> None:
+             waits: Sequence[float] | None = None, elsewhere: str = ELSEWHERE) -> None:
     """Fetch `url` to `path`, which appears only when it is whole and has the right sum.
 
     The bytes go to <path>.part. After a cut connection, and in a second call, a Range request
@@ -81,7 +84,8 @@ def download(url: str, path: Path, wanted: str | None = None, *,
     names no version only the sum can tell, and without a sum the file is fetched anew.
 
     wanted: the sum that the file must have by `sum_of`, or its first digits; a file of another sum
-    is deleted. waits: seconds before each further attempt (WAITS).
+    is deleted. waits: seconds before each further attempt (WAITS). elsewhere: what to do where the
+    disk has no place.
     Raises UsageError (not an address of the web), Unreachable, RunError (the disk).
     """
     if not WEB.fullmatch(url):
@@ -91,7 +95,7 @@ def download(url: str, path: Path, wanted: str | None = None, *,
     part = Part(path)
     otherwise = f"or fetch it with a browser and save it as {path}"
     try:
-        _fetch_all(url, part, otherwise, bool(wanted), WAITS if waits is None else waits)
+        _fetch_all(url, part, otherwise, bool(wanted), WAITS if waits is None else waits, elsewhere)
         found = sum_of(part.path)[:len(wanted)] if wanted else None
         if found != wanted:
             part.remove()
@@ -102,31 +106,29 @@ def download(url: str, path: Path, wanted: str | None = None, *,
         part.remove()
     except OSError as error:  # those of the network are other errors by now
         kept = "what has arrived is kept, and the next start continues from there"
-        raise disk_error(part.path, error, kept) from None
+        raise disk_error(part.path, error, kept, elsewhere) from None
 
 
-def disk_error(path: Path, error: OSError, kept: str) -> RunError:
+def disk_error(path: Path, error: OSError, kept: str, elsewhere: str = ELSEWHERE) -> RunError:
     """The sentence for a disk that is full or cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(f"{path}: the disk is full ({kept}); free space and run again.")
-    return RunError(f"{path} cannot be written ({reason(error)}; {kept}); allow it, or choose "
-                    "another folder by --source_path.")
+    return RunError(f"{path} cannot be written ({reason(error)}; {kept}); allow it, or {elsewhere}.")
 
 
-def check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int, elsewhere: str = ELSEWHERE) -> None:
     """A RunError when the disk of a folder has less than `needed` bytes left."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise RunError(f"{folder}: {needed / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are "
-                       "free; free space and run again, or choose another folder by "
-                       "--source_path.")
+                       f"free; free space and run again, or {elsewhere}.")
 
 
 # -------------------------------------------------------------------------------------- connections
 
 
 def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool,
-               waits: Sequence[float]) -> None:
+               waits: Sequence[float], elsewhere: str) -> None:
     """Connect until all is there. Only attempts in a row that brought nothing new count as
     failed.
     """
@@ -134,7 +136,7 @@ def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool,
     failed = 0
     while True:
         try:
-            return _fetch(url, part, otherwise, resumable)
+            return _fetch(url, part, otherwise, resumable, elsewhere)
         except Cut as cut:
             failed = 1 if part.size > furthest else failed + 1
             furthest = max(furthest, part.size)
@@ -145,7 +147,7 @@ def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool,
             time.sleep(waits[failed - 1])
 
 
-def _fetch(url: str, part: Part, otherwise: str, resumable: bool) -> None:
+def _fetch(url: str, part: Part, otherwise: str, resumable: bool, elsewhere: str) -> None:
     """One connection; returns when the part is the whole file."""
     headers = dict(HEADERS)
     if part.size and (part.version or resumable):
@@ -154,12 +156,13 @@ def _fetch(url: str, part: Part, otherwise: str, resumable: bool) -> None:
         headers["If-Range"] = part.version
     try:
         with requests.get(url, headers=headers, timeout=TIMEOUT, stream=True) as response:
-            _receive(response, part, otherwise)
-    except requests.RequestException as error:
+            _receive(response, part, otherwise, elsewhere)
+    # a ValueError: an address that libraries below requests take for none
+    except (requests.RequestException, ValueError) as error:
         raise _failure(url, error, otherwise) from None
 
 
-def _receive(response: requests.Response, part: Part, otherwise: str) -> None:
+def _receive(response: requests.Response, part: Part, otherwise: str, elsewhere: str) -> None:
     """Bring the part to the end of the file, by the answer to one request."""
     status = response.status_code
     content_range = response.headers.get("Content-Range", "")
@@ -178,35 +181,41 @@ def _receive(response: requests.Response, part: Part, otherwise: str) -> None:
         raise Unreachable(response.url, "the server sent a web page instead of the file, such as "
                                         "one about a quota or a login",
                           f"try again tomorrow, give another address by --url, {otherwise}")
+    total = 0
     if status == 200:
         part.restart(_version(response.headers))
-    elif not content_range.startswith(f"bytes {part.size}-"):
-        part.remove()
-        raise Cut("the server sent another part than requested")
-    _append(response, part)
-
-
-def _append(response: requests.Response, part: Part) -> None:
-    """Write the body behind what is there, and to the disk."""
+    else:
+        sent = RANGE.fullmatch(content_range)
+        if not sent or int(sent[1]) != part.size:
+            part.remove()
+            raise Cut("the server sent another part than requested")
+        # of the whole file: a server may answer with less than the rest of it
+        total = 0 if sent[2] == "*" else int(sent[2])
     named = response.headers.get("Content-Length", "")
-    length = int(named) if named.isdecimal() else 0
-    total = part.size + length
-    check_space(part.path.parent, length)
-    with (part.path.open("ab", buffering=0) as file,
+    if not total and named.isdecimal():
+        total = part.size + int(named)
+    _append(response, part, total, elsewhere)
+
+
+def _append(response: requests.Response, part: Part, total: int, elsewhere: str) -> None:
+    """Write the body behind what is there, and to the disk; total: bytes of the file, 0 if unknown."""
+    check_space(part.path.parent, total - part.size, elsewhere)
+    with (part.path.open("ab") as file,
           new_bar(desc=part.path.stem, total=total or None, initial=part.size, unit="B",
                   unit_scale=True) as bar):
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
+        file.flush()
         os.fsync(file.fileno())
-    if length and part.size < total:
+    if part.size < total:
         raise Cut(f"the connection ended after {part.size} of {counted(total, 'byte')}")
 
 
-def _failure(url: str, error: requests.RequestException, otherwise: str) -> Exception:
+def _failure(url: str, error: requests.RequestException | ValueError, otherwise: str) -> Exception:
     """What to raise for an error of requests: a Cut where another attempt may help."""
     if isinstance(error, requests.TooManyRedirects | ValueError):
-        return Unreachable(url, "a redirect of the server cannot be followed "
+        return Unreachable(url, "the address, or a redirect of the server, cannot be followed "
                                 f"({in_brief(error)})",
                            f"give another address by --url, {otherwise}")
     # the first error says it best

@@ -110,3 +110,10 @@ def refuse_spellings(names: Iterable[tuple[str, str]]) -> None:
         if own != name:
             raise UsageError(f"{where}: {name!a} and {own!a} ({place}) are one name in two "
                              "spellings; write the class alike everywhere.")
+
+
+def refuse_two_classes(first: Line, line: Line) -> None:
+    """A UsageError where two lines of one label have different classes."""
+    if first.get("class") != line.get("class"):
+        raise UsageError(f"{line.where}: label {line['label']!r} has the class {line['class']!r} here and "
+                         f"{first['class']!r} in line {first.number}; give a label one class.")

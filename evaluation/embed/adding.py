@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets import ImageList
+from datasets.embeddings import as_listed
 from datasets.folders import find_table
 from evaluation.embed.embedder import Embedder
 from evaluation.embed.files import COLUMNS, DESCRIPTION, EMBEDDINGS, LABELS, as_text, read_description
 from evaluation.embed.unfinished import is_begun, read_work, remove_unfinished
+from utilities.cells import plain_text
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
 from utilities.labels import plain, refuse_spellings
@@ -84,19 +86,19 @@ def new_images(images: ImageList, source: Path, existing: Existing) -> ImageList
 
     Raises UsageError where `source` is not the folder that the rows are of.
     """
-    paths = {path for path, *_ in existing.lines}
+    paths = {as_listed(Path(path)) for path, *_ in existing.lines}
     if not any((source / path).exists() for path, *_ in existing.lines):
         raise UsageError(f"--add: {source} does not hold {existing.lines[0][0]}, which is embedded: "
                          "give the folder that was embedded, with the new images in it.")
     if table := find_table(source):
         new = {images.class_names[label] for label in images.labels}
-        known = {name for *_, name in existing.lines}
+        known = {plain_text(name) for *_, name in existing.lines}
         refuse_spellings([*((name, LABELS) for name in known), *((name, str(table)) for name in new)])
     number_of = {}
     names = {}
     for _, label, name in existing.lines:
-        number_of[plain(name)] = int(label)
-        names[int(label)] = name
+        names[int(label)] = plain_text(name)
+        number_of[plain(plain_text(name))] = int(label)
     following = max(names) + 1
     added = []
     labels = []

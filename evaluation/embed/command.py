@@ -32,7 +32,7 @@ from evaluation.embed.adding import BEFORE, Existing, check_network, new_images,
 from evaluation.embed.collect import collect, fingerprint
 from evaluation.embed.embedder import Embedder, open_embedder
 from evaluation.embed.embedding import DAMAGED, Tolerant, embedded
-from evaluation.embed.files import WRITTEN, read_description, write_set
+from evaluation.embed.files import LABELS, WRITTEN, read_description, write_set
 from evaluation.embed.seen import notes_on_classes
 from evaluation.embed.unfinished import (
     ROWS,
@@ -50,6 +50,7 @@ from utilities.command_line import Parser, command_parser
 from utilities.device import AMP, choose_device
 from utilities.errors import RunError, UsageError, answer, reason
 from utilities.interruption import Interruption
+from utilities.labels import plain
 from utilities.lock import Lock
 from utilities.ranges import non_negative_int, positive_int
 from utilities.text import counted, printable
@@ -64,6 +65,7 @@ def run(opt: Namespace) -> None:
     existing = existing_rows(opt, out)
     made = existing.description if existing else {}
     settings = made.get("model") or model_settings(opt)
+    opt.metrics = METRICS if opt.metrics is None else opt.metrics
     for name in opt.metrics:
         parse_metric(name, "--metrics")
     images = images_to_embed(opt, existing)
@@ -110,9 +112,20 @@ def images_to_embed(opt: Namespace, existing: Existing | None) -> ImageList:
     """The images of the folder, or those without a row."""
     source = Path(opt.source)
     images = collect(source, opt.split)
+    refuse_lost_names(images.class_names)
     if opt.eval_context:
         check_neighbours(opt.eval_context, len(images.paths))
     return new_images(images, source, existing) if existing else images
+
+
+def refuse_lost_names(class_names: list[str]) -> None:
+    """A UsageError where two classes would have one name in the table."""
+    first: dict[str, str] = {}
+    for name in class_names:
+        other = first.setdefault(plain(name), name)
+        if other != name:
+            raise UsageError(f"The classes {other!a} and {name!a} would be one in {LABELS}, which drops "
+                             "spaces around names and spells accents in one way: rename one of them.")
 
 
 def embed_into(out: Path, embedder: Embedder, images: ImageList, existing: Existing | None,
@@ -164,7 +177,7 @@ def refuse_width(network: Network, images: ImageList, opt: Namespace) -> None:
 
 def refuse_with_add(opt: Namespace) -> None:
     """A UsageError for a flag that would embed the new images otherwise."""
-    for flag in ("image_size", "amp", "eval_context", *library.SETTINGS):
+    for flag in ("image_size", "amp", "eval_context", "metrics", *library.SETTINGS):
         if getattr(opt, flag):
             raise UsageError(f"--{flag}: --add embeds new images as the others were; leave it out.")
     if is_row_file(Path(opt.source)):
@@ -317,7 +330,7 @@ def build_parser() -> Parser:
              "model.")
     add("--amp", choices=list(AMP),
         help="Precision of the backbone; default: as in the run, none for a library's model.")
-    add("--metrics", nargs="*", default=METRICS, metavar="METRIC",
+    add("--metrics", nargs="*", default=None, metavar="METRIC",
         help="Metrics that are printed where the images have classes; without a name: none.")
     add_library_flags(parser)
     add("--device", default="auto", choices=["auto", "cpu", "cuda"], help="Where to compute.")

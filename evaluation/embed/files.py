@@ -13,6 +13,7 @@ from datasets.row_paths import RowPaths
 from evaluation.embed.embedder import GEOMETRY, Embedder
 from evaluation.embed.library import holds_settings
 from evaluation.ranking import with_context
+from utilities.cells import spreadsheet_text
 from utilities.device import AMP
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
@@ -73,7 +74,7 @@ def write_labels(table: Path, earlier: list[list[str]], images: ImageList, paths
         writer.writerows([COLUMNS, *earlier])
         for path, label, damaged in zip(paths, images.labels, is_damaged):
             if not damaged:
-                writer.writerow([path, label, images.class_names[label]])
+                writer.writerow([path, label, spreadsheet_text(images.class_names[label])])
 
 
 def image_folder(images: ImageList, source: Path) -> Path:

@@ -14,9 +14,12 @@ from evaluation.search.embedded_set import EmbeddedSet
 from evaluation.search.nearest import Hit, SearchResult
 from evaluation.search.searcher import Searcher
 from utilities.errors import RunError, UsageError
-from utilities.files import refuse_existing
+from utilities.files import refuse_existing, refuse_place
 from utilities.logger import write_json
 from utilities.text import counted, printable
+
+# endings that matplotlib draws
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".tif", ".tiff")
 
 
 def run(opt: Namespace) -> None:
@@ -69,8 +72,13 @@ def refuse_outputs(opt: Namespace) -> None:
         raise UsageError("A query is an image or a folder, and one of these is empty.")
     if opt.picture and opt.no_picture:
         raise UsageError("--picture and --no_picture contradict each other: leave one of them out.")
+    if opt.picture:
+        refuse_existing("--picture", opt.picture)
+        if Path(opt.picture).suffix.lower() not in PICTURES:
+            raise UsageError(f"--picture {opt.picture}: the name must end in one of {', '.join(PICTURES)}.")
     if opt.json:
         refuse_existing("--json", opt.json)
+        refuse_place("--json", opt.json)
     if opt.picture and opt.json and Path(opt.picture).resolve() == Path(opt.json).resolve():
         raise UsageError(f"--picture and --json both name {opt.json}: name two files.")
 
@@ -148,7 +156,6 @@ def print_result(result: SearchResult) -> None:
 def picture_path(opt: Namespace, folder: Path) -> Path:
     """A file for the picture that does not exist yet."""
     if opt.picture:
-        refuse_existing("--picture", opt.picture)
         return Path(opt.picture)
     # that of "." is its folder's name
     stem = Path(opt.queries[0]).resolve().stem

@@ -112,6 +112,6 @@ def numbers(line: TableLine) -> dict[str, object]:
                     columns[f"{metric}_{'difference' if name == 'mean' else name}"] = value
         if cell.expected:
             columns[f"{metric}_expected"] = cell.expected.share
-            columns[f"{metric}_source"] = cell.expected.source
-            columns[f"{metric}_selection"] = cell.expected.selection
+            columns[f"{metric}_source"] = spreadsheet_text(cell.expected.source)
+            columns[f"{metric}_selection"] = spreadsheet_text(cell.expected.selection)
     return columns

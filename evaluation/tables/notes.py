@@ -152,8 +152,8 @@ def difference_note(baselines: list[str]) -> str:
     base = (baselines[0] if len(baselines) == 1 else
             f"the one of {', '.join(baselines)} whose name the row begins with")
     return (f"Δ: difference to {base} over the seeds in common, mean [95 % interval, Student's "
-            "t], and in how many of them the row is better (dists@intra, fnmr and rho_spectrum: "
-            "lower; else higher).")
+            "t], and in how many of them the row is better (dists@intra, fnmr, rho_spectrum, "
+            "time and memory: lower; else higher).")
 
 
 def _difference(label: str, value_of: dict[str, str]) -> str | None:

@@ -157,7 +157,10 @@ def untrained_row(rows: list[TableRow]) -> list[TableRow]:
     for seed, run in of_all:
         runs.setdefault(seed, run)
         values[seed] = run.result["untrained"] | values.get(seed, {})
-    return [TableRow("untrained network", runs, pd.DataFrame(list(values.values()), index=list(runs)))]
+    name = "untrained network"
+    if any(row.name == name for row in rows):
+        name += " (before training)"
+    return [TableRow(name, runs, pd.DataFrame(list(values.values()), index=list(runs)))]
 
 
 def start_of(row: TableRow) -> str:

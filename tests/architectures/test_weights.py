@@ -472,6 +472,13 @@ def test_a_hub_that_does_not_answer_is_one_sentence_at_once(monkeypatch, hub, re
     assert not requested
 
 
+def test_a_hub_that_is_no_address_is_one_sentence(monkeypatch, hub, requested):
+    monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.example")
+    with pytest.raises(RunError, match="timm.test_vit could not be fetched from hf-mirror.example/"):
+        architectures.select("timm.test_vit", embed_dim=8, pretrained=True)
+    assert not requested
+
+
 def test_a_hub_that_answers_is_left_to_its_client(monkeypatch, hub, requested, server):
     monkeypatch.setenv("HF_ENDPOINT", server[1].rstrip("/"))
     with pytest.raises(RunError, match=r"\(no such file\)"):

@@ -154,6 +154,13 @@ def test_a_bomb_behind_the_last_member(tmp_path):
     refused(tmp_path / "set.tgz", tmp_path / "set", "more than 100 times its size")
 
 
+def test_a_member_without_a_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("image", "1")
+        file.writestr(zipfile.ZipInfo(""), "2")
+    refused(tmp_path / "a.zip", tmp_path / "target", "is damaged")
+
+
 def test_a_name_that_stands_twice(tmp_path):
     archive = save_tgz(tmp_path / "set.tgz", [("a.jpg", b"1"), ("a.jpg", b"2")])
     refused(archive, tmp_path / "set", "a.jpg is in it twice")

@@ -15,6 +15,7 @@ from tests.datasets.test_archives import contents
 from tests.datasets.test_parsers import classes_of
 from tests.utilities.test_download import killed, serving
 from utilities import download
+from utilities.lock import Lock
 
 CUB = "CUB_200_2011.tgz"
 
@@ -355,6 +356,23 @@ def test_check_only_fetches_nothing(tmp_path, source, capsys):
     save_cub(tmp_path, source)
     assert "cub200 is not here" in failed(capsys, 2, "cub200", source, "--check_only")
     assert os.listdir(source) == [CUB]
+
+
+@pytest.mark.parametrize("name", ["cub200", "cars196"])
+def test_a_folder_without_images_is_a_problem(name, source, capsys):
+    (source / name / "images").mkdir(parents=True)
+    assert run(name, source, "--check_only") == 1
+    out, err = capsys.readouterr()
+    assert "problem: " in out and "Problems with" in err
+
+
+def test_one_process_prepares_at_a_time(tmp_path, source, capsys):
+    save_cub(tmp_path, source)
+    with Lock(source):
+        said = failed(capsys, 1, "cub200", source, "--any_md5")
+    assert "another process is preparing a data set there" in said
+    assert os.listdir(source) == [CUB]
+    assert run("cub200", source, "--any_md5") == 0
 
 
 def test_own_images(tmp_path, capsys):

@@ -11,6 +11,7 @@ from evaluation.embed import command
 from evaluation.embed.unfinished import is_begun
 from evaluation.search import Searcher
 from tests.evaluation.test_search import save_network
+from utilities.labels import read_lines
 
 FILES = ("embeddings.npy", "labels.csv", "embeddings.json")
 
@@ -205,3 +206,34 @@ def test_a_name_that_begins_with_a_space_is_kept(tmp_path):
         path = tmp_path / "images" / " a" / f"{i}.png"
         assert searcher.gallery.image_of(i).exists()
         assert searcher.gallery.row_of(path) == i
+
+
+@pytest.mark.parametrize("name", ["=1+1", "-a", "'-a", "@b"])
+def test_a_name_that_spreadsheets_would_compute_is_kept(tmp_path, name):
+    save_network(tmp_path / "last.pt")
+    save_images(tmp_path / "images", name, range(2))
+    save_images(tmp_path / "images", "z", range(4, 6))
+    assert embed(tmp_path) == 0
+    save_images(tmp_path / "images", name, range(3))
+    assert embed(tmp_path, "--add") == 0
+    lines = read(tmp_path / "e")[1]
+    assert [line["label"] for line in lines] == ["0", "0", "1", "1", "0"]
+    assert all(not cell.startswith(("=", "-", "@")) for line in lines for cell in line.values())
+    searcher = Searcher(tmp_path / "e")
+    assert searcher.gallery.image_of(4).samefile(tmp_path / "images" / name / "2.png")
+    assert {line["class"] for line in read_lines(tmp_path / "e" / "labels.csv", ["class"])} == {name, "z"}
+
+
+def test_classes_that_the_table_would_merge_are_refused(tmp_path, capsys):
+    save_network(tmp_path / "last.pt")
+    save_images(tmp_path / "images", "x", range(2))
+    save_images(tmp_path / "images", "x ", range(2))
+    assert embed(tmp_path) == 2
+    assert "'x' and 'x ' would be one in labels.csv" in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
+
+
+def test_metrics_of_added_images_are_refused(place, capsys):
+    argv = [place / "last.pt", place / "images", "--out", place / "e", "--add", "--metrics", "nmi"]
+    assert command.main(list(map(str, argv))) == 2
+    assert "--metrics: --add" in capsys.readouterr().err

@@ -385,6 +385,8 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(run):
     b'{"final": {"nmi": NaN}, "seconds": NaN, "untrained": {"nmi": 1e999}}',
     b"a,b\n1\n,,,\n",
     b"\x89PNG\r\n\x1a\n0000",
+    b"\xff\xd8\xff",
+    b'{"final": {"nmi": 1' + 400 * b"0" + b"}}",
 ])
 def test_damaged_files_are_left_out(run, name, content):
     (run / name).write_bytes(content)

@@ -168,6 +168,7 @@ def test_embeddings_that_are_no_array(tmp_path, capsys):
     (b"path,class\na,b\na,b\na,b\na,b\n", "no column label"),
     (b"path,label\na,\na,\na,\na,\n", "line 2: the label is empty"),
     (b"label\n0\n\xff\n", "UTF-8"),
+    (b"label,class\n0,a\n1,b\n0,c\n1,b\n", "line 4: label '0' has the class 'c' here and 'a' in line 2"),
 ])
 def test_refused_tables(tmp_path, capsys, table, words):
     np.save(tmp_path / "e.npy", np.ones((4, 2)))
@@ -189,6 +190,14 @@ def test_a_file_that_is_read_is_not_written(tmp_path, capsys):
     for path in [*files, str(tmp_path / "embeddings.json")]:
         assert score.main([*files, "--out", path]) == 2
         assert "is a file that this command reads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out, words", [("none/x.json", "there is no folder"), ("", "is a folder")])
+def test_a_place_for_no_file_is_refused_before_the_work(tmp_path, capsys, monkeypatch, out, words):
+    files = write(tmp_path, "set", np.ones((4, 2)), "0011")
+    monkeypatch.setattr(score, "evaluate", None)
+    assert score.main([*files, "--out", str(tmp_path / out)]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_gallery_of_other_classes_is_named(tmp_path, capsys):

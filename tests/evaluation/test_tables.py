@@ -176,6 +176,12 @@ def test_the_untrained_network_stands_for_rows_that_start_alike_in_any_order(tmp
         assert first == expected if shows else first[0] in "ab"
 
 
+def test_a_run_of_that_name_does_not_hide_the_untrained_network(tmp_path, capsys):
+    both = [make_run(tmp_path, "untrained network", 1, 0.5), make_run(tmp_path, "a", 1, 0.4, loss="margin")]
+    table, _ = shown(capsys, *both, "--metric", "e_recall@1")
+    assert [line[2] for line in table[2:]] == ["10.0", "50.0", "40.0"]
+
+
 def test_principal_components_start_alike_where_training_images_do(tmp_path, capsys):
     pca = {"projection_init": "pca"}
     same = [make_run(tmp_path, f"a{lr}", 1, 0.5, lr=lr, use_tv_split=True, **pca) for lr in (1, 2)]
@@ -453,6 +459,14 @@ def test_published_numbers_stand_beside_the_measured(tmp_path, capsys):
     assert table[4][3:] == ["-"] * 3
     _, notes = shown(capsys, b, "--expected", file)
     assert any("has no number for these rows" in note for note in notes)
+
+
+def test_sources_of_published_numbers_are_no_formulas(tmp_path, capsys):
+    a = make_run(tmp_path, "a", 1, 0.5)
+    file = expected_file(tmp_path, "glyphs,a,nmi,9,'=1+1,'+x\n")
+    assert main([a, "--expected", str(file), "--metric", "nmi", "--format", "csv"]) == 0
+    line = list(csv.DictReader(capsys.readouterr().out.splitlines()))[-1]
+    assert (line["nmi_source"], line["nmi_selection"]) == ("'=1+1", "'+x")
 
 
 def test_a_row_without_a_published_number_says_so(tmp_path, capsys):

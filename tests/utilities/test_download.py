@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import re
+import resource
 import shutil
 import signal
 import ssl
@@ -29,8 +30,8 @@ class Server(ThreadingHTTPServer):
     """What it answers is set by attributes: content, tag (its ETag), ranges (False ignores
     Range), cuts (how many bytes each of the next answers sends before it breaks off), status,
     location (of a redirect), page (HTML), length (False: not said; or the text that is said), stall (an event to
-    wait for where it breaks off), shift (how many bytes too early a range begins). `asked` lists
-    the Range headers.
+    wait for where it breaks off), shift (how many bytes too early a range begins), most (bytes that
+    an answer to a Range holds at most). `asked` lists the Range headers.
     """
 
     daemon_threads = True
@@ -47,6 +48,7 @@ class Server(ThreadingHTTPServer):
         self.length = True
         self.stall = None
         self.shift = 0
+        self.most = None
         self.asked = []
         self.url = f"http://127.0.0.1:{self.server_port}/file"
 
@@ -79,9 +81,9 @@ class Handler(BaseHTTPRequestHandler):
         if start >= total:
             return self.answer(416, b"", {"Content-Range": f"bytes */{total}"})
         start -= server.shift
-        return self.answer(
-            206, server.content[start:], {"Content-Range": f"bytes {start}-{total - 1}/{total}"}
-        )
+        body = server.content[start:][:server.most]
+        span = f"bytes {start}-{start + len(body) - 1}/{total}"
+        return self.answer(206, body, {"Content-Range": span})
 
     def answer(self, status, body, headers):
         self.send_response(status)
@@ -188,6 +190,21 @@ def test_a_server_that_sends_another_range(server, tmp_path):
         "bytes=100000-",
         None,
     ]
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("md5", [MD5, None])
+def test_a_server_that_sends_less_than_the_rest(server, length, md5, tmp_path):
+    server.cuts = [100_000]
+    server.most = 90_000
+    server.length = length
+    if not length:
+        # nothing tells that the first answer was cut
+        server.cuts = []
+        (tmp_path / "file.part").write_bytes(CONTENT[:100_000])
+        (tmp_path / "file.part.version").write_text(server.tag)
+    download(server.url, tmp_path / "file", md5)
+    assert (tmp_path / "file").read_bytes() == CONTENT and left(tmp_path) == ["file"]
 
 
 def test_a_weak_tag_is_no_version(server, tmp_path):
@@ -316,6 +333,14 @@ def test_a_failure_says_address_and_reason_apart(server, tmp_path):
         download(server.url, tmp_path / "file", waits=())
 
 
+@pytest.mark.parametrize("address", ["http://a..b/file", "http://[::1"])
+def test_addresses_that_only_look_like_one(server, address, tmp_path):
+    server.location = address
+    refused(server, tmp_path / "file", "the address, or a redirect", "cannot be followed")
+    server.url = address
+    refused(server, tmp_path / "file", "the address, or a redirect", "cannot be followed")
+
+
 def test_redirects_in_a_circle(server, tmp_path):
     server.location = "/file"
     refused(server, tmp_path / "file", "30 redirects")
@@ -412,6 +437,33 @@ def test_space_is_checked_before(server, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 0, len(CONTENT) - 1))
     refused(server, tmp_path / "file", "0.00 GB are free", str(tmp_path))
     assert (tmp_path / "file.part").stat().st_size == 0
+
+
+def test_what_to_do_is_that_of_the_caller(server, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 0, 1))
+    with pytest.raises(RunError, match="free space and run again, or move it\\.$"):
+        download(server.url, tmp_path / "file", MD5, elsewhere="move it")
+
+
+def test_a_write_of_half_a_chunk_is_no_whole_file(server, tmp_path):
+    """As where the disk fills within it."""
+    server.length = False
+    result = multiprocessing.get_context("fork").SimpleQueue()
+
+    def work():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (299_500, 299_500))
+        try:
+            download(server.url, tmp_path / "file")
+            result.put("no error")
+        except RunError as error:
+            result.put(str(error))
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+    assert "cannot be written" in result.get() and left(tmp_path) == ["file.part", "file.part.version"]
 
 
 def test_a_folder_that_cannot_be_written(server, tmp_path):
