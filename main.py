@@ -37,7 +37,7 @@ from training.results import EVALUATION_ADVICE, fill_storage, score_split, write
 from training.run import Run
 from training.run_folder import record_options, run_folder
 from training.same_images import refuse_other_images
-from training.settings import note_lengths, refuse_settings
+from training.settings import note_lengths, note_warmup, refuse_settings
 from utilities import checkpoint, distributed
 from utilities.allocator import keep_freed_memory
 from utilities.bars import new_bar
@@ -145,6 +145,7 @@ def run(opt) -> None:
         if not rows_decide:
             refuse_settings(opt)
         note_lengths(opt)
+        note_warmup(opt)
     seed_everything(opt.seed)
     splits = read_splits(opt)
     if rows_decide and not opt.evaluate_only:
@@ -184,6 +185,8 @@ def prepared_device(opt) -> torch.device:
     # of several processes on a machine without a GPU, each computes on the CPU
     is_on_gpu = own_gpu is not None and opt.device != "cpu"
     device = choose_device(opt.device, [own_gpu] if is_on_gpu else opt.gpu)
+    if opt.evaluate_on_gpu and not torch.cuda.is_available():
+        raise UsageError("--evaluate_on_gpu: torch sees no GPU here; leave it out.")
     if device.type == "cpu":
         keep_freed_memory()
     distributed.join(device, opt.timeout_minutes)

@@ -790,7 +790,7 @@ def add_search_flags(group) -> None:
     """How metrics are computed; evaluation.score takes the same flags."""
     add = group.add_argument
     add("--evaluate_on_gpu", action=argparse.BooleanOptionalAction, default=False, help="""
-        Search and cluster with faiss on all visible GPUs.""")
+        Search on all visible GPUs where faiss-gpu is installed, and cluster on the first.""")
     add("--search_backend", default="auto", choices=["auto", "faiss", "torch"], help="""
         Library of the exact neighbour search; 'auto': faiss if it is installed and rows are on the
         CPU. Metrics of classes with few images count ranks instead.""")

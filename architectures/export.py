@@ -19,7 +19,7 @@ import datasets
 from architectures.backbones.features import width_of
 from architectures.exported import DESCRIPTION, WEIGHTS, describe
 from architectures.network import Network
-from architectures.onnx import INPUT, OUTPUT, compare, write_onnx
+from architectures.onnx import INPUT, OUTPUT, compare, other_side, write_onnx
 from datasets.transforms import sides
 from parameters import MACHINE
 from utilities import checkpoint
@@ -32,7 +32,7 @@ from utilities.metric_names import measured, reported
 from utilities.optional import require
 
 # Flags that are not exported.
-PRIVATE = MACHINE | {"source_path", "log_online", "tensorboard", "project", "group"}
+PRIVATE = MACHINE | {"source_path", "weights", "log_online", "tensorboard", "project", "group"}
 # What a user runs to prepare an image, without this program.
 PREPROCESS = Path(datasets.__file__).with_name("preprocess.py")
 STEPS = (
@@ -161,8 +161,12 @@ def _as_safetensors(network: Network, content: dict[str, Any], path: Path) -> st
     require("--format safetensors", "safetensors")
     from safetensors.torch import save
 
-    tensors = network.state_dict().items()
-    path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors}))
+    side = content["preprocessing"]["crop"]
+    if not other_side(network, side):
+        content["input"]["shape"] = ["N", 3, side, side]
+    # the format refuses tensors that share memory
+    tensors = {name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()}
+    path.write_bytes(save(tensors))
     return "architectures.export.load_export, evaluation.embed and evaluation.search read it."
 
 

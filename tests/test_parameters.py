@@ -483,6 +483,14 @@ def test_processes_may_say_how_long_they_wait(monkeypatch):
     assert get_options(["--timeout_minutes", "0.5"]).timeout_minutes == 0.5
 
 
+def test_processes_have_a_gpu_each(monkeypatch, capsys):
+    assert get_options(["--gpu", "1"]).gpu == [1]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        get_options(["--gpu", "1"])
+    assert "set CUDA_VISIBLE_DEVICES" in capsys.readouterr().err
+
+
 def test_help_shows_fractions_as_x_and_whole_numbers_as_n():
     parser = build_parser()
     shown = dict(re.findall(r"^  --(\w+) ([XN])\b", parser.format_help(), re.M))

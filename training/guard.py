@@ -1,7 +1,7 @@
 """What stops a run early: a non-finite loss, a device without memory; always in one sentence."""
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -57,6 +57,16 @@ class FiniteGuard:
         raise RunError(f"The {bad} is not finite at step {int(step)} ({listing}), of the images {', '.join(images)}"
                        f"{more}. The last checkpoint before it is in the run's folder; a lower --lr, or --grad_clip, "
                        "is the usual cure.")
+
+
+def refuse_infinite(step: int, parameters: Iterable[tuple[str, Tensor]]) -> None:
+    """A RunError where named parameters hold numbers that are not finite, as after an update that was too large."""
+    are_finite = {name: parameter.isfinite().all() for name, parameter in parameters}
+    if torch.stack(list(are_finite.values())).all():
+        return
+    first = next(name for name, is_finite in are_finite.items() if not is_finite)
+    raise RunError(f"The weights are not finite after step {step} (the first are {first}). The last checkpoint before "
+                   "it is in the run's folder; a lower --lr, or --grad_clip, is the usual cure.")
 
 
 @contextlib.contextmanager

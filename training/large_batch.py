@@ -7,6 +7,7 @@ gradient is then sent through the backbone for each process's own images, chunk 
 with one large batch, whatever the number of processes and chunks.
 """
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ class Outcome(NamedTuple):
 class LargeBatchStep:
     """Takes the place of embed, relate, mine, loss and backward of main.train, with the same gradients.
 
-    chunk: images that the backbone sees at once, 0: all of this process. With fewer than all, their features are
+    chunk: most images that the backbone sees at once, 0: all of this process. With fewer than all, their features are
         computed twice, without and then with a graph, drawing alike. Batch norm that is not frozen takes its statistics
         from the chunk.
     amp, scaler: mixed precision of the backbone, as in `autocast`, and the scale of the loss.
@@ -52,7 +53,9 @@ class LargeBatchStep:
 
     def __call__(self, batch: Batch) -> Outcome:
         """Gradients for this process's share of the batch, image (B, 3, H, W), label (B,), index (B,)."""
-        chunks = batch.image.split(self.chunk or len(batch.image))
+        images = len(batch.image)
+        # of about one size: batch norm learns nothing from a last image that is left over
+        chunks = batch.image.tensor_split(math.ceil(images / (self.chunk or images)))
         states, own = self.embed(chunks)
         gathered = [distributed.gather_rows(part.detach()) for part in own]  # (world * B, .)
         features = Features(*(part.requires_grad_() for part in gathered))

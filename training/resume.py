@@ -39,6 +39,7 @@ def options(argv: list[str], explicit: dict) -> Namespace:
     folder = run_folder(opt)
     if folder is None:
         return get_options(argv)
+    refuse_other_place(opt, explicit, folder)
     content = read_json(folder / "options.json")
     recorded = acceptable_flags(section(content, "flags"))
     state = state_of(opt)
@@ -55,6 +56,17 @@ def options(argv: list[str], explicit: dict) -> Namespace:
     opt = get_options(argv, trained=trained)
     refuse_fewer_epochs(state, opt, folder)
     return opt
+
+
+def refuse_other_place(opt, explicit: dict, folder: Path) -> None:
+    """A UsageError where flags name another folder than that of the run, which is written to."""
+    if opt.resume == "auto":
+        return
+    own = folder.resolve()
+    given = {"save_path": (opt.save_path, own.parent.parent), "savename": (opt.savename, own.name)}
+    for flag, (value, there) in given.items():
+        if flag in explicit and Path(value or "").resolve() != Path(there).resolve():
+            raise UsageError(f"--{flag} {value}: --resume {opt.resume} goes on in {folder}; leave it out.")
 
 
 def name_of(opt) -> str:

@@ -14,7 +14,7 @@ from architectures.network import Network
 from batchminer.base import Miner
 from criteria.method import LMMetric, LossTerms
 from datasets import Splits
-from training.guard import GRADIENT, FiniteGuard
+from training.guard import GRADIENT, FiniteGuard, refuse_infinite
 from training.optimisation import Optimisation
 from training.records import StepRecorder
 from training.trackers import Trackers
@@ -125,8 +125,9 @@ class Run:
 
     def save(self, name: str) -> None:
         """Write a checkpoint, in the first of several processes; its state is complete only together with all
-        generators, which are alike in all of them. A non-finite loss stops the run instead."""
+        generators, which are alike in all of them. A non-finite loss or weight stops the run instead."""
         self.guard.check()
+        refuse_infinite(self.progress.step, self.network.named_parameters())
         self.progress.saved = time.perf_counter()
         if self.folder:
             checkpoint.save(self.folder / name, self.state_dict())

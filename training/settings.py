@@ -38,6 +38,13 @@ def refuse_settings(opt) -> None:
         refuse_batches(opt, method, build_miner(opt))
 
 
+def note_warmup(opt) -> None:
+    """Say where the backbone never trains, as with the warm-up of a recipe in a short run."""
+    if 0 < opt.n_epochs <= opt.warmup_epochs:
+        print(f"note: with --warmup_epochs {opt.warmup_epochs} none of the {counted(opt.n_epochs, 'epoch')} trains the "
+              "backbone; pass --warmup_epochs 0 for one that does.")
+
+
 def note_lengths(opt) -> None:
     """Say where a loss that is published for unit rows gets others, or the other way round."""
     loss = loss_names(vars(opt))[-1]

@@ -231,6 +231,9 @@ def problems_of_run(opt: Namespace, explicit: dict) -> Iterator[str]:
                "slashes; --save_path says where it lies")
     if "timeout_minutes" in explicit and int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield "--timeout_minutes has no effect without other processes, as torchrun starts them"
+    if opt.gpu and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        yield ("--gpu has no effect with torchrun, which gives each process its own: set CUDA_VISIBLE_DEVICES to "
+               "the GPUs to use")
     if opt.gpu and (len(opt.gpu) > 1 or opt.device == "cpu"):
         yield "--gpu takes the number of one GPU, and none with --device cpu"
     if explicit.get("weights") and (explicit.get("not_pretrained") or opt.checkpoint):

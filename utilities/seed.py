@@ -1,5 +1,6 @@
 """Everything random: seeding, and streams whose draws leave the global state as it is."""
 import contextlib
+import hashlib
 import random
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -40,6 +41,8 @@ class RandomStream:
     def __init__(self, seed: int = 0):
         self.seed = seed
         self._state: torch.Tensor | None = None
+        # the kind of device that the state is of, None if unknown
+        self._kind: str | None = None
         self._generator: torch.Generator | None = None
 
     def on(self, device: torch.device) -> torch.Generator:
@@ -52,7 +55,13 @@ class RandomStream:
     def _restored(self, device: torch.device) -> torch.Generator:
         try:
             generator = torch.Generator(device).manual_seed(self.seed)
-            return generator if self._state is None else generator.set_state(self._state)
+            if self._state is None:
+                return generator
+            if self._kind in (None, device.type):
+                return generator.set_state(self._state)
+            # no state of one kind is one of another; what was drawn must not be drawn again
+            words = hashlib.sha256(self._state.numpy().tobytes()).digest()
+            return generator.manual_seed(int.from_bytes(words[:7], "big"))
         # A checkpoint of any origin has both.
         except (RuntimeError, TypeError, ValueError) as error:
             raise RunError(
@@ -61,17 +70,25 @@ class RandomStream:
             ) from error
 
     def state_dict(self) -> dict:
-        """The seed and the generator's state (an empty tensor before the first draw)."""
+        """The seed, the generator's state (an empty tensor before the first draw), and the kind of
+        its device.
+        """
         state = self._state
+        kind = self._kind
         if self._generator is not None:
             state = self._generator.get_state()
+            kind = self._generator.device.type
         if state is None:
             state = torch.empty(0, dtype=torch.uint8)
-        return {"seed": self.seed, "state": state}
+        return {"seed": self.seed, "state": state, "device": kind}
 
     def load_state_dict(self, state: dict) -> None:
-        """Continue drawing where `state_dict` was taken."""
+        """Continue drawing where `state_dict` was taken.
+
+        On another kind of device it draws other numbers, which follow from the state too.
+        """
         self.seed = state["seed"]
+        self._kind = state.get("device")
         self._generator = None
         self._state = state["state"].cpu() if len(state["state"]) else None
 
@@ -91,7 +108,7 @@ class TorchRandomness(NamedTuple):
     def restore(self, device: torch.device) -> None:
         """Continue drawing from here."""
         torch.set_rng_state(self.cpu)
-        if self.cuda is not None:
+        if self.cuda is not None and device.type == "cuda":
             torch.cuda.set_rng_state(self.cuda, device)
 
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import architectures
 from architectures import export, onnx
@@ -212,6 +213,29 @@ def test_safetensors_load_back_equal(tmp_path, memory, decode, exported):
     assert content["weights"]["sha256"] == sha256(tmp_path / "new" / "out" / "model.safetensors")
     assert content["checkpoint"] == {"file": "last.pt", "sha256": sha256(path)}
     assert content["decoding"] == exported
+
+
+def test_tensors_that_share_memory_are_written(tmp_path):
+    network = architectures.restore(make(tmp_path))[0]
+    network.register_buffer("again", network.projection.weight.detach())
+    content = {"preprocessing": {"crop": 32}, "input": {}}
+    export._as_safetensors(network, content, tmp_path / "file")
+    tensors = load_file(tmp_path / "file")
+    assert torch.equal(tensors["again"], tensors["projection.weight"])
+
+
+def test_a_network_of_one_size_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "other_side", lambda network, side: [])
+    assert run(make(tmp_path), "--format", "safetensors") == 0
+    assert model(tmp_path / "last-safetensors")["input"]["shape"] == ["N", 3, 32, 32]
+
+
+def test_the_place_of_weights_is_not_told(tmp_path):
+    state = checkpoint.load(make(tmp_path))
+    state["options"]["weights"] = "/home/someone/w.safetensors"
+    checkpoint.save(tmp_path / "other.pt", state)
+    assert run(tmp_path / "other.pt", "--format", "safetensors") == 0
+    assert "someone" not in json.dumps(model(tmp_path / "other-safetensors"))
 
 
 def test_model_json_says_how_to_use_the_network_and_what_it_has_seen(tmp_path):

@@ -1,4 +1,6 @@
 """The full method on a small network, for every criterion, and batches for it: what tests of the engine train."""
+import math
+
 import torch
 
 from architectures.backbones import Backbone, ConvNet
@@ -76,7 +78,8 @@ def batch(step=0):
 
 def by_one_graph(network, method, miner, data, chunk):
     """The step as one graph from the images to the loss, its images seen in chunks: the oracle of the engine's."""
-    features = Features(*(torch.cat(parts) for parts in zip(*map(network, data.image.split(chunk)))))
+    chunks = data.image.tensor_split(math.ceil(len(data.image) / chunk))
+    features = Features(*(torch.cat(parts) for parts in zip(*map(network, chunks))))
     related = method.relate(network, features)
     triplets = miner(related.z, data.label) if miner else None
     terms = method(network, features, related, data.label, data.index, triplets)

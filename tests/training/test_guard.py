@@ -10,7 +10,7 @@ import torch
 import main
 from criteria.method import LMMetric
 from tests.test_main import PLAIN, flags, folder  # noqa: F401  (a fixture)
-from training.guard import GRADIENT, FiniteGuard, room_for
+from training.guard import GRADIENT, FiniteGuard, refuse_infinite, room_for
 from training.optimisation import Optimisation
 from utilities import checkpoint
 from utilities.errors import RunError
@@ -40,6 +40,14 @@ def test_a_long_batch_is_not_listed_whole():
     guard.watch(1, terms(NAN), torch.arange(100))
     with pytest.raises(RunError, match="0, 1, 2, 3, 4, 5, 6, 7 and 92 more"):
         guard.check()
+
+
+def test_weights_that_are_not_finite_are_named():
+    layer = torch.nn.Linear(2, 2)
+    refuse_infinite(3, layer.named_parameters())
+    layer.bias.data[1] = torch.inf
+    with pytest.raises(RunError, match=r"weights are not finite after step 3 \(the first are bias\)"):
+        refuse_infinite(3, layer.named_parameters())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -104,7 +112,7 @@ def spoil(monkeypatch, step, kind):
         if len(count) == step and kind in ("gradient", "weights"):
             self.parameters[-1].grad[:] = torch.inf
         norm = original(self, number)
-        if len(count) == step and kind == "weights":
+        if len(count) == step and kind in ("weights", "update"):
             for p in self.parameters:
                 p.data.fill_(torch.nan)
         return norm
@@ -135,6 +143,15 @@ def test_a_bad_step_leaves_the_checkpoint_before_it(folder, tmp_path, monkeypatc
     assert all(value.isfinite().all() for value in last["network"].values())
     monkeypatch.undo()
     assert main.main([*argv, "--resume", "auto"]) == 0                             # and goes on from there
+
+
+def test_weights_that_an_update_spoils_are_not_saved(folder, tmp_path, monkeypatch, capsys):  # noqa: F811
+    spoil(monkeypatch, 6, "update")
+    argv = flags(folder, tmp_path, "--savename", "a", "--n_epochs", "3", "--eval_every", "3", *PLAIN)
+    assert main.main(argv) == 1
+    assert "The weights are not finite after step 6" in capsys.readouterr().err
+    last = checkpoint.load(tmp_path / "image_folder" / "a" / "last.pt")
+    assert last["progress"]["step"] == 3
 
 
 def test_a_bad_step_is_named_also_where_a_policy_draws_by_its_numbers(folder, tmp_path, monkeypatch, capsys):  # noqa: F811

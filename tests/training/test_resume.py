@@ -119,6 +119,31 @@ def test_a_finished_run_goes_on_when_it_is_given_more_epochs(folder, tmp_path, c
     compare(tmp_path, "whole", "cut")
 
 
+def test_another_device_goes_on_with_draws_of_its_own(folder, tmp_path):  # noqa: F811
+    argv = flags(folder, tmp_path, "--savename", "a", "--n_epochs", "1", "--bs", "8")
+    assert main.main(argv) == 0
+    path = tmp_path / "image_folder" / "a" / "last.pt"
+    state = checkpoint.load(path)
+    # what generators of a GPU save
+    drawn = torch.tensor([1, 0]).view(torch.uint8)
+    for part in ("relation", "policy"):
+        state["method"][f"{part}._extra_state"] |= {"state": drawn, "device": "cuda"}
+    state["random"]["cuda"] = drawn
+    checkpoint.save(path, state)
+    assert main.main([*argv, "--resume", "auto", "--n_epochs", "2"]) == 0
+    assert checkpoint.load(path)["progress"]["epoch"] == 2
+
+
+@pytest.mark.parametrize("more", [["--savename", "b"], ["--save_path", "elsewhere"]])
+def test_a_run_goes_on_where_it_is(folder, tmp_path, capsys, more):  # noqa: F811
+    assert main.main(flags(folder, tmp_path, *PLAIN, "--n_epochs", "0", "--savename", "a")) == 0
+    run = tmp_path / "image_folder" / "a"
+    assert main.main(["--resume", str(run), "--savename", "a", "--save_path", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main.main(["--resume", str(run), *more]) == 2
+    assert f"{' '.join(more)}: --resume {run} goes on in {run}; leave it out" in capsys.readouterr().err
+
+
 PARAMETRIC = ["--loss", "margin", "--batch_mining", "parametric", "--bs", "8", "--use_tv_split",
               "--tv_split_perc", "0.5"]
 

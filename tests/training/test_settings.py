@@ -7,7 +7,7 @@ from criteria import CRITERIA
 from criteria.base import PairCriterion
 from criteria.proxies import ProxyCriterion
 from parameters import get_options
-from training.settings import note_lengths, refuse_settings
+from training.settings import note_lengths, note_warmup, refuse_settings
 from utilities.errors import UsageError
 
 PLAIN = ["--relation", "none", "--memory", "none", "--pair_weighting", "uniform"]
@@ -154,3 +154,15 @@ def test_a_loss_says_where_rows_have_not_the_length_that_it_is_published_for(arg
     note_lengths(get_options([*PLAIN, *argv]))
     said = capsys.readouterr().out
     assert words in said if words else not said
+
+
+@pytest.mark.parametrize(("argv", "said"), [
+    (["--arch", "resnet18", "--n_epochs", "5"], True),
+    (["--arch", "resnet18", "--n_epochs", "6"], False),
+    (["--arch", "resnet18", "--n_epochs", "0"], False),
+    (["--n_epochs", "2", "--warmup_epochs", "2"], True),
+    (["--n_epochs", "2"], False),
+])
+def test_a_run_says_where_its_backbone_never_trains(argv, said, capsys):
+    note_warmup(get_options([*PLAIN, *argv]))
+    assert ("trains the backbone" in capsys.readouterr().out) == said

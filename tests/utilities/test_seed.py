@@ -165,3 +165,18 @@ def test_a_damaged_state_is_one_sentence(seed, state):
         stream.on(CPU)
     assert "A state of random draws in the checkpoint is damaged (" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_state_of_another_kind_of_device_goes_on_with_other_numbers():
+    drawn = []
+    for offset in (1, 1, 2):
+        stream = RandomStream()
+        # what a generator of a GPU saves
+        stream.load_state_dict({"seed": 5, "state": torch.tensor([1, offset]).view(torch.uint8), "device": "cuda"})
+        drawn.append(torch.rand(3, generator=stream.on(CPU)))
+        kept = RandomStream()
+        kept.load_state_dict(stream.state_dict())
+        assert torch.equal(torch.rand(3, generator=kept.on(CPU)), torch.rand(3, generator=stream.on(CPU)))
+    fresh = torch.rand(3, generator=RandomStream(5).on(CPU))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], fresh)
