@@ -38,7 +38,7 @@ begin() {                       # begin TABLE: reads the environment, goes to th
         say "EXTRA holds ${BASH_REMATCH[1]}, which the script sets itself; SEEDS, OUT and DATA change it."
         exit 2
     fi
-    common=() comparison=()
+    common=()
     dataset=""
     clear_rows
 }
@@ -47,7 +47,7 @@ words() {                       # words ARRAY TEXT: the words of all its lines
     read -ra "$1" <<< "${2//$'\n'/ }"
 }
 
-clear_rows() { names=() folders=() commands=(); }
+clear_rows() { names=() folders=() commands=() comparison=(); }
 
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$from/$1" ;; esac; }
 

@@ -166,6 +166,15 @@ def test_rows_are_compared_with_the_baselines_that_there_are(groups, baselines):
     assert [table.baseline for table in tables if not table.pick] == baselines
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_baseline_is_a_row_of_its_table(script):
+    """Also where tables of another data set came before."""
+    for argv in commands(script)[1]:
+        table = build_parser().parse_args(argv)
+        rows = [re.sub(r"-s[0-9]+$", "", Path(run).name) for run in table.runs]
+        assert set(table.baseline or ()) <= set(rows), argv
+
+
 @pytest.mark.parametrize("script,candidates", [("toy_cpu.sh", 8), ("table_ablation.sh", 12)])
 def test_every_grid_has_as_many_candidates_and_the_same_rates(script, candidates):
     grids = {}
