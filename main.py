@@ -186,7 +186,7 @@ def prepared_device(opt) -> torch.device:
     is_on_gpu = own_gpu is not None and opt.device != "cpu"
     device = choose_device(opt.device, [own_gpu] if is_on_gpu else opt.gpu)
     if opt.evaluate_on_gpu and not torch.cuda.is_available():
-        raise UsageError("--evaluate_on_gpu: torch sees no GPU here; leave it out.")
+        print("note: --evaluate_on_gpu: torch sees no GPU, so that the CPU evaluates.")
     if device.type == "cpu":
         keep_freed_memory()
     distributed.join(device, opt.timeout_minutes)

@@ -737,8 +737,8 @@ def add_speed_flags(parser: Parser) -> None:
         Precision of the backbone, in training and evaluation; everything after it stays in float32.
         'fp16' scales the loss.""")
     add("--accumulate", type=non_negative_int, default=0, metavar="IMAGES", help="""
-        Images that the backbone sees at once, for batches that do not fit in memory. The loss still
-        compares the whole batch, with the same gradient, for one more forward pass. 0: all at
+        Most images that the backbone sees at once, for batches that do not fit in memory. The loss
+        still compares the whole batch, with the same gradient, for one more forward pass. 0: all at
         once.""")
     add("--tf32", action=argparse.BooleanOptionalAction, default=True, help="""
         Compute the backbone's float32 in TF32 (10 bits of mantissa) on GPUs from Ampere on;

@@ -62,8 +62,8 @@ class ContextualMemory(nn.Module):
         point.
         """
         with torch.autocast(embedding.device.type, enabled=False):
-            u = self._in_own_precision(logit.detach())
-            e = self._in_own_precision(embedding.detach())
+            u = _widened(logit.detach())
+            e = _widened(embedding.detach())
             return self.compute_nll(u, e)
 
     def decode(self, embedding: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -74,13 +74,9 @@ class ContextualMemory(nn.Module):
         """
         wanted = self.gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(wanted), torch.autocast(embedding.device.type, enabled=False):
-            e = self._in_own_precision(embedding)
+            e = _widened(embedding)
             noise = torch.zeros_like(e) if noise is None else noise.to(e.dtype)
             return self.decode_context(e, noise)
-
-    def _in_own_precision(self, x: Tensor) -> Tensor:
-        """x as precise as the parameters: log-determinants sum over many dimensions."""
-        return x.to(next(self.parameters(), x).dtype)
 
     def compute_nll(self, logit: Tensor, embedding: Tensor) -> Tensor:
         """(B, D), (B, D) -> (B,)."""
@@ -136,6 +132,11 @@ class ContextualMemory(nn.Module):
         draw = torch.arange(self.samples, device=device)
         no_image = torch.full_like(draw, NO_IMAGE)
         return counter_noise(no_image, dim, seed=self.seed, draw=draw)
+
+
+def _widened(x: Tensor) -> Tensor:
+    """Half precision as float32: log-determinants sum over many dimensions."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def scaled(embedding: Tensor) -> Tensor:

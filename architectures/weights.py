@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
@@ -158,7 +159,7 @@ def require_answer(name: str, source: Source) -> None:
     except HTTPError as answer:
         answer.close()
     # a ValueError: not an address, as HF_ENDPOINT may give
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise unreachable(name, source, in_brief(getattr(error, "reason", error))) from error
 
 

@@ -185,7 +185,8 @@ def image_root(table: Path) -> Path:
 def row_names(images: ImageList, source: Path) -> list[str]:
     """What a table calls these images: as theirs does, or their paths below `source`."""
     if isinstance(images.paths, RowPaths):
-        return [images.paths.name(i) for i in range(len(images.paths))]
+        names = (images.paths.name(i) for i in range(len(images.paths)))
+        return [f"./{name}" if name.startswith(FORMULA) else name for name in names]
     return [as_listed(path.relative_to(source)) for path in images.paths]
 
 

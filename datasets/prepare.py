@@ -138,30 +138,50 @@ def prepare(name: str, source: Path, url: str | None = None, any_md5: bool = Fal
     if url and not url.endswith("/") and len(own.files) > 1:
         raise UsageError(f"--url {url}: {name} is made from {_named(own.files)}; give the address "
                          "of a folder that holds them, with a slash at its end.")
-    missing = [file for file in own.files if not (source / file.name).is_file()]
-    nowhere = [file for file in missing if not (url or file.url)]
+    nowhere = [file for file in _missing(own, source) if not (url or file.url)]
     if nowhere:
         raise UsageError(f"{name} cannot be fetched by this command: {own.where}; put "
                          f"{_named(nowhere)} into {source} and run again, or give the address of a "
                          "folder that holds them by --url.")
-    for file in own.files:
-        path = source / file.name
-        if file in missing or any_md5 or not file.md5:
-            continue
-        found = digest.md5(path)
-        if found != file.md5:
-            raise UsageError(f"{path}: the MD5 sum is {found} instead of {file.md5}; delete the "
-                             "file to fetch it again, or take it all the same by --any_md5.")
     try:
         source.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--source_path {source}: this folder cannot be made ({reason(error)}); "
                          "choose another.") from None
-    with Lock(source, f"{source}: another process is preparing a data set there; run again when it "
-                      "has ended."):
-        _fetch(missing, source, url)
-        _fill(name, own, source, target)
+    with _lock(source):
+        # another process may have made it meanwhile
+        if not target.exists():
+            missing = _missing(own, source)
+            if not any_md5:
+                _check_sums([file for file in own.files if file not in missing], source)
+            _fetch(missing, source, url)
+            _fill(name, own, source, target)
     return target
+
+
+def _missing(own: Source, source: Path) -> list[File]:
+    """The data set's files that are not there."""
+    return [file for file in own.files if not (source / file.name).is_file()]
+
+
+def _lock(source: Path) -> Lock:
+    """One process prepares at a time: what it makes there is not for others yet."""
+    busy = f"{source}: another process is preparing a data set there."
+    try:
+        return Lock(source, busy)
+    except RunError:
+        print(f"{busy} Waiting for its end.", flush=True)
+        return Lock(source)
+
+
+def _check_sums(files: list[File], source: Path) -> None:
+    """A UsageError for a file of another MD5 sum than is known."""
+    for file in files:
+        path = source / file.name
+        found = digest.md5(path) if file.md5 else None
+        if found != file.md5:
+            raise UsageError(f"{path}: the MD5 sum is {found} instead of {file.md5}; delete the "
+                             "file to fetch it again, or take it all the same by --any_md5.")
 
 
 def _fetch(missing: list[File], source: Path, url: str | None) -> None:

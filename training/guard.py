@@ -62,7 +62,8 @@ class FiniteGuard:
 def refuse_infinite(step: int, parameters: Iterable[tuple[str, Tensor]]) -> None:
     """A RunError where named parameters hold numbers that are not finite, as after an update that was too large."""
     are_finite = {name: parameter.isfinite().all() for name, parameter in parameters}
-    if torch.stack(list(are_finite.values())).all():
+    # a network without a projection on rows has no parameters
+    if not are_finite or torch.stack(list(are_finite.values())).all():
         return
     first = next(name for name, is_finite in are_finite.items() if not is_finite)
     raise RunError(f"The weights are not finite after step {step} (the first are {first}). The last checkpoint before "

@@ -62,10 +62,15 @@ def refuse_other_place(opt, explicit: dict, folder: Path) -> None:
     """A UsageError where flags name another folder than that of the run, which is written to."""
     if opt.resume == "auto":
         return
-    own = folder.resolve()
-    given = {"save_path": (opt.save_path, own.parent.parent), "savename": (opt.savename, own.name)}
-    for flag, (value, there) in given.items():
-        if flag in explicit and Path(value or "").resolve() != Path(there).resolve():
+    # a link may lead to it
+    places = (folder.absolute(), folder.resolve())
+    is_there = {
+        "save_path": Path(opt.save_path).resolve() in [place.parent.parent.resolve() for place in places],
+        "savename": opt.savename in [place.name for place in places],
+    }
+    for flag in is_there.keys() & explicit.keys():
+        if not is_there[flag]:
+            value = getattr(opt, flag)
             raise UsageError(f"--{flag} {value}: --resume {opt.resume} goes on in {folder}; leave it out.")
 
 

@@ -5,6 +5,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -127,7 +128,7 @@ class Run:
         """Write a checkpoint, in the first of several processes; its state is complete only together with all
         generators, which are alike in all of them. A non-finite loss or weight stops the run instead."""
         self.guard.check()
-        refuse_infinite(self.progress.step, self.network.named_parameters())
+        refuse_infinite(self.progress.step, chain(self.network.named_parameters(), self.method.named_parameters()))
         self.progress.saved = time.perf_counter()
         if self.folder:
             checkpoint.save(self.folder / name, self.state_dict())

@@ -40,7 +40,7 @@ def refuse_settings(opt) -> None:
 
 def note_warmup(opt) -> None:
     """Say where the backbone never trains, as with the warm-up of a recipe in a short run."""
-    if 0 < opt.n_epochs <= opt.warmup_epochs:
+    if not opt.freeze and 0 < opt.n_epochs <= opt.warmup_epochs:
         print(f"note: with --warmup_epochs {opt.warmup_epochs} none of the {counted(opt.n_epochs, 'epoch')} trains the "
               "backbone; pass --warmup_epochs 0 for one that does.")
 

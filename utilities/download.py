@@ -195,6 +195,8 @@ def _receive(response: requests.Response, part: Part, otherwise: str, elsewhere:
     if not total and named.isdecimal():
         total = part.size + int(named)
     _append(response, part, total, elsewhere)
+    if status == 206 and sent[2] == "*":
+        raise Cut("the server did not say how long the file is")
 
 
 def _append(response: requests.Response, part: Part, total: int, elsewhere: str) -> None:

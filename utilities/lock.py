@@ -1,8 +1,12 @@
 """Folders that one process at a time works in."""
+import errno
 import os
 from pathlib import Path
 
 from utilities.errors import RunError
+
+# what file systems say that have no locks
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 class Lock:
@@ -25,6 +29,11 @@ class Lock:
         except BlockingIOError:
             self._close()
             raise RunError(otherwise) from None
+        except OSError as error:
+            self._close()
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            return
         # else the lock would end with the last of the processes that share it
         os.register_at_fork(after_in_child=self._close)
 

@@ -161,7 +161,7 @@ class LMMetric(nn.Module):
         terms = {"metric": self.base(u, label, triplets, self.pair_weights(choice, pairs))}
         if v is not None:
             second = self.second_loss or self.base
-            terms["metric_memory"] = second(v, label, triplets, self.pair_weights(choice, pairs, v))
+            terms["metric_memory"] = second(v, label, triplets=triplets, weight=self.pair_weights(choice, pairs, v))
         if self.xbm is not None:
             terms["metric_xbm"] = self.xbm(self.base, u, label, index, partial(self.reference_weights, choice))
         if self.proxies is not None:

@@ -17,11 +17,11 @@ class SecondLoss(nn.Module):
         self.miner = miner
         self.weight = weight
 
-    def forward(self, v: Tensor, label: Tensor, triplets: Triplets | None = None,
-                pair_weights: PairWeights | None = None) -> Tensor:
+    def forward(self, v: Tensor, label: Tensor, weight: PairWeights | None = None,
+                triplets: Triplets | None = None) -> Tensor:
         """v (B, D), label (B,) -> scalar; the triplets of u are not used."""
         triplets = self.miner(v, label) if self.miner else None
-        return self.weight * self.criterion(v, label, triplets, pair_weights)
+        return self.weight * self.criterion(v, label, triplets, weight)
 
     def get_extra_state(self) -> dict | None:
         """The miner's random stream, part of the module's state dict."""

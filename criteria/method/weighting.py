@@ -12,8 +12,6 @@ from utilities.registry import known_name
 POSITIVE = 0
 NEGATIVE = 1
 SCALES = ("mean", "none")
-# a logit whose exponential is zero; finite, for rows without pairs
-OUTSIDE = -1e30
 
 
 class Sharpness:
@@ -36,7 +34,8 @@ class Sharpness:
         mask = pairs.negative if sign == NEGATIVE else pairs.positive
         slope = b if sign == NEGATIVE else -b
         logit = slope[..., None] * pairs.similarity  # (K, A, N)
-        share = logit.masked_fill(~mask, OUTSIDE).softmax(-1)  # zero outside the mask, but in a row without pairs
+        lowest = torch.finfo(logit.dtype).min / 2  # finite, for rows without pairs
+        share = logit.masked_fill(~mask, lowest).softmax(-1)  # zero outside the mask, but in such a row
         return share * mask.sum(-1, keepdim=True)
 
     def mean_weights(self, probability: Tensor, grid: Tensor, sign: int, pairs: Pairs) -> Tensor:

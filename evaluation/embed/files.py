@@ -18,6 +18,7 @@ from utilities.device import AMP
 from utilities.digest import sha256
 from utilities.errors import RunError, UsageError
 from utilities.files import read_json, replacing, replacing_text
+from utilities.labels import plain
 from utilities.logger import provenance, write_json
 
 EMBEDDINGS = "embeddings.npy"
@@ -74,7 +75,7 @@ def write_labels(table: Path, earlier: list[list[str]], images: ImageList, paths
         writer.writerows([COLUMNS, *earlier])
         for path, label, damaged in zip(paths, images.labels, is_damaged):
             if not damaged:
-                writer.writerow([path, label, spreadsheet_text(images.class_names[label])])
+                writer.writerow([path, label, spreadsheet_text(plain(images.class_names[label]))])
 
 
 def image_folder(images: ImageList, source: Path) -> Path:

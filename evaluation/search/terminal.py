@@ -19,7 +19,7 @@ from utilities.logger import write_json
 from utilities.text import counted, printable
 
 # endings that matplotlib draws
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".svgz", ".eps", ".ps", ".tif", ".tiff", ".avif", ".gif")
 
 
 def run(opt: Namespace) -> None:

@@ -472,9 +472,10 @@ def test_a_hub_that_does_not_answer_is_one_sentence_at_once(monkeypatch, hub, re
     assert not requested
 
 
-def test_a_hub_that_is_no_address_is_one_sentence(monkeypatch, hub, requested):
-    monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.example")
-    with pytest.raises(RunError, match="timm.test_vit could not be fetched from hf-mirror.example/"):
+@pytest.mark.parametrize("address", ["hf-mirror.example", "http://a b"])
+def test_a_hub_that_is_no_address_is_one_sentence(monkeypatch, hub, requested, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(RunError, match=f"timm.test_vit could not be fetched from {address}/"):
         architectures.select("timm.test_vit", embed_dim=8, pretrained=True)
     assert not requested
 

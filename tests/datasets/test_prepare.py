@@ -368,10 +368,24 @@ def test_a_folder_without_images_is_a_problem(name, source, capsys):
 
 def test_one_process_prepares_at_a_time(tmp_path, source, capsys):
     save_cub(tmp_path, source)
-    with Lock(source):
-        said = failed(capsys, 1, "cub200", source, "--any_md5")
-    assert "another process is preparing a data set there" in said
-    assert os.listdir(source) == [CUB]
+    lock = Lock(source)
+    timer = threading.Timer(0.3, lock.release)
+    timer.start()
+    assert run("cub200", source, "--any_md5") == 0
+    timer.join()
+    assert "another process is preparing a data set there. Waiting for its end." in capsys.readouterr().out
+
+
+def test_what_another_process_has_made_meanwhile_is_taken(tmp_path, source, monkeypatch):
+    save_cub(tmp_path, source)
+    original = prepare._lock
+
+    def late(folder):
+        monkeypatch.setattr(prepare, "_lock", original)
+        prepare.prepare("cub200", folder, any_md5=True)
+        return original(folder)
+
+    monkeypatch.setattr(prepare, "_lock", late)
     assert run("cub200", source, "--any_md5") == 0
 
 

@@ -45,6 +45,7 @@ def test_a_long_batch_is_not_listed_whole():
 def test_weights_that_are_not_finite_are_named():
     layer = torch.nn.Linear(2, 2)
     refuse_infinite(3, layer.named_parameters())
+    refuse_infinite(3, [])
     layer.bias.data[1] = torch.inf
     with pytest.raises(RunError, match=r"weights are not finite after step 3 \(the first are bias\)"):
         refuse_infinite(3, layer.named_parameters())
@@ -152,6 +153,21 @@ def test_weights_that_an_update_spoils_are_not_saved(folder, tmp_path, monkeypat
     assert "The weights are not finite after step 6" in capsys.readouterr().err
     last = checkpoint.load(tmp_path / "image_folder" / "a" / "last.pt")
     assert last["progress"]["step"] == 3
+
+
+def test_weights_of_the_method_are_not_saved_either(folder, tmp_path, monkeypatch, capsys):  # noqa: F811
+    original = Optimisation.step
+
+    def spoiled(self, number):
+        norm = original(self, number)
+        for group in self.optimizer.param_groups:
+            if group["name"] == "relation":
+                group["params"][0].data.fill_(torch.inf)
+        return norm
+    monkeypatch.setattr(Optimisation, "step", spoiled)
+    argv = flags(folder, tmp_path, "--savename", "a", "--n_epochs", "2", "--steps_per_epoch", "1", "--eval_every", "2")
+    assert main.main(argv) == 1
+    assert "The weights are not finite after step 1 (the first are relation." in capsys.readouterr().err
 
 
 def test_a_bad_step_is_named_also_where_a_policy_draws_by_its_numbers(folder, tmp_path, monkeypatch, capsys):  # noqa: F811

@@ -15,6 +15,7 @@ from datasets import batches
 from datasets.base import ImageList
 from datasets.rows import row_loader
 from datasets.samplers import select
+from evaluation.embed import command
 from parameters import get_options
 from training import projection
 from utilities.table import read_rows
@@ -127,3 +128,18 @@ def test_a_run_starts_from_the_similarities_of_its_backbone(folder, tmp_path, mo
         row = read_rows(tmp_path / "image_folder" / name / "metrics.csv")[0]
         found[name] = {metric: float(value) for metric, value in row.items()}
     assert found["128"] == pytest.approx(found["none"], abs=1e-5)
+
+
+def test_rows_alone_are_evaluated(tmp_path):
+    """A network without a parameter."""
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32))
+    lines = [f"=a{i}.png,{i // 3}" for i in range(24)]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    argv = ["--dataset", "embeddings", "--source_path", str(tmp_path / "rows.npy"), "--embed_dim", "none", "--memory",
+            "none", "--bs", "8", "--n_epochs", "0", "--no-figures", "--save_path", str(tmp_path / "runs"), "--device",
+            "cpu"]
+    assert main.main([*argv, "--savename", "a"]) == 0
+    checkpoint = tmp_path / "runs" / "embeddings" / "a" / "last.pt"
+    out = tmp_path / "e"
+    assert command.main([str(checkpoint), str(tmp_path / "rows.npy"), "--out", str(out), "--metrics"]) == 0
+    assert (out / "labels.csv").read_text().splitlines()[1].startswith("./=a0.png,")

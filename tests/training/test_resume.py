@@ -139,6 +139,9 @@ def test_a_run_goes_on_where_it_is(folder, tmp_path, capsys, more):  # noqa: F81
     assert main.main(flags(folder, tmp_path, *PLAIN, "--n_epochs", "0", "--savename", "a")) == 0
     run = tmp_path / "image_folder" / "a"
     assert main.main(["--resume", str(run), "--savename", "a", "--save_path", str(tmp_path)]) == 0
+    (tmp_path / "link").symlink_to(run)
+    for name in ("a", "link"):
+        assert main.main(["--resume", str(tmp_path / "link"), "--savename", name]) == 0
     capsys.readouterr()
     assert main.main(["--resume", str(run), *more]) == 2
     assert f"{' '.join(more)}: --resume {run} goes on in {run}; leave it out" in capsys.readouterr().err

@@ -162,6 +162,7 @@ def test_a_loss_says_where_rows_have_not_the_length_that_it_is_published_for(arg
     (["--arch", "resnet18", "--n_epochs", "0"], False),
     (["--n_epochs", "2", "--warmup_epochs", "2"], True),
     (["--n_epochs", "2"], False),
+    (["--arch", "resnet18", "--n_epochs", "3", "--freeze"], False),
 ])
 def test_a_run_says_where_its_backbone_never_trains(argv, said, capsys):
     note_warmup(get_options([*PLAIN, *argv]))

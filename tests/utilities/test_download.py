@@ -31,7 +31,8 @@ class Server(ThreadingHTTPServer):
     Range), cuts (how many bytes each of the next answers sends before it breaks off), status,
     location (of a redirect), page (HTML), length (False: not said; or the text that is said), stall (an event to
     wait for where it breaks off), shift (how many bytes too early a range begins), most (bytes that
-    an answer to a Range holds at most). `asked` lists the Range headers.
+    an answer to a Range holds at most), vague (such an answer does not say how long the file is). `asked`
+    lists the Range headers.
     """
 
     daemon_threads = True
@@ -49,6 +50,7 @@ class Server(ThreadingHTTPServer):
         self.stall = None
         self.shift = 0
         self.most = None
+        self.vague = False
         self.asked = []
         self.url = f"http://127.0.0.1:{self.server_port}/file"
 
@@ -82,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(416, b"", {"Content-Range": f"bytes */{total}"})
         start -= server.shift
         body = server.content[start:][:server.most]
-        span = f"bytes {start}-{start + len(body) - 1}/{total}"
+        span = f"bytes {start}-{start + len(body) - 1}/{'*' if server.vague else total}"
         return self.answer(206, body, {"Content-Range": span})
 
     def answer(self, status, body, headers):
@@ -192,9 +194,11 @@ def test_a_server_that_sends_another_range(server, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("vague", [False, True])
 @pytest.mark.parametrize("length", [True, False])
 @pytest.mark.parametrize("md5", [MD5, None])
-def test_a_server_that_sends_less_than_the_rest(server, length, md5, tmp_path):
+def test_a_server_that_sends_less_than_the_rest(server, length, md5, vague, tmp_path):
+    server.vague = vague
     server.cuts = [100_000]
     server.most = 90_000
     server.length = length

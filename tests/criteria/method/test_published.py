@@ -142,10 +142,10 @@ def test_margin_mines_again_from_the_second_embedding():
     triplets = select_miner("distance", seed=1)
     triplets.load_state_dict(state)
     expected = method.base(v, LABEL, triplets(v, LABEL), weights)
-    assert torch.equal(second(v, LABEL, None, weights), expected)
-    again = second(v, LABEL, None, weights)
+    assert torch.equal(second(v, LABEL, weights), expected)
+    again = second(v, LABEL, weights)
     second.set_extra_state(state)
-    assert torch.equal(second(v, LABEL, None, weights), expected) and not torch.equal(again, expected)
+    assert torch.equal(second(v, LABEL, weights), expected) and not torch.equal(again, expected)
 
 
 def test_weights_of_the_transformer_reach_two():
