@@ -68,13 +68,9 @@ def train(run: Run, bar: tqdm) -> None:
     miner = run.miner
     optimisation = run.optimisation
     progress = run.progress
-    large_batch = None
-    if opt.accumulate or distributed.world() > 1:
-        large_batch = LargeBatchStep(network, method, miner, amp=opt.amp, scaler=optimisation.scaler,
-                                     chunk=opt.accumulate)
+    large_batch = large_batch_step(run)
     mixed_precision = autocast(run.device, opt.amp)
-    # a CPU computes in full precision as it is
-    exact = nullcontext if run.device.type == "cpu" else partial(full_precision, run.device)
+    exact = nullcontext if run.device.type == "cpu" else partial(full_precision, run.device)  # a CPU is exact as it is
     if not progress.history:
         finish_epoch(run, {"epoch": 0, "step": 0}, bar)  # the untrained network
     while progress.epoch < opt.n_epochs:
@@ -110,6 +106,14 @@ def train(run: Run, bar: tqdm) -> None:
         means = progress.mean_terms(run.epoch_steps)
         progress.epoch += 1
         finish_epoch(run, {"epoch": progress.epoch, "step": progress.step} | means, bar)
+
+
+def large_batch_step(run: Run) -> LargeBatchStep | None:
+    """What takes the place of the step's lines with --accumulate or several processes."""
+    if not run.opt.accumulate and distributed.world() == 1:
+        return None
+    return LargeBatchStep(run.network, run.method, run.miner, amp=run.opt.amp, scaler=run.optimisation.scaler,
+                          chunk=run.opt.accumulate)
 
 
 def refuse_metrics(opt) -> None:

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -597,6 +598,11 @@ def add_policy_flags(parser: Parser) -> None:
         Divide weights by their mean over the batch, or leave them (--policy_action weight).""")
     add("--policy_constant", type=finite, nargs=2, metavar=("POSITIVE", "NEGATIVE"), help="""
         The action of --pair_weighting constant, such as 5 20.""")
+    add_policy_training_flags(add)
+
+
+def add_policy_training_flags(add: Callable) -> None:
+    """How the policy learns, in the same group of flags."""
     add("--policy_reward", choices=[*registry("policy_reward")], help="""
         AP after a virtual step under the sampled weights; or AP without a step (as published; it
         does not depend on the action).""")
