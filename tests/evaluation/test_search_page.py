@@ -23,7 +23,7 @@ def server(place):  # noqa: F811
     """A server of thirty images; the class of one is a hostile name, the path of another too."""
     labels = place / "e" / "labels.csv"
     lines = labels.read_text().splitlines()
-    lines[1] = f"{lines[1].rpartition(',')[0]},{EVIL}"
+    lines[1] = f"{lines[1].partition(',')[0]},90,{EVIL}"
     lines[2] = f"../query.png,{lines[2].partition(',')[2]}"
     lines[3] = f"{place / 'query.png'},{lines[3].partition(',')[2]}"
     lines[4] = f"../last.pt,{lines[4].partition(',')[2]}"
