@@ -1,5 +1,7 @@
 """Folders that one process at a time works in."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -72,3 +74,15 @@ def test_the_lock_ends_with_a_killed_process_and_not_with_its_workers(tmp_path):
         process.wait()
         # at once, while the workers still wait for their parent
         Lock(tmp_path, "taken").release()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_does_without(tmp_path, monkeypatch, number):
+    def flock(handle, how):
+        raise OSError(number, os.strerror(number))
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Lock(tmp_path, "busy"), Lock(tmp_path):
+        pass
+    number = errno.EIO
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        Lock(tmp_path, "busy")
