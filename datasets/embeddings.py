@@ -185,16 +185,15 @@ def image_root(table: Path) -> Path:
 def row_names(images: ImageList, source: Path) -> list[str]:
     """What a table calls these images: as theirs does, or their paths below `source`."""
     if isinstance(images.paths, RowPaths):
-        names = (images.paths.name(i) for i in range(len(images.paths)))
-        return [f"./{name}" if name.startswith(FORMULA) else name for name in names]
+        return [as_listed(images.paths.name(i)) for i in range(len(images.paths))]
     return [as_listed(path.relative_to(source)) for path in images.paths]
 
 
-def as_listed(path: Path) -> str:
+def as_listed(path: Path | str) -> str:
     """A path as tables name it.
 
     One that begins with a space begins with ./, or the space is lost; so does one that a
     spreadsheet would compute.
     """
-    name = path.as_posix()
+    name = path.as_posix() if isinstance(path, Path) else path
     return f"./{name}" if name[:1].isspace() or name.startswith(FORMULA) else name

@@ -45,10 +45,11 @@ class Unreachable(RunError):
 
 class Part:
     """What has arrived of a file, in <file>.part; the version that the server named is in
-    <file>.part.version.
+    <file>.part.version. elsewhere: what to do where the disk has no place.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, elsewhere: str):
+        self.elsewhere = elsewhere
         self.path = path.with_name(f"{path.name}.part")
         self._version = path.with_name(f"{path.name}.part.version")
 
@@ -92,10 +93,10 @@ def download(url: str, path: Path, wanted: str | None = None, *,
         raise UsageError(f"--url {url}: this is not an address of the web; give one that begins "
                          "with http:// or https:// and has neither spaces nor letters beyond "
                          "ASCII.")
-    part = Part(path)
+    part = Part(path, elsewhere)
     otherwise = f"or fetch it with a browser and save it as {path}"
     try:
-        _fetch_all(url, part, otherwise, bool(wanted), WAITS if waits is None else waits, elsewhere)
+        _fetch_all(url, part, otherwise, bool(wanted), WAITS if waits is None else waits)
         found = sum_of(part.path)[:len(wanted)] if wanted else None
         if found != wanted:
             part.remove()
@@ -128,7 +129,7 @@ def check_space(folder: Path, needed: int, elsewhere: str = ELSEWHERE) -> None:
 
 
 def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool,
-               waits: Sequence[float], elsewhere: str) -> None:
+               waits: Sequence[float]) -> None:
     """Connect until all is there. Only attempts in a row that brought nothing new count as
     failed.
     """
@@ -136,7 +137,7 @@ def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool,
     failed = 0
     while True:
         try:
-            return _fetch(url, part, otherwise, resumable, elsewhere)
+            return _fetch(url, part, otherwise, resumable)
         except Cut as cut:
             failed = 1 if part.size > furthest else failed + 1
             furthest = max(furthest, part.size)
@@ -147,7 +148,7 @@ def _fetch_all(url: str, part: Part, otherwise: str, resumable: bool,
             time.sleep(waits[failed - 1])
 
 
-def _fetch(url: str, part: Part, otherwise: str, resumable: bool, elsewhere: str) -> None:
+def _fetch(url: str, part: Part, otherwise: str, resumable: bool) -> None:
     """One connection; returns when the part is the whole file."""
     headers = dict(HEADERS)
     if part.size and (part.version or resumable):
@@ -156,13 +157,13 @@ def _fetch(url: str, part: Part, otherwise: str, resumable: bool, elsewhere: str
         headers["If-Range"] = part.version
     try:
         with requests.get(url, headers=headers, timeout=TIMEOUT, stream=True) as response:
-            _receive(response, part, otherwise, elsewhere)
+            _receive(response, part, otherwise)
     # a ValueError: an address that libraries below requests take for none
     except (requests.RequestException, ValueError) as error:
         raise _failure(url, error, otherwise) from None
 
 
-def _receive(response: requests.Response, part: Part, otherwise: str, elsewhere: str) -> None:
+def _receive(response: requests.Response, part: Part, otherwise: str) -> None:
     """Bring the part to the end of the file, by the answer to one request."""
     status = response.status_code
     content_range = response.headers.get("Content-Range", "")
@@ -194,14 +195,14 @@ def _receive(response: requests.Response, part: Part, otherwise: str, elsewhere:
     named = response.headers.get("Content-Length", "")
     if not total and named.isdecimal():
         total = part.size + int(named)
-    _append(response, part, total, elsewhere)
+    _append(response, part, total)
     if status == 206 and sent[2] == "*":
         raise Cut("the server did not say how long the file is")
 
 
-def _append(response: requests.Response, part: Part, total: int, elsewhere: str) -> None:
+def _append(response: requests.Response, part: Part, total: int) -> None:
     """Write the body behind what is there, and to the disk; total: bytes of the file, 0 if unknown."""
-    check_space(part.path.parent, total - part.size, elsewhere)
+    check_space(part.path.parent, total - part.size, part.elsewhere)
     with (part.path.open("ab") as file,
           new_bar(desc=part.path.stem, total=total or None, initial=part.size, unit="B",
                   unit_scale=True) as bar):
