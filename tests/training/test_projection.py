@@ -138,7 +138,7 @@ def test_rows_alone_are_evaluated(tmp_path):
     argv = ["--dataset", "embeddings", "--source_path", str(tmp_path / "rows.npy"), "--embed_dim", "none", "--memory",
             "none", "--bs", "8", "--n_epochs", "0", "--no-figures", "--save_path", str(tmp_path / "runs"), "--device",
             "cpu"]
-    assert main.main([*argv, "--savename", "a"]) == 0
+    assert main.main([*argv, "--savename", "a", "--relation", "none", "--pair_weighting", "uniform"]) == 0
     checkpoint = tmp_path / "runs" / "embeddings" / "a" / "last.pt"
     out = tmp_path / "e"
     assert command.main([str(checkpoint), str(tmp_path / "rows.npy"), "--out", str(out), "--metrics"]) == 0
