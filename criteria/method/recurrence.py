@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Entries of a direction's recurrent weights. Smaller ones of both directions stay in a core's cache
-# together, and one loop over the batch is enough; larger ones would push each other out.
-SMALL = 3 * 384**2
+# Both directions together, at most as wide, are one recurrence: half the calls at every image, for
+# a product twice as large, half of it zeros.
+NARROW = 256
+GATES = 3
 
 
 def gru(cell: nn.GRU, x: Tensor) -> Tensor:
     """What `cell`, of one layer, gives for a sequence: (T, F) -> (T, directions * hidden)."""
-    gates = []
+    given = []
     weights = []
     biases = []
     for direction in range(1 + cell.bidirectional):
@@ -23,96 +24,79 @@ def gru(cell: nn.GRU, x: Tensor) -> Tensor:
             getattr(cell, f"{name}_{end}")
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        given = nn.functional.linear(x, weight_ih, bias_ih)  # (T, 3H)
-        gates.append(given.flip(0) if direction else given)
+        gates = nn.functional.linear(x, weight_ih, bias_ih)  # (T, 3H)
+        given.append(gates.flip(0) if direction else gates)
         weights.append(weight_hh)
         biases.append(bias_hh)
-    if weights[0].numel() < SMALL:
-        states = Recurrence.apply(torch.stack(gates, 1), *weights, *biases).unbind(1)
+    if len(given) * cell.hidden_size <= NARROW:
+        by_gate = zip(*(weight.chunk(GATES) for weight in weights))
+        weight = torch.cat([torch.block_diag(*gate) for gate in by_gate])
+        states = Recurrence.apply(side_by_side(given), weight, side_by_side(biases))
+        states = states.chunk(len(given), 1)
     else:
-        states = [Recurrence.apply(given[:, None], weight, bias)[:, 0]
-                  for given, weight, bias in zip(gates, weights, biases)]
+        states = map(Recurrence.apply, given, weights, biases)
     outputs = [one.flip(0) if direction else one for direction, one in enumerate(states)]
     return torch.cat(outputs, 1)
 
 
+def side_by_side(gates: list[Tensor]) -> Tensor:
+    """The gates (..., 3H) of several units as those of one whose state is all of theirs."""
+    by_gate = zip(*(one.chunk(GATES, -1) for one in gates))
+    return torch.cat([one for gate in by_gate for one in gate], -1)
+
+
 class Recurrence(torch.autograd.Function):
-    """N recurrences side by side, from the first place to the last (Cho et al. 2014, as torch
-    computes it).
+    """From the first image to the last (Cho et al. 2014, as torch computes it).
 
         r_t = sigmoid(i_r + W_r h + b_r),   z_t = sigmoid(i_z + W_z h + b_z)
         n_t = tanh(i_n + r_t (W_n h + b_n)),   h_t = (1 - z_t) n_t + z_t h,   h = h_{t-1}
 
-    i (T, N, 3H): what the inputs add to the gates r, z, n. N weights W (3H, H), then N biases
-    b (3H,). -> (T, N, H). First derivatives only.
+    i (T, 3H): what the inputs add to the gates r, z, n; W (3H, H), b (3H,). -> (T, H). First
+    derivatives only.
     """
 
     @staticmethod
-    def forward(ctx, gates: Tensor, *parameters: Tensor) -> Tensor:
-        length, number, _ = gates.shape
-        weights, biases = parameters[:number], parameters[number:]
-        width = weights[0].shape[1]
-        states = gates.new_zeros(length + 1, number, width)  # the first before the sequence
-        reset_update = gates.new_empty(length, number, 2, width)
-        candidate = gates.new_empty(length, number, width)
-        recalled = gates.new_empty(length, number, 3 * width)
-        given = gates.view(length, number, 3, width)
-        own = recalled.view(length, number, 3, width)
+    def forward(ctx, given: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        length, width = len(given), weight.shape[1]
+        states = given.new_zeros(length + 1, width)  # the first before the sequence
+        # all that does not wait for a state; the loop adds the rest in place
+        own = bias.repeat(length, 1)
+        own[:, :2 * width] += given[:, :2 * width]
+        candidate = given[:, 2 * width:].clone()
+        r, z, recalled = own.chunk(GATES, 1)
         # all views at once: one by one they take as long as the arithmetic
         views = zip(*map(torch.unbind, [
-            own[:, :, :2], own[:, :, 2], given[:, :, :2], given[:, :, 2],
-            reset_update, reset_update[:, :, 0], reset_update[:, :, 1], candidate,
-            states[:-1], states[1:],
+            own, own[:, :2 * width], r, z, recalled, candidate, states[:-1], states[1:],
         ]))
-        befores = of_each_place(states[:-1])
-        products = of_each_place(recalled)
-        for before, product, (rec_ru, rec_n, in_ru, in_n, ru, r, z, n, h, new) in zip(
-            befores, products, views
-        ):
-            for bias, weight, one, out in zip(biases, weights, before, product):
-                torch.addmv(bias, weight, one, out=out)
-            torch.add(in_ru, rec_ru, out=ru).sigmoid_()
-            torch.addcmul(in_n, r, rec_n, out=n).tanh_()
+        for gates, reset_update, r, z, recalled, n, h, new in views:
+            gates.addmv_(weight, h)
+            reset_update.sigmoid_()
+            n.addcmul_(r, recalled).tanh_()
             torch.lerp(n, h, z, out=new)
-        ctx.save_for_backward(*weights, states, reset_update, candidate, own[:, :, 2].clone())
+        ctx.save_for_backward(weight, states, own, candidate)
         return states[1:].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
-        *weights, states, reset_update, candidate, recalled = ctx.saved_tensors
-        length, number, width = gradient.shape
+        weight, states, own, candidate = ctx.saved_tensors
         previous = states[:-1]
-        r, z = reset_update.unbind(2)  # (T, N, H)
+        r, z, recalled = own.chunk(GATES, 1)  # (T, H) each
         # what each gate's input is worth for a unit of the state's gradient
         to_candidate = (1 - z) * (1 - candidate**2)
         to_update = (previous - candidate) * z * (1 - z)
         to_reset = to_candidate * recalled * r * (1 - r)
-        slope = torch.stack([to_reset, to_update, to_candidate * r], 2)  # (T, N, 3, H)
-        own = gradient.new_empty(length, number, 3, width)
-        states_gradient = gradient.new_empty(length, number, width)
-        carried = gradient.new_zeros(number, width)
-        parts = carried.unbind()
-        transposed = [weight.T for weight in weights]
-        flat = own.flatten(2)  # (T, N, 3H)
+        own_gradient = torch.stack([to_reset, to_update, to_candidate * r], 1)  # (T, 3, H)
+        # that of every state, of which the loop adds what comes through the next one
+        of_state = torch.cat([torch.zeros_like(gradient[:1]), gradient])  # (T + 1, H)
+        flat = own_gradient.flatten(1)  # (T, 3H)
+        transposed = weight.T
         views = zip(*(tensor.unbind()[::-1] for tensor in [
-            gradient, states_gradient, states_gradient.unsqueeze(2), slope, own, z,
+            of_state[:-1], of_state[1:], own_gradient, flat, z,
         ]))
-        rows = of_each_place(flat)[::-1]
-        for row, (received, total, totals, factor, gates, keep) in zip(rows, views):
-            torch.add(received, carried, out=total)
-            torch.mul(factor, totals, out=gates)
-            torch.mul(total, keep, out=carried)
-            for part, matrix, one in zip(parts, transposed, row):
-                part.addmv_(matrix, one)
-        given = own.clone()
-        torch.mul(to_candidate, states_gradient, out=given[:, :, 2])
-        own_gradients = [one.T @ before for one, before in zip(flat.unbind(1), previous.unbind(1))]
-        return given.flatten(2), *own_gradients, *flat.sum(0)
-
-
-def of_each_place(rows: Tensor) -> list[tuple[Tensor, ...]]:
-    """(T, N, ...) -> for every place the N rows."""
-    number = rows.shape[1]
-    views = rows.flatten(0, 1).unbind()
-    return [views[start:start + number] for start in range(0, len(views), number)]
+        for earlier, whole, gates, row, keep in views:
+            gates.mul_(whole)
+            earlier.addcmul_(whole, keep).addmv_(transposed, row)
+        to_input = (to_candidate * of_state[1:])[:, None]  # (T, 1, H)
+        given_gradient = torch.cat([own_gradient[:, :2], to_input], 1)
+        return given_gradient.flatten(1), flat.T @ previous, flat.sum(0)
