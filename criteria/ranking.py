@@ -51,7 +51,7 @@ def standing_above(
 
     The last axis is positives and negatives above, weighted. count(gap, weight) -> (A, P, 2) sums
     over the items j; gap (A, P, N) is s_qj - s_qi, and -inf where j is i, which does not outrank
-    itself; weight (A, N, 2). Above ENTRIES comparisons the anchors are taken in blocks.
+    itself; weight (A, 2, N). Above ENTRIES comparisons the anchors are taken in blocks.
     """
 
     def compare(item: Tensor, s: Tensor, weight: Tensor) -> Tensor:
@@ -60,7 +60,8 @@ def standing_above(
         gap = gap.scatter_(-1, item[:, :, None], -torch.inf)
         return count(gap, weight)  # (A, P, 2)
 
-    weight = torch.stack([w_positive, w_negative], -1)  # (A, N, 2)
+    # a row each: side by side in the last axis, stack and product take several times as long
+    weight = torch.stack([w_positive, w_negative], 1)  # (A, 2, N)
     of_one_anchor = item.shape[1] * s.shape[1]
     rows = max(1, ENTRIES // max(1, of_one_anchor))
     if rows >= len(s):
@@ -69,8 +70,8 @@ def standing_above(
 
 
 def sigmoids(gap: Tensor, weight: Tensor) -> Tensor:
-    """Items above, each counted by the sigmoid of its gap: (A, P, N), (A, N, 2) -> (A, P, 2)."""
-    return gap.sigmoid() @ weight
+    """Items above, each counted by the sigmoid of its gap: (A, P, N), (A, 2, N) -> (A, P, 2)."""
+    return gap.sigmoid() @ weight.mT
 
 
 def mean_over_queries(term: Tensor, real: Tensor, *more: Tensor) -> Tensor:

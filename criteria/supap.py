@@ -60,13 +60,13 @@ class SupAP(PairCriterion):
     def steps(self, gap: Tensor, weight: Tensor) -> Tensor:
         """Positives counted by the step, negatives by H.
 
-        gap t / tau (A, P, N), weight (A, N, 2) -> (A, P, 2).
+        gap t / tau (A, P, N), weight (A, 2, N) -> (A, P, 2).
         """
         beyond = relu(gap - self.delta / self.tau)  # (A, P, N)
         # H without its jump
         rise = torch.add((gap - beyond).sigmoid(), beyond, alpha=self.rho * self.tau)  # (A, P, N)
-        w_positive, w_negative = weight.split(1, -1)  # (A, N, 1) each
-        jump = torch.cat([w_positive, w_negative / 2], -1)  # (A, N, 2)
-        reached = (gap >= 0).to(gap.dtype) @ jump  # (A, P, 2)
+        w_positive, w_negative = weight.split(1, 1)  # (A, 1, N) each
+        jump = torch.cat([w_positive, w_negative / 2], 1)  # (A, 2, N)
+        reached = (gap >= 0).to(gap.dtype) @ jump.mT  # (A, P, 2)
         r_positive, r_negative = reached.split(1, -1)  # (A, P, 1) each
-        return torch.cat([r_positive, r_negative + rise @ w_negative], -1)
+        return torch.cat([r_positive, r_negative + rise @ w_negative.mT], -1)
