@@ -82,10 +82,10 @@ class InvertibleLinear(Flow):
 
     def forward(self, x, context=None):
         """x -> W x."""
-        ones = torch.ones_like(self.log_s)
-        lower = self.gain * self.lower.tril(-1) + ones.diag()
-        upper = self.gain * self.upper.triu(1) + self._diagonal().diag()
-        columns = lower @ (upper @ x.T)  # (C, B)
+        columns = x.T  # (C, B)
+        scaled = self._diagonal()[:, None] * columns
+        columns = scaled.addmm(self.upper.triu(1), columns, alpha=self.gain)
+        columns = columns.addmm(self.lower.tril(-1), columns, alpha=self.gain)
         return columns.index_select(0, self.order).T, log_det_of_channels(self.log_s, x)
 
     def inverse(self, z, context=None):
