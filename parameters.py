@@ -546,8 +546,9 @@ def add_relation_flags(parser: Parser) -> None:
     add = group.add_argument
     add("--relation", default="gru", choices=[*registry("relation"), "none"], help="""
         How the batch is read.""")
-    add("--relation_hidden", type=whole(0, 16_384), default=512, metavar="H", help="""
-        Width of the state; 0: that of the backbone's feature.""")
+    add("--relation_hidden", type=whole(0, 16_384), metavar="H", help="""
+        Width of the state; default: half that of the backbone's feature, at most 512. 0: that of
+        the feature.""")
     add("--relation_order", choices=["permuted", "batch"], help="""
         'permuted' shuffles the batch for the relation, so that the position does not tell the
         class.""")

@@ -182,7 +182,6 @@ RECIPES["revisiting"] = RECIPES["default"] | {
         "rho_spectrum@10",
     ],
 }
-SMALL_RELATION = {"relation_hidden": 64}  # of the recipe 'default' with convnet
 WITHOUT_RELATION = {"memory": "none", "policy_input": "statistics"}
 # No new layer that could train alone, and nothing that is added to the feature.
 WITHOUT_PROJECTION = {"memory": "none", "warmup_epochs": 0}
@@ -216,8 +215,6 @@ def layered_defaults(flags: dict) -> dict:
     defaults = {"arch": arch} | (SMALL if small else LARGE) | RECIPES[recipe]
     if dataset == "glyphs":
         defaults["source_path"] = ".cache"
-    if small and recipe == "default":
-        defaults |= SMALL_RELATION
     if recipe == "default" and (dataset == "embeddings" or flags.get("freeze")):
         defaults |= HEAD
     if recipe == "paper":

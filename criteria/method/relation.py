@@ -2,6 +2,8 @@
 
 RELATIONS holds the kinds. One more is a subclass of Relation with its own `encode`, and a line in RELATIONS.
 """
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from utilities.registry import known_name
 from utilities.seed import RandomStream
 
 ORDERS = ("permuted", "batch")
+WIDEST = 512
 
 
 class Relation(nn.Module):
@@ -18,18 +21,18 @@ class Relation(nn.Module):
 
         s_i = encoding of image i in the batch,   a_i = W mean over directions(s_i) + b,   context c_i = sigmoid(a_i)
 
-    hidden: width of the state, 0: that of the feature.
+    hidden: width of the state, 0: that of the feature, None: as `suiting`.
     order: 'permuted' shuffles the batch before it is read and undoes it after, so that the position says nothing of
         the class; 'batch' leaves it as the sampler made it.
     share_projection: the context goes through the projection of the embedding instead of one of its own (as
         published); the state must then be as wide as the feature.
     """
 
-    def __init__(self, feature_dim: int, embed_dim: int, hidden: int = 512, order: str = "permuted",
+    def __init__(self, feature_dim: int, embed_dim: int, hidden: int | None = None, order: str = "permuted",
                  share_projection: bool = False, seed: int = 0):
         super().__init__()
         known_name(order, ORDERS, "order", "--relation_order")
-        self.state_dim = hidden or feature_dim
+        self.state_dim = suiting(feature_dim) if hidden is None else hidden or feature_dim
         if share_projection and self.state_dim != feature_dim:
             raise UsageError(f"--relation_share_projection needs states as wide as the feature ({feature_dim}), not "
                              f"{self.state_dim}: pass --relation_hidden 0.")
@@ -107,6 +110,12 @@ class Attention(Relation):
     def encode(self, feature: Tensor) -> Tensor:
         """(B, F) -> (B, 1, hidden)."""
         return self.encoder(feature)[:, None]
+
+
+def suiting(feature_dim: int) -> int:
+    """The width of the state for features so wide: half of it, in eights, at most WIDEST; the time
+    grows with its square."""
+    return min(WIDEST, 8 * math.ceil(feature_dim / 16))
 
 
 RELATIONS: dict[str, type[Relation]] = {

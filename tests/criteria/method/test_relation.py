@@ -49,6 +49,13 @@ def test_context_depends_on_the_rest_of_the_batch_and_shuffling_changes_it():
     assert not torch.allclose(fixed(batch, None)[0][0], fixed(changed, None)[0][0])
 
 
+@pytest.mark.parametrize("feature_dim, width", [(1, 8), (128, 64), (512, 256), (1280, 512), (520, 264)])
+def test_the_state_is_half_as_wide_as_the_feature_in_eights_and_at_most_512(feature_dim, width):
+    relation = GRU(feature_dim, 6)
+    context, state = relation(torch.randn(3, feature_dim), None)
+    assert context.shape == (3, 6) and state.shape == (3, width)
+
+
 def test_attention_does_not_read_the_order():
     relation = Attention(10, 6, hidden=8, order="batch")
     batch = feature()
