@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from criteria.method.pairs import Pairs
+from utilities.pairwise import only
 from utilities.registry import known_name
 
 POSITIVE = 0
@@ -33,10 +34,10 @@ class Sharpness:
         """b (K, 1 or A) for the batch or for each anchor -> weights (K, A, N)."""
         mask = pairs.negative if sign == NEGATIVE else pairs.positive
         slope = b if sign == NEGATIVE else -b
-        logit = slope[..., None] * pairs.similarity  # (K, A, N)
-        lowest = torch.finfo(logit.dtype).min / 2  # finite, for rows without pairs
-        share = logit.masked_fill(~mask, lowest).softmax(-1)  # zero outside the mask, but in such a row
-        return share * mask.sum(-1, keepdim=True)
+        counted = only(torch.zeros_like(pairs.similarity), mask)  # (A, N)
+        logit = torch.addcmul(counted, slope[..., None], pairs.similarity)  # (K, A, N)
+        # zero outside the mask, but in a row without pairs
+        return logit.softmax(-1) * mask.sum(-1, keepdim=True)
 
     def mean_weights(self, probability: Tensor, grid: Tensor, sign: int, pairs: Pairs) -> Tensor:
         """E_b[w] under probabilities (1 or A, G) of the grid (G,) -> (1, A, N)."""
