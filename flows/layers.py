@@ -82,21 +82,19 @@ class InvertibleLinear(Flow):
 
     def forward(self, x, context=None):
         """x -> W x."""
-        columns = x.T  # (C, B)
-        scaled = self._diagonal()[:, None] * columns
-        columns = scaled.addmm(self.upper.triu(1), columns, alpha=self.gain)
-        columns = columns.addmm(self.lower.tril(-1), columns, alpha=self.gain)
-        return columns.index_select(0, self.order).T, log_det_of_channels(self.log_s, x)
+        y = (self._diagonal() * x).addmm(x, self.upper.triu(1).T, alpha=self.gain)
+        y = y.addmm(y, self.lower.tril(-1).T, alpha=self.gain)
+        return y.index_select(1, self.order), log_det_of_channels(self.log_s, x)
 
     def inverse(self, z, context=None):
         """z -> W^-1 z."""
         solve = torch.linalg.solve_triangular
-        columns = z.T.index_select(0, self.order.argsort())  # (C, B)
+        y = z.index_select(1, self.order.argsort())
         # each solver reads its own triangle alone
-        columns = solve(self.gain * self.lower, columns, upper=False, unitriangular=True)
+        y = solve(self.gain * self.lower.T, y, upper=True, left=False, unitriangular=True)
         upper = torch.diagonal_scatter(self.gain * self.upper, self._diagonal())
-        columns = solve(upper, columns, upper=True)
-        return columns.T, -log_det_of_channels(self.log_s, z)
+        x = solve(upper.T, y, upper=False, left=False)
+        return x, -log_det_of_channels(self.log_s, z)
 
     def _diagonal(self) -> Tensor:
         """Of U + diag(sign exp(log_s)), (C,)."""
