@@ -1,15 +1,17 @@
 """Time and memory of the method's training step, part by part, beside the backbone's own step.
 
     python benchmarks/step.py [--networks convnet resnet18 resnet50] [--bs IMAGES] [--rounds N]
-                              [--device cpu|cuda] [--only ROW ...]
+                              [--device cpu|cuda] [--only ROW ...] [--before CLONE]
                               [flags of main.py, such as --amp bf16]
 
 The backbone's own step is its forward and backward pass and its optimizer; each further row adds a
 part, with its share of the optimizer. The competitors take turns, one step each a round, and the
 medians are compared, since shared machines are noisy. Believe a ratio under 1.5 only when it comes
 back. Memory is the peak of a step: weights, the optimizer's state, and the most that is allocated
-beyond them at once.
+beyond them at once. --before adds the full method of another clone of the project, such as one at
+an earlier commit, without its memory.
 """
+import argparse
 import itertools
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
+from benchmarks.other_clone import step_of  # noqa: E402
 from benchmarks.turns import median_seconds, parser_of, wait  # noqa: E402
 from datasets import Batch  # noqa: E402
 from parameters import get_options  # noqa: E402
@@ -43,6 +46,7 @@ NETWORKS = {
 GRADIENT = "backbone, forward and backward"
 BASE = "+ its optimizer"
 FULL = "+ memory: the full method"
+BEFORE = "the full method before"
 PAPER = "as published (--recipe paper)"
 UNIFORM = ["--memory", "none", "--pair_weighting", "uniform"]
 PLAIN = ["--relation", "none", *UNIFORM]
@@ -149,29 +153,36 @@ def peak_mib(step: Step, device: torch.device) -> float:
     return max(allocated) / MIB
 
 
-def table(
-    name: str, bs: int, rounds: int, device: torch.device, more: list[str], only: list[str]
-) -> str:
-    """The measured rows of one network: the backbone's, and of VARIANTS those of `only`."""
+def table(name: str, opt: argparse.Namespace, more: list[str]) -> str:
+    """The measured rows of one network: the backbone's, and of VARIANTS those of `opt.only`."""
     arch, size = NETWORKS[name]
-    common = ["--arch", arch, "--image_size", str(size), "--bs", str(bs), "--not_pretrained", *more]
+    device = torch.device(opt.device)
+    common = ["--arch", arch, "--image_size", str(size), "--bs", str(opt.bs), "--not_pretrained"]
+    common += more
     built = {GRADIENT: bare_step(common, device, False), BASE: bare_step(common, device, True)}
-    for variant in only:
+    for variant in opt.only:
         built[variant] = method_step([*common, *VARIANTS[variant]], device)
     memory = {variant: kept + peak_mib(step, device) for variant, (step, kept) in built.items()}
-    seconds = median_seconds({variant: step for variant, (step, _) in built.items()}, rounds)
+    steps = {variant: step for variant, (step, _) in built.items()}
+    if opt.before:
+        steps[BEFORE] = step_of(opt.before, common, opt.device)
+    seconds = median_seconds(steps, opt.rounds)
     rows = {}
-    before = 0.0
+    without = 0.0
     for variant, own in seconds.items():
+        is_added = variant not in (PAPER, BEFORE)
         rows[variant] = {
             "ms": f"{1e3 * own:.1f}",
-            "added ms": "-" if variant == PAPER else f"{1e3 * (own - before):.1f}",
+            "added ms": f"{1e3 * (own - without):.1f}" if is_added else "-",
             "ratio": f"{own / seconds[BASE]:.2f}",
-            "MiB": f"{memory[variant]:.1f}",
-            "memory ratio": f"{memory[variant] / memory[BASE]:.2f}",
+            "MiB": "-",
+            "memory ratio": "-",
         }
-        before = own
-    title = f"{arch}, {size} px, batch {bs}, {kind_of(device)}, {rounds} rounds"
+        if variant in memory:
+            rows[variant]["MiB"] = f"{memory[variant]:.1f}"
+            rows[variant]["memory ratio"] = f"{memory[variant] / memory[BASE]:.2f}"
+        without = own
+    title = f"{arch}, {size} px, batch {opt.bs}, {kind_of(device)}, {opt.rounds} rounds"
     return f"**{title}**\n\n{markdown(rows)}\n"
 
 
@@ -189,13 +200,16 @@ def run() -> None:
     usual = ["resnet18", "resnet50"] if gpu else ["convnet", "resnet18"]
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=usual)
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--before", metavar="CLONE")
     opt, more = parser.parse_known_args()
+    if opt.before and not (Path(opt.before) / "benchmarks").is_dir():
+        parser.error(f"--before {opt.before}: no clone of the project is there.")
     set_arithmetic()
     device = torch.device(opt.device)
     if device.type == "cpu":
         keep_freed_memory()  # as in training
     for name in opt.networks:
-        print(table(name, opt.bs, opt.rounds, device, more, opt.only), flush=True)
+        print(table(name, opt, more), flush=True)
 
 
 if __name__ == "__main__":

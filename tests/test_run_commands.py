@@ -67,7 +67,8 @@ BENCHMARKS = {
     "python benchmarks/scaling.py": ["--rounds", "1", "--n_epochs", "2", "--bs", "24", "--image_size", "16",
                                      "--glyphs_classes", "24", "--glyphs_images_per_class", "12"],
     "python benchmarks/startup.py --rounds 3": ["--rounds", "1"],
-    "python benchmarks/step.py --networks convnet resnet18 --rounds 9": ["--rounds", "1", "--bs", "24"],
+    "python benchmarks/step.py --networks convnet resnet18 --rounds 9": ["--rounds", "1", "--bs", "24",
+                                                                         "--before", "."],
     "python benchmarks/structure.py": [],
 }
 
