@@ -34,8 +34,8 @@ class Relation(nn.Module):
         known_name(order, ORDERS, "order", "--relation_order")
         self.state_dim = suiting(feature_dim) if hidden is None else hidden or feature_dim
         if share_projection and self.state_dim != feature_dim:
-            raise UsageError(f"--relation_share_projection needs states as wide as the feature ({feature_dim}), not "
-                             f"{self.state_dim}: pass --relation_hidden 0.")
+            raise UsageError("--relation_share_projection needs states as wide as the feature: pass "
+                             "--relation_hidden 0.")
         self.order = order
         self.stream = RandomStream(seed)
         self.encoder = self.build_encoder(feature_dim)
