@@ -55,9 +55,11 @@ def standing_above(
     """
 
     def compare(item: Tensor, s: Tensor, weight: Tensor) -> Tensor:
-        own = -s.gather(1, item)  # (A, P)
-        gap = s[:, None, :] + own[:, :, None]  # (A, P, N)
-        gap = gap.scatter_(-1, item[:, :, None], -torch.inf)
+        own = s.gather(1, item)  # (A, P)
+        # added, not written into the gaps: a gradient passes through a sum as it is
+        itself = item.new_zeros(*item.shape, s.shape[1], dtype=s.dtype)
+        itself = itself.scatter_(-1, item[:, :, None], -torch.inf)  # (A, P, N)
+        gap = s[:, None, :] - own[:, :, None] + itself  # (A, P, N)
         return count(gap, weight)  # (A, P, 2)
 
     # a row each: side by side in the last axis, stack and product take several times as long

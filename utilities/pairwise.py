@@ -162,8 +162,9 @@ def listed(positive: Tensor) -> tuple[Tensor, Tensor]:
     Rows are padded to the longest. P, the size of the largest class, is read from the labels: the
     one value that a GPU is waited for.
     """
-    longest = int(positive.sum(-1).max())
-    real, item = positive.float().topk(longest, dim=-1)
+    mask = positive.float()  # (A, N)
+    longest = int(mask.sum(-1).max())
+    real, item = mask.topk(longest, dim=-1)
     return item, real > 0
 
 
@@ -186,7 +187,7 @@ def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
     if similarity.device.type in COUNTING and similarity.numel():
         item, real = listed(positive)
         if item.shape[1] <= FEW:
-            return precision_by_counting(others, positive, item, real)
+            return precision_by_counting(others, item, real)
     order = others.sort(dim=-1, descending=True, stable=True).indices
     # in the order of the ranks
     hit = positive.expand_as(similarity).gather(-1, order)  # (..., B, B)
@@ -196,17 +197,16 @@ def average_precision(similarity: Tensor, positive: Tensor) -> Tensor:
     return precision.sum(-1) / hit.sum(-1).clamp(min=1)  # (..., B)
 
 
-def precision_by_counting(
-    others: Tensor, positive: Tensor, item: Tensor, real: Tensor
-) -> Tensor:
-    """`average_precision` of similarities (..., B, B), -inf on the diagonal, from the positives'
-    places (B, P) of `listed`: P x B comparisons a row."""
+def precision_by_counting(others: Tensor, item: Tensor, real: Tensor) -> Tensor:
+    """`average_precision` of similarities (..., B, B), -inf on the diagonal, from the positives as
+    `listed` gives them, (B, P) each: P x B comparisons a row."""
     places = item.expand(*others.shape[:-1], -1)  # (..., B, P)
     own = others.gather(-1, places)[..., None]  # (..., B, P, 1)
     rows = others[..., None, :]  # (..., B, 1, B)
     earlier = torch.arange(others.shape[-1]) < item[..., None]  # (B, P, B)
     above = (rows > own) | ((rows == own) & earlier)  # (..., B, P, B)
     rank = 1 + above.sum(-1)  # (..., B, P)
-    hits = 1 + (above & positive[:, None]).sum(-1)
+    among = item[:, None].expand(*above.shape[:-1], -1)  # (..., B, P, P)
+    hits = 1 + (above.gather(-1, among) & real[:, None]).sum(-1)
     precision = real * hits / rank.to(others.dtype)
     return precision.sum(-1) / real.sum(-1).clamp(min=1)  # (..., B)
